@@ -1,0 +1,10 @@
+//! HTTP on both sides. `exchange` is the spine; the rest is what it calls, named for its stage.
+
+pub mod body;
+pub mod exchange;
+pub mod reply;
+
+/// A request in the making, whatever version of HTTP it came by.
+pub type Request = ::http::Request<body::Body>;
+/// A response in the making.
+pub type Response = ::http::Response<body::Body>;

@@ -1,0 +1,5 @@
+//! Metrics and traces.
+
+pub mod counter;
+
+pub use counter::{Counter, Gauge};

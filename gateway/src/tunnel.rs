@@ -1,0 +1,1 @@
+//! CONNECT and upgraded connections: bytes both ways.

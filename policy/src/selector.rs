@@ -1,0 +1,184 @@
+//! Selectors: the parts of rules and routes that say which callers and which requests are meant.
+
+use crate::{HostPattern, Name};
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+
+/// Callers. Every field that is given must match; within a field any one value suffices.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct From {
+    /// Principals, each exact or ending in `*` (`spiffe://cluster.local/ns/shop/*`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub principals: Vec<TextPattern>,
+    /// Namespaces.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<TextPattern>,
+    /// Service accounts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub service_accounts: Vec<TextPattern>,
+    /// Labels, all of which the caller must carry.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, TextPattern>,
+    /// Networks of which one must hold the caller's address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub networks: Vec<IpNet>,
+    /// Claims of the caller's token, by name, all of which must match one of their values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, Vec<TextPattern>>,
+}
+
+/// Requests. Every field that is given must match; within a field any one value suffices.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct To {
+    /// Services by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Name>,
+    /// Hosts, registered or not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostPattern>,
+    /// Ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
+    /// Methods, in capitals. A tunnel has the method `CONNECT`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<MethodName>,
+    /// Paths, each exact or ending in `*`. A tunnel has no path, so no path selector matches it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathPattern>,
+}
+
+/// Text that is exact, or ends in `*` and is a prefix, or begins with `*` and is a suffix, or is `*` and is anything
+/// that is present.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum TextPattern {
+    /// Exactly this.
+    Exact(String),
+    /// Anything that begins with this.
+    Prefix(String),
+    /// Anything that ends with this.
+    Suffix(String),
+    /// Anything that is present.
+    Any,
+}
+
+/// A request method (RFC 9110 section 9), in capitals.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MethodName(http::Method);
+
+/// A path that is exact, or ends in `*` and is a prefix. Matched on the path with dot segments removed and needless
+/// percent-encoding undone (RFC 3986 section 6.2.2), so that no other spelling slips past a rule.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum PathPattern {
+    /// Exactly this path.
+    Exact(String),
+    /// Every path that begins with this.
+    Prefix(String),
+}
+
+impl TextPattern {
+    /// Whether `text` is meant.
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Exact(whole) => whole == text,
+            Self::Prefix(start) => text.starts_with(start.as_str()),
+            Self::Suffix(end) => text.ends_with(end.as_str()),
+            Self::Any => true,
+        }
+    }
+}
+
+impl TryFrom<String> for TextPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let starred = text.matches('*').count();
+        match (text.strip_prefix('*'), text.strip_suffix('*')) {
+            _ if text.is_empty() => Err("an empty pattern matches nothing: give a value, or \"*\" for any".to_owned()),
+            (Some(""), _) => Ok(Self::Any),
+            (Some(end), None) if starred == 1 => Ok(Self::Suffix(end.to_owned())),
+            (None, Some(start)) if starred == 1 => Ok(Self::Prefix(start.to_owned())),
+            (None, None) if starred == 0 => Ok(Self::Exact(text)),
+            _ => Err(format!("{text:?}: one '*' is understood, at the beginning or at the end")),
+        }
+    }
+}
+
+impl std::convert::From<TextPattern> for String {
+    fn from(pattern: TextPattern) -> Self {
+        match pattern {
+            TextPattern::Exact(whole) => whole,
+            TextPattern::Prefix(start) => start + "*",
+            TextPattern::Suffix(end) => format!("*{end}"),
+            TextPattern::Any => "*".to_owned(),
+        }
+    }
+}
+
+impl MethodName {
+    /// Whether `method` is meant.
+    pub fn matches(&self, method: &http::Method) -> bool {
+        self.0 == *method
+    }
+}
+
+impl TryFrom<String> for MethodName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            return Err(format!("{text:?}: methods are case-sensitive; write it in capitals"));
+        }
+        http::Method::from_bytes(text.as_bytes()).map(Self).map_err(|_| format!("{text:?} is not a method"))
+    }
+}
+
+impl std::convert::From<MethodName> for String {
+    fn from(method: MethodName) -> Self {
+        method.0.as_str().to_owned()
+    }
+}
+
+impl PathPattern {
+    /// Whether the normalised `path` is meant.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Exact(whole) => whole == path,
+            Self::Prefix(start) => path.starts_with(start.as_str()),
+        }
+    }
+}
+
+impl TryFrom<String> for PathPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if !text.starts_with('/') {
+            return Err(format!("{text:?} is not a path: begin it with '/'"));
+        }
+        if text.contains(['?', '#']) {
+            return Err(format!("{text:?}: a path has no query and no fragment"));
+        }
+        match (text.strip_suffix('*'), text.matches('*').count()) {
+            (_, 0) => Ok(Self::Exact(text)),
+            (Some(start), 1) => Ok(Self::Prefix(start.to_owned())),
+            _ => Err(format!("{text:?}: one '*' is understood, at the end")),
+        }
+    }
+}
+
+impl std::convert::From<PathPattern> for String {
+    fn from(pattern: PathPattern) -> Self {
+        match pattern {
+            PathPattern::Exact(whole) => whole,
+            PathPattern::Prefix(start) => start + "*",
+        }
+    }
+}

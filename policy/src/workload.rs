@@ -1,0 +1,26 @@
+//! A workload: how a caller is known when it brings no credentials.
+
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+
+/// Callers known by the network they come from.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Workload {
+    /// Where they come from; the longest prefix among all workloads wins, and no two may name the same network.
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
+    pub networks: Vec<IpNet>,
+    /// Who they are, such as `spiffe://cluster.local/ns/shop/sa/checkout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// Their namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Their service account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<String>,
+    /// Their labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
