@@ -45,6 +45,12 @@ pub struct Route {
     pub filters: Vec<FilterUse>,
 }
 
+impl Route {
+    pub(crate) fn check(&self, _rows: &crate::snapshot::Rows) -> Vec<crate::Mistake> {
+        Vec::new()
+    }
+}
+
 /// Exchanges that a route is for. All fields that are given must hold.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
