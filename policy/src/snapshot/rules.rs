@@ -268,11 +268,11 @@ fn abouts_of(to: &To) -> Vec<About<'_>> {
     if to.hosts.is_empty() {
         return vec![About::Anything];
     }
-    let about = |pattern| match pattern {
-        &HostPattern::Exact(ref host) => About::Host(host),
+    let abouts = to.hosts.iter().map(|pattern| match pattern {
+        HostPattern::Exact(host) => About::Host(host),
         HostPattern::Suffix(suffix) => About::Suffix(suffix),
-    };
-    to.hosts.iter().map(about).collect()
+    });
+    abouts.collect()
 }
 
 /// The caller keys of a rule; none where some entry says nothing that can be looked up.
