@@ -97,9 +97,8 @@ pub fn mint_token(data_dir: &Path, role: Role, ttl: Duration) -> Result<String, 
 
 impl Verifier {
     /// Loads the signing key, and at the very first start writes the first token to `DIR/admin.token`.
-    pub(crate) fn load(data_dir: &Path) -> Result<Self, StartError> {
+    pub(crate) fn load(data_dir: &Path, first_start: bool) -> Result<Self, StartError> {
         let origin = data_dir.join("token.key");
-        let first_start = !origin.exists();
         let key = secret_file::read_or_make(&origin, KEY_BYTES)?;
         if key.len() < KEY_BYTES {
             return Err(StartError::KeyForm { origin: origin.display().to_string(), detail: "32 random bytes are needed" });

@@ -174,10 +174,10 @@ fn certificate_facts(der: &CertificateDer<'_>) -> Option<CertificateFacts> {
         GeneralName::DNSName(name) => format!("DNS:{name}"),
         GeneralName::URI(uri) => format!("URI:{uri}"),
         GeneralName::RFC822Name(address) => format!("email:{address}"),
-        GeneralName::IPAddress(&[a, b, c, d]) => format!("IP:{}", std::net::Ipv4Addr::new(a, b, c, d)),
-        GeneralName::IPAddress(bytes) => match <[u8; 16]>::try_from(*bytes) {
-            Ok(bytes) => format!("IP:{}", std::net::Ipv6Addr::from(bytes)),
-            Err(_) => "IP:?".to_owned(),
+        GeneralName::IPAddress(bytes) => match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
+            (Ok(bytes), _) => format!("IP:{}", std::net::Ipv4Addr::from(bytes)),
+            (_, Ok(bytes)) => format!("IP:{}", std::net::Ipv6Addr::from(bytes)),
+            _ => "other".to_owned(),
         },
         _ => "other".to_owned(),
     });

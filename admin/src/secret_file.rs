@@ -28,14 +28,14 @@ pub(crate) fn read_or_make(path: &Path, length: usize) -> Result<Zeroizing<Vec<u
 /// Reads a file that nobody else may be able to read.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, StartError> {
     let failed = |source| StartError::File { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(failed)?;
+    let file = File::open(path).map_err(failed)?;
     let mode = file.metadata().map_err(failed)?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(StartError::KeyExposed { path: path.to_owned(), mode });
     }
     // Longer than any key, so that reading does not leave copies behind by growing.
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
-    file.by_ref().take(4096).read_to_end(&mut bytes).map_err(failed)?;
+    file.take(4096).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }
 

@@ -29,6 +29,12 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// Another gateway uses the data directory.
+    #[error("another gateway uses the data directory {}: stop it, or give this one its own", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The database was written by a newer release.
     #[error("{} has schema {found} and this release knows schemas up to {known}: it was written by a newer release; start that one, or restore a backup", path.display())]
     DatabaseNewer {
