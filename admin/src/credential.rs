@@ -154,7 +154,8 @@ fn certificates(pem: &str, pointer: &str, mistakes: &mut Vec<Mistake>) -> Certif
 
 fn check_key(chain: &Certificates, key: &Secret, mistakes: &mut Vec<Mistake>) {
     let Ok(key) = PrivateKeyDer::from_pem_slice(key.reveal().as_bytes()) else {
-        mistakes.push(Mistake::at("/key", "this is not a PEM private key: PKCS#8, PKCS#1 or SEC1 without a passphrase is needed"));
+        mistakes
+            .push(Mistake::at("/key", "this is not a PEM private key: PKCS#8, PKCS#1 or SEC1 without a passphrase is needed"));
         return;
     };
     let certificates: Vec<_> = chain.iter().map(|(certificate, _)| certificate.clone()).collect();

@@ -46,7 +46,11 @@ impl Metrics {
             ("tidegate_api_connections_refused_total", "API connections refused at the limit.", &self.connections_refused),
             ("tidegate_api_writes_total", "Changes committed.", &self.writes),
             ("tidegate_exchange_records_stored_total", "Exchange records stored.", &self.records_stored),
-            ("tidegate_exchange_records_dropped_total", "Exchange records dropped before they were stored.", &self.records_dropped),
+            (
+                "tidegate_exchange_records_dropped_total",
+                "Exchange records dropped before they were stored.",
+                &self.records_dropped,
+            ),
             ("tidegate_exchange_records_missed_total", "Exchange records that slow followers missed.", &self.records_missed),
         ];
         all.iter().fold(String::new(), |mut text, (name, help, counter)| {

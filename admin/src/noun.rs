@@ -98,7 +98,9 @@ impl Noun {
             Self::Rules => document::read(body).map(Arc::new).map(Entry::Rule),
             Self::Workloads => document::read(body).map(Arc::new).map(Entry::Workload),
             Self::Issuers => document::read(body).map(Arc::new).map(Entry::Issuer),
-            Self::Credentials => crate::credential::read(body).map(|(sealed, facts)| Entry::Credential(Arc::new(sealed), facts)),
+            Self::Credentials => {
+                crate::credential::read(body).map(|(sealed, facts)| Entry::Credential(Arc::new(sealed), facts))
+            }
             Self::Plugins => Err(vec![Mistake::at("", "a plugin is sent as the bytes of its module")]),
         }
     }

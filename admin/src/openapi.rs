@@ -143,7 +143,8 @@ fn exchanges() -> Value {
         "required": ["items"],
         "properties": {"items": {"type": "array", "items": reference("Exchange")}, "next": {"type": "string"}},
     });
-    let mut responses = responses(&[("200", "A page, newest first", Some(page)), ("429", "Too many callers follow already", None)]);
+    let mut responses =
+        responses(&[("200", "A page, newest first", Some(page)), ("429", "Too many callers follow already", None)]);
     responses["200"]["content"]["text/event-stream"] = json!({"schema": {"type": "string"}});
     json!({"get": {
         "summary": "Lists the records of exchanges, or follows them",
@@ -265,7 +266,10 @@ mod tests {
             std::fs::write(path, text()).expect("the snapshot is written");
         }
         let snapshot = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(snapshot == text(), "admin/openapi.json differs: run this test with TIDEGATE_UPDATE_SNAPSHOTS=1 and review the change");
+        assert!(
+            snapshot == text(),
+            "admin/openapi.json differs: run this test with TIDEGATE_UPDATE_SNAPSHOTS=1 and review the change"
+        );
     }
 
     #[test]

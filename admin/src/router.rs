@@ -47,8 +47,9 @@ async fn authenticate(State(control): State<Arc<Control>>, mut request: Request,
     let needed = auth::needed(request.method(), request.uri().path());
     if caller.role < needed {
         let (has, needs) = (caller.role.as_str(), needed.as_str());
-        let detail =
-            format!("the token has the role {has} and this needs {needs}: use another token, or mint one with `tidegate token --role {needs}`");
+        let detail = format!(
+            "the token has the role {has} and this needs {needs}: use another token, or mint one with `tidegate token --role {needs}`"
+        );
         return Err(Problem::new(StatusCode::FORBIDDEN, detail));
     }
     request.extensions_mut().insert(caller);

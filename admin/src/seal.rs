@@ -44,7 +44,9 @@ impl Sealer {
     }
 
     fn with_key(bytes: &[u8], origin: String) -> Result<Self, StartError> {
-        let key = Some(bytes).filter(|bytes| bytes.len() == KEY_BYTES).and_then(|bytes| RandomizedNonceKey::new(&AES_256_GCM, bytes).ok());
+        let key = Some(bytes)
+            .filter(|bytes| bytes.len() == KEY_BYTES)
+            .and_then(|bytes| RandomizedNonceKey::new(&AES_256_GCM, bytes).ok());
         match key {
             Some(key) => Ok(Self { key, origin }),
             None => Err(StartError::KeyForm { origin, detail: FORM }),
@@ -69,11 +71,7 @@ impl Sealer {
         let (nonce, sealed) = rest.split_at_checked(NONCE_LEN).ok_or(CannotOpen)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| CannotOpen)?;
         let mut text = Zeroizing::new(sealed.to_vec());
-        let length = self
-            .key
-            .open_in_place(nonce, Aad::from(associated(kind, name)), &mut text)
-            .map_err(|_| CannotOpen)?
-            .len();
+        let length = self.key.open_in_place(nonce, Aad::from(associated(kind, name)), &mut text).map_err(|_| CannotOpen)?.len();
         text.truncate(length);
         Ok(text)
     }

@@ -22,7 +22,9 @@ pub enum StartError {
         source: io::Error,
     },
     /// The API's address cannot be listened on.
-    #[error("the API cannot listen on {address}: {source}; stop what listens there, or choose another address with --admin-listen")]
+    #[error(
+        "the API cannot listen on {address}: {source}; stop what listens there, or choose another address with --admin-listen"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,

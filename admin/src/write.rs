@@ -76,7 +76,7 @@ pub(crate) async fn write(control: Arc<Control>, write: Write) -> Result<Written
 async fn attempt(control: &Control, write: Write) -> Result<Written, Problem> {
     let stored = |error: sqlx::Error| Problem::internal("store this change", &error);
     let (noun, name) = (write.noun, write.name.as_str());
-    let mut writer = control.store.writer.lock().await;
+    let mut writer = control.store.writer.acquire().await.map_err(stored)?;
     let current = control.current();
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(stored)?;
     let before = store::row(&mut transaction, noun, name).await.map_err(stored)?;
@@ -196,7 +196,9 @@ async fn compile(
         let refused: Vec<Mistake> = uses(&held)
             .into_iter()
             .filter(|filter| !known.contains(&(filter.module.digest, filter.config.clone())))
-            .filter_map(|filter| plane.configure(filter.module, &filter.config).err().map(|detail| Mistake::at(filter.pointer, detail)))
+            .filter_map(|filter| {
+                plane.configure(filter.module, &filter.config).err().map(|detail| Mistake::at(filter.pointer, detail))
+            })
             .collect();
         match compiled {
             Ok(snapshot) if refused.is_empty() => Ok((held, snapshot)),

@@ -170,7 +170,10 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
             Ok(Precondition::Revisions(tags.split(',').filter_map(revision).collect()))
         }
         (None, Some("*")) => Ok(Precondition::Absent),
-        _ => Err(Problem::new(StatusCode::BAD_REQUEST, "a change takes `If-Match: \"<revision>\"` or `If-None-Match: *`, one of them")),
+        _ => Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "a change takes `If-Match: \"<revision>\"` or `If-None-Match: *`, one of them",
+        )),
     }
 }
 
@@ -191,8 +194,8 @@ async fn read_module(control: &Arc<Control>, headers: &HeaderMap, body: Body) ->
     let plane = Arc::clone(&control.plane);
     let inspecting = tokio::task::spawn_blocking(move || (plane.inspect(&bytes), Digest::new(sha256(&bytes)), bytes));
     let (inspected, digest, bytes) = inspecting.await.map_err(|error| Problem::internal("inspect this module", &error))?;
-    let inspection = inspected
-        .map_err(|reasons| Problem::mistakes(reasons.into_iter().map(|reason| Mistake::at("", reason)).collect()))?;
+    let inspection =
+        inspected.map_err(|reasons| Problem::mistakes(reasons.into_iter().map(|reason| Mistake::at("", reason)).collect()))?;
     let size_bytes = bytes.len() as u64;
     let plugin = Plugin { digest, size_bytes, world: inspection.world, imports: inspection.imports };
     Ok(Entry::Plugin(Arc::new(plugin), Module { digest, bytes: Arc::from(&*bytes) }))

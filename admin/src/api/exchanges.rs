@@ -135,7 +135,10 @@ impl Filter {
         let time = |name: &str| {
             let parse = |text: &String| {
                 clock::parse_rfc3339_us(text).ok_or_else(|| {
-                    Problem::new(StatusCode::BAD_REQUEST, format!("{name}={text} is not a time: write it as 2026-01-31T12:00:00Z"))
+                    Problem::new(
+                        StatusCode::BAD_REQUEST,
+                        format!("{name}={text} is not a time: write it as 2026-01-31T12:00:00Z"),
+                    )
                 })
             };
             parameters.get(name).map(parse).transpose()
@@ -191,7 +194,10 @@ struct Follower {
 
 fn follow(control: &Arc<Control>, filter: Filter) -> Result<Response, Problem> {
     let permit = Arc::clone(&control.records.followers).try_acquire_owned().map_err(|_| {
-        let detail = format!("{} callers follow the records already; the setting exchange_followers allows more", control.settings.exchange_followers);
+        let detail = format!(
+            "{} callers follow the records already; the setting exchange_followers allows more",
+            control.settings.exchange_followers
+        );
         Problem::new(StatusCode::TOO_MANY_REQUESTS, detail)
     })?;
     let follower = Follower {

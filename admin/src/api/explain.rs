@@ -216,7 +216,8 @@ impl Parsed {
 
 fn target(method: &Method, url: &str) -> Result<(Target, Uri), String> {
     let uri: Uri = url.parse().map_err(|error| format!("{url:?} is not a URL: {error}"))?;
-    let authority = uri.authority().ok_or_else(|| format!("{url:?} has no host: write http://host/path, or host:port with CONNECT"))?;
+    let authority =
+        uri.authority().ok_or_else(|| format!("{url:?} has no host: write http://host/path, or host:port with CONNECT"))?;
     if authority.as_str().contains('@') {
         return Err("a target carries no user information".to_owned());
     }

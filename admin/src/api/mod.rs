@@ -74,9 +74,10 @@ fn parameters(uri: &Uri, known: &[&str]) -> Result<BTreeMap<String, String>, Pro
 /// How many items a page may have.
 fn page_limit(parameters: &BTreeMap<String, String>) -> Result<usize, Problem> {
     let Some(text) = parameters.get("limit") else { return Ok(DEFAULT_PAGE) };
-    text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(|| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("limit={text} is not a page size: give 1 to {MAX_PAGE}"))
-    })
+    text.parse()
+        .ok()
+        .filter(|limit| (1..=MAX_PAGE).contains(limit))
+        .ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, format!("limit={text} is not a page size: give 1 to {MAX_PAGE}")))
 }
 
 /// A page that is read at a glance, and one that is still answered at once.

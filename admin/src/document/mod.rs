@@ -119,7 +119,8 @@ impl Reading {
             }
         };
         self.stand_ins.insert(place.clone(), if named.is_some() { tried + plain.len() } else { tried + 1 });
-        let (Some(Step::Field(field)), Some(Value::Object(object))) = (place.last(), at(&mut self.value, &place[..place.len() - 1]))
+        let (Some(Step::Field(field)), Some(Value::Object(object))) =
+            (place.last(), at(&mut self.value, &place[..place.len() - 1]))
         else {
             return false;
         };
@@ -197,8 +198,12 @@ mod tests {
     use tidegate_policy::{rule::Rule, workload::Workload};
 
     fn pointers<T: DeserializeOwned>(body: &str) -> Vec<String> {
-        let mut pointers: Vec<_> =
-            read::<T>(body.as_bytes()).err().expect("the document has mistakes").into_iter().map(|mistake| mistake.to_string()).collect();
+        let mut pointers: Vec<_> = read::<T>(body.as_bytes())
+            .err()
+            .expect("the document has mistakes")
+            .into_iter()
+            .map(|mistake| mistake.to_string())
+            .collect();
         pointers.sort();
         pointers
     }
@@ -255,7 +260,9 @@ mod tests {
     #[test]
     fn doubled_keys_and_bad_json_are_refused() {
         assert_eq!(pointers::<Workload>(r#"{"networks": [], "labels": {"a/b": "1", "a/b": "2"}}"#).len(), 1);
-        assert!(pointers::<Workload>(r#"{"networks": [], "labels": {"a/b": "1", "a/b": "2"}}"#)[0].starts_with("/labels/a~1b: "));
+        assert!(
+            pointers::<Workload>(r#"{"networks": [], "labels": {"a/b": "1", "a/b": "2"}}"#)[0].starts_with("/labels/a~1b: ")
+        );
         assert!(pointers::<Workload>(r#"{"networks": [}"#)[0].contains("line 1"));
         assert!(pointers::<Workload>("")[0].contains("empty"));
     }

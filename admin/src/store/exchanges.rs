@@ -2,17 +2,16 @@
 
 use super::EXCHANGES;
 use crate::{StartError, clock};
-use sqlx::{Connection, SqliteConnection, SqlitePool, sqlite::SqliteSynchronous};
+use sqlx::{SqlitePool, sqlite::SqliteSynchronous};
 use std::{path::Path, sync::Arc, time::Duration};
 use tidegate_policy::exchange::Batch;
-use tokio::sync::Mutex;
 
 /// Every line begins so, and goes on with 16 hexadecimal digits of microseconds since 1970.
 const ID: &[u8] = b"{\"id\":\"";
 
 /// The record database.
 pub(crate) struct ExchangeStore {
-    writer: Mutex<SqliteConnection>,
+    writer: SqlitePool,
     readers: SqlitePool,
 }
 
@@ -34,13 +33,12 @@ impl ExchangeStore {
     /// Opens `DIR/exchanges.db`, checked first as the configuration database is.
     pub(crate) async fn open(data_dir: &Path) -> Result<Self, StartError> {
         let (writer, readers) = super::open(&data_dir.join("exchanges.db"), &EXCHANGES, SqliteSynchronous::Normal).await?;
-        Ok(Self { writer: Mutex::new(writer), readers })
+        Ok(Self { writer, readers })
     }
 
     /// Appends batches in one transaction.
     pub(crate) async fn append(&self, batches: &[Arc<Batch>]) -> sqlx::Result<()> {
-        let mut writer = self.writer.lock().await;
-        let mut transaction = writer.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         for batch in batches {
             let (first_us, last_us) = span(&batch.lines);
             sqlx::query("INSERT INTO batch (first_us, last_us, count, bytes, lines) VALUES (?, ?, ?, ?, ?)")
@@ -57,29 +55,29 @@ impl ExchangeStore {
 
     /// The newest batch up to `number` that has records between the times (microseconds, both included).
     pub(crate) async fn newest(&self, number: i64, since_us: i64, until_us: i64) -> sqlx::Result<Option<StoredBatch>> {
-        let sql = "SELECT number, lines FROM batch WHERE number <= ? AND last_us >= ? AND first_us <= ? ORDER BY number DESC LIMIT 1";
+        let sql =
+            "SELECT number, lines FROM batch WHERE number <= ? AND last_us >= ? AND first_us <= ? ORDER BY number DESC LIMIT 1";
         let query = sqlx::query_as(sql).bind(number).bind(since_us).bind(until_us);
         query.fetch_optional(&self.readers).await
     }
 
     /// Removes what is too old, then the oldest of what is too much.
     pub(crate) async fn retain(&self, retention: Retention) -> sqlx::Result<()> {
-        let mut writer = self.writer.lock().await;
         let age_us = i64::try_from(retention.max_age.as_micros()).unwrap_or(i64::MAX);
         let oldest_us = (clock::now_ms() * 1000).saturating_sub(age_us);
-        sqlx::query("DELETE FROM batch WHERE last_us < ?").bind(oldest_us).execute(&mut *writer).await?;
+        sqlx::query("DELETE FROM batch WHERE last_us < ?").bind(oldest_us).execute(&self.writer).await?;
         let sql = "DELETE FROM batch WHERE number <= (
                        SELECT MAX(number) FROM (
                            SELECT number, SUM(bytes) OVER (ORDER BY number DESC) AS kept FROM batch
                        ) WHERE kept > ?)";
         let max_bytes = i64::try_from(retention.max_bytes).unwrap_or(i64::MAX);
-        sqlx::query(sql).bind(max_bytes).execute(&mut *writer).await?;
-        sqlx::query("PRAGMA incremental_vacuum(1000)").execute(&mut *writer).await.map(drop)
+        sqlx::query(sql).bind(max_bytes).execute(&self.writer).await?;
+        sqlx::query("PRAGMA incremental_vacuum(1000)").execute(&self.writer).await.map(drop)
     }
 
     pub(crate) async fn close(&self) {
         self.readers.close().await;
-        drop(self.writer.lock().await);
+        self.writer.close().await;
     }
 }
 

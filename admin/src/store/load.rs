@@ -26,7 +26,7 @@ impl Store {
     /// Stores the seal check, once.
     pub(crate) async fn put_seal_check(&self, sealed: &[u8]) -> Result<(), StartError> {
         let insert = sqlx::query("INSERT INTO seal_check (only, sealed) VALUES (1, ?)").bind(sealed.to_vec());
-        let done = insert.execute(&mut *self.writer.lock().await).await;
+        let done = insert.execute(&self.writer).await;
         done.map(drop).map_err(|error| self.refused(&error))
     }
 
@@ -62,7 +62,9 @@ impl Store {
         let found: Option<(String, Vec<u8>)> =
             sqlx::query_as(sql).bind(&row.name).fetch_optional(&self.readers).await.map_err(|error| self.refused(&error))?;
         let opened = found.and_then(|(kind, sealed)| sealer.open(&kind, &row.name, &sealed).ok());
-        let read = opened.and_then(|text| serde_json::from_slice::<Credential>(&text).ok()).zip(serde_json::from_str(&row.document).ok());
+        let read = opened
+            .and_then(|text| serde_json::from_slice::<Credential>(&text).ok())
+            .zip(serde_json::from_str(&row.document).ok());
         Ok(match read {
             Some((credential, facts)) => Ok(Entry::Credential(Arc::new(credential), facts)),
             None => Err(vec![": its sealed material cannot be opened".to_owned()]),
@@ -73,7 +75,8 @@ impl Store {
         let sql = "SELECT module.digest, module.bytes FROM plugin_module JOIN module USING (digest) WHERE name = ?";
         let found: Option<(String, Vec<u8>)> =
             sqlx::query_as(sql).bind(&row.name).fetch_optional(&self.readers).await.map_err(|error| self.refused(&error))?;
-        let module = found.and_then(|(digest, bytes)| Some(Module { digest: digest.parse::<Digest>().ok()?, bytes: bytes.into() }));
+        let module =
+            found.and_then(|(digest, bytes)| Some(Module { digest: digest.parse::<Digest>().ok()?, bytes: bytes.into() }));
         Ok(match module.zip(serde_json::from_str(&row.document).ok()) {
             Some((module, plugin)) => Ok(Entry::Plugin(Arc::new(plugin), module)),
             None => Err(vec![": its module cannot be read".to_owned()]),

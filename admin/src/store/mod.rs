@@ -10,16 +10,14 @@ pub(crate) use rows::{Change, Row, Who, delete, put, referrers, row};
 
 use crate::StartError;
 use sqlx::{
-    ConnectOptions, SqliteConnection, SqlitePool,
+    SqlitePool,
     migrate::Migrator,
     sqlite::{SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
-use tokio::sync::Mutex;
 
 /// Readers: lists and single reads of an operator's tools.
 const READERS: u32 = 4;
@@ -34,7 +32,7 @@ static EXCHANGES: Migrator = sqlx::migrate!("../migrations/exchanges");
 pub(crate) struct Store {
     path: PathBuf,
     /// The one connection that writes. Whoever holds it decides alone what comes next.
-    pub(crate) writer: Arc<Mutex<SqliteConnection>>,
+    pub(crate) writer: SqlitePool,
     readers: SqlitePool,
 }
 
@@ -43,13 +41,13 @@ impl Store {
     pub(crate) async fn open(data_dir: &Path) -> Result<Self, StartError> {
         let path = data_dir.join("tidegate.db");
         let (writer, readers) = open(&path, &CONFIGURATION, SqliteSynchronous::Full).await?;
-        Ok(Self { path, writer: Arc::new(Mutex::new(writer)), readers })
+        Ok(Self { path, writer, readers })
     }
 
     /// Ends the readers and waits for the writer to be done.
     pub(crate) async fn close(&self) {
         self.readers.close().await;
-        drop(self.writer.lock().await);
+        self.writer.close().await;
     }
 }
 
@@ -57,21 +55,27 @@ async fn open(
     path: &Path,
     migrations: &Migrator,
     synchronous: SqliteSynchronous,
-) -> Result<(SqliteConnection, SqlitePool), StartError> {
+) -> Result<(SqlitePool, SqlitePool), StartError> {
     check::file(path, migrations).await?;
     let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).foreign_keys(true);
-    let mut writer = options
+    let writing = options
         .clone()
         .create_if_missing(true)
         .auto_vacuum(SqliteAutoVacuum::Incremental)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(synchronous)
         // Deleted rows are overwritten: a credential that was removed is not left in a free page.
-        .pragma("secure_delete", "ON")
-        .connect()
+        .pragma("secure_delete", "ON");
+    // A pool of one, since a pool can be closed in order: the log is then folded into the database before a stop ends.
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(writing)
         .await
         .map_err(|error| check::refused(path, &error))?;
-    migrations.run(&mut writer).await.map_err(|error| StartError::DatabaseUnreadable {
+    migrations.run(&writer).await.map_err(|error| StartError::DatabaseUnreadable {
         path: path.to_owned(),
         detail: format!("its schema could not be brought up to date: {error}"),
     })?;

@@ -104,7 +104,12 @@ pub(crate) async fn put(
 }
 
 /// Deletes a row, and writes its revision and audit entry.
-pub(crate) async fn delete(transaction: &mut Transaction<'_, Sqlite>, noun: Noun, before: &Row, who: Who<'_>) -> sqlx::Result<i64> {
+pub(crate) async fn delete(
+    transaction: &mut Transaction<'_, Sqlite>,
+    noun: Noun,
+    before: &Row,
+    who: Who<'_>,
+) -> sqlx::Result<i64> {
     let name = &*before.name;
     let audited = Audited { action: "deleted", noun, name, before: Some(&before.document), after: None };
     let revision = record(transaction, audited, who).await?;
@@ -131,7 +136,8 @@ async fn record(transaction: &mut Transaction<'_, Sqlite>, audited: Audited<'_>,
     let sql = "INSERT INTO revision (at_ms, who, action, collection, name) VALUES (?, ?, ?, ?, ?) RETURNING number";
     let insert = sqlx::query_scalar(sql).bind(who.at_ms).bind(who.who).bind(audited.action);
     let revision: i64 = insert.bind(audited.noun.as_str()).bind(audited.name).fetch_one(&mut **transaction).await?;
-    let insert = sqlx::query("INSERT INTO audit (revision, role, before, after) VALUES (?, ?, ?, ?)").bind(revision).bind(who.role);
+    let insert =
+        sqlx::query("INSERT INTO audit (revision, role, before, after) VALUES (?, ?, ?, ?)").bind(revision).bind(who.role);
     insert.bind(audited.before).bind(audited.after).execute(&mut **transaction).await?;
     Ok(revision)
 }
@@ -143,7 +149,8 @@ async fn put_module(transaction: &mut Transaction<'_, Sqlite>, name: &str, modul
         .bind(&*module.bytes)
         .execute(&mut **transaction)
         .await?;
-    let sql = "INSERT INTO plugin_module (name, digest) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET digest = excluded.digest";
+    let sql =
+        "INSERT INTO plugin_module (name, digest) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET digest = excluded.digest";
     sqlx::query(sql).bind(name).bind(&digest).execute(&mut **transaction).await?;
     drop_unused_modules(transaction).await
 }

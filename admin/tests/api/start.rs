@@ -1,0 +1,144 @@
+//! Starts that fail say why and change nothing; what was acknowledged is there after any end.
+
+use crate::harness::{Gate, open, service, settings};
+use serde_json::json;
+use std::path::Path;
+use tempfile::TempDir;
+use tidegate_admin::StartError;
+use tidegate_policy::credential::Secret;
+
+async fn refused(directory: &Path) -> StartError {
+    open(settings(directory)).await.err().expect("it does not start")
+}
+
+fn contents(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(directory).expect("the directory").map(|entry| entry.expect("an entry").path());
+    let mut files: Vec<_> = entries
+        .map(|path| (path.display().to_string(), std::fs::read(&path).expect("a file")))
+        .filter(|(name, _)| !name.ends_with(".lock"))
+        .collect();
+    files.sort();
+    files
+}
+
+async fn used() -> TempDir {
+    let gate = Gate::start().await;
+    gate.put("/v1/services/a", service("a.example")).await.is(201);
+    gate.put("/v1/credentials/s", json!({"kind": "secret", "value": "material"})).await.is(201);
+    gate.stop().await
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_in_force_after_a_restart() {
+    let gate = Gate::start_in(used().await, |_| {}).await;
+    let publication = gate.publications.borrow().clone();
+    assert_eq!(publication.revision, 2);
+    assert!(publication.snapshot.service("a").is_some());
+    assert_eq!(publication.credentials.len(), 1);
+    gate.get("/v1/services/a").await.is(200);
+}
+
+#[tokio::test]
+async fn a_copy_of_the_files_at_any_moment_holds_every_acknowledged_change() {
+    let gate = Gate::start().await;
+    for number in 0..20 {
+        gate.put(&format!("/v1/services/s{number}"), service(&format!("s{number}.example"))).await.is(201);
+        // What a power cut would leave: the files as they are now, the process never having closed anything.
+        let copy = TempDir::new().expect("a directory");
+        for (name, bytes) in contents(gate.directory.path()) {
+            let path = copy.path().join(Path::new(&name).file_name().expect("a name"));
+            if name.ends_with("-shm") {
+                continue;
+            }
+            std::fs::write(&path, bytes).expect("it is copied");
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("permissions");
+        }
+        let control = open(settings(copy.path())).await.expect("it starts from the copy");
+        assert_eq!(control.publications().borrow().revision, number + 1);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_named_and_left_as_it_was() {
+    let directory = used().await;
+    let path = directory.path().join("tidegate.db");
+    let mut bytes = std::fs::read(&path).expect("the database");
+    let pages = bytes.len() / 4096;
+    assert!(pages > 4, "{pages} pages");
+    bytes[4096..].fill(0xa5);
+    std::fs::write(&path, bytes).expect("it is damaged");
+    let before = contents(directory.path());
+    let error = refused(directory.path()).await;
+    assert!(matches!(error, StartError::DatabaseDamaged { .. }), "{error}");
+    assert!(contents(directory.path()) == before, "nothing was changed");
+    std::fs::write(&path, "this is a letter to the editor").expect("it is replaced");
+    let before = contents(directory.path());
+    let error = refused(directory.path()).await;
+    assert!(matches!(error, StartError::DatabaseDamaged { .. }), "{error}");
+    assert!(contents(directory.path()) == before, "nothing was changed");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_named_and_left_as_it_was() {
+    use sqlx::{ConnectOptions, Connection};
+    let directory = used().await;
+    let path = directory.path().join("tidegate.db");
+    let mut connection = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).connect().await.expect("it opens");
+    let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', 1, x'00', 0)";
+    sqlx::query(sql).execute(&mut connection).await.expect("it is written");
+    connection.close().await.expect("it closes");
+    let before = contents(directory.path());
+    let error = refused(directory.path()).await;
+    assert!(matches!(error, StartError::DatabaseNewer { found: 9999, .. }), "{error}");
+    assert!(contents(directory.path()) == before, "nothing was changed");
+}
+
+#[tokio::test]
+async fn keys_that_do_not_fit_are_refused() {
+    let directory = used().await;
+    let mut other = settings(directory.path());
+    other.key = Some(Secret::from("MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=".to_owned()));
+    let error = open(other).await.err().expect("it does not start");
+    assert!(matches!(error, StartError::KeyWrong { .. }) && error.to_string().contains("TIDEGATE_KEY"), "{error}");
+    let key = directory.path().join("tidegate.key");
+    std::fs::rename(&key, directory.path().join("elsewhere")).expect("the key goes");
+    let error = refused(directory.path()).await;
+    assert!(matches!(error, StartError::KeyMissing { .. }), "{error}");
+    assert!(!key.exists(), "no other key was made");
+}
+
+#[tokio::test]
+async fn a_taken_port_and_a_taken_directory_are_named() {
+    let gate = Gate::start().await;
+    let error = refused(gate.directory.path()).await;
+    assert!(matches!(error, StartError::InUse { .. }), "{error}");
+    let elsewhere = TempDir::new().expect("a directory");
+    let mut taken = settings(elsewhere.path());
+    taken.listen = gate.address;
+    let error = open(taken).await.err().expect("it does not start");
+    assert!(matches!(error, StartError::Listen { .. }) && error.to_string().contains(&gate.address.to_string()), "{error}");
+    assert!(contents(elsewhere.path()).is_empty(), "nothing was made");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_and_slow_ones_are_closed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let limits = |settings: &mut tidegate_admin::Settings| {
+        settings.api_connections = 1;
+        settings.api_header_timeout = std::time::Duration::from_millis(50);
+    };
+    let gate = Gate::start_in(TempDir::new().expect("a directory"), limits).await;
+    let mut slow = tokio::net::TcpStream::connect(gate.address).await.expect("it listens");
+    slow.write_all(b"GET /healthz HTTP/1.1\r\n").await.expect("a part is sent");
+    let mut beyond = tokio::net::TcpStream::connect(gate.address).await.expect("it listens");
+    assert_eq!(beyond.read(&mut [0; 1]).await.unwrap_or(0), 0, "one too many is closed");
+    assert_eq!(gate.metrics.connections_refused.value(), 1);
+    let mut rest = Vec::new();
+    slow.read_to_end(&mut rest).await.ok();
+    while gate.metrics.requests.value() == 0 {
+        if let Ok(mut stream) = tokio::net::TcpStream::connect(gate.address).await {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: g\r\nconnection: close\r\n\r\n").await.ok();
+            stream.read_to_end(&mut rest).await.ok();
+        }
+    }
+}
