@@ -4,6 +4,7 @@ use crate::{
     HostPattern, Identity, Mistake, Name,
     identity::{Caller, claim},
     mistake::step,
+    path,
     snapshot::Rows,
 };
 use ipnet::IpNet;
@@ -266,10 +267,22 @@ impl TryFrom<String> for PathPattern {
         if text.contains(['?', '#']) {
             return Err(format!("{text:?}: a path has no query and no fragment"));
         }
-        match (text.strip_suffix('*'), text.matches('*').count()) {
-            (_, 0) => Ok(Self::Exact(text)),
-            (Some(start), 1) => Ok(Self::Prefix(start.to_owned())),
-            _ => Err(format!("{text:?}: one '*' is understood, at the end")),
+        let pattern = match (text.strip_suffix('*'), text.matches('*').count()) {
+            (_, 0) => Self::Exact(text),
+            (Some(start), 1) => Self::Prefix(start.to_owned()),
+            _ => return Err(format!("{text:?}: one '*' is understood, at the end")),
+        };
+        // A pattern in another spelling than the paths it is compared with would never match.
+        let (Self::Exact(written) | Self::Prefix(written)) = &pattern;
+        let whole = match &pattern {
+            Self::Exact(path) => path,
+            // What is begun of the last segment is no segment yet: "/.w*" is about "/.well-known".
+            Self::Prefix(start) => &start[..=start.rfind('/').unwrap_or(0)],
+        };
+        match (path::normal(whole), path::normal(&format!("{written}x"))) {
+            (Some(normal), Some(begun)) if normal == *whole && begun.strip_suffix('x') == Some(written) => Ok(pattern),
+            (Some(normal), Some(_)) => Err(format!("{written:?} is not how paths are compared: the nearest is {normal:?}")),
+            _ => Err(format!("{written:?} holds encoding that no path is compared with")),
         }
     }
 }
