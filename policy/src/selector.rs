@@ -47,7 +47,7 @@ pub struct To {
     /// Hosts, registered or not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostPattern>,
-    /// Ports.
+    /// Ports: the one that was asked for, or the service's own that it maps to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
     /// Methods, in capitals. A tunnel has the method `CONNECT`.
@@ -79,7 +79,9 @@ pub enum TextPattern {
 pub struct MethodName(http::Method);
 
 /// A path that is exact, or ends in `*` and is a prefix. Matched on the path with dot segments removed and needless
-/// percent-encoding undone (RFC 3986 section 6.2.2), so that no other spelling slips past a rule.
+/// percent-encoding undone (RFC 3986 section 6.2.2), so that no other spelling slips past a rule. Where servers read a
+/// path differently (see [`crate::path`]), a deny or report rule matches when any reading is meant, an allow rule only
+/// when all of them are. Case matters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum PathPattern {

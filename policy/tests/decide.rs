@@ -67,6 +67,8 @@ fn the_default_snapshot_refuses_everything() {
     }
 }
 
+type Mapped = Result<(u16, Protocol), Reason>;
+
 #[test]
 fn ports_map_as_the_service_registers_them() {
     let ports = |ports: &[(u16, &str)]| ports.iter().map(|(n, p)| json!({"number": n, "protocol": p})).collect::<Vec<_>>();
@@ -78,7 +80,7 @@ fn ports_map_as_the_service_registers_them() {
         "opaque": {"hosts": ["opaque"], "ports": ports(&[(443, "tls"), (5432, "tcp")])},
         "pass": {"hosts": ["pass"], "ports": ports(&[(443, "https")]), "tls": {"mode": "passthrough"}},
     }}));
-    let table: &[(Form, &str, u16, Result<(u16, Protocol), Reason>)] = &[
+    let table: &[(Form, &str, u16, Mapped)] = &[
         (Form::Plain, "web", 80, Ok((8443, Protocol::Https))),
         (Form::Plain, "web", 443, Ok((443, Protocol::Https))),
         (Form::Plain, "web", 81, Err(Reason::UnregisteredHost)),
@@ -247,10 +249,10 @@ fn claims_are_found_whole_or_by_walking() {
     assert!(!holds("groups", "c") && !holds("null", "*") && !holds("x.y", "*") && !holds("absent", "*"));
 }
 
-#[test]
-fn every_mistake_is_reported_at_its_place() {
+/// Documents with each mistake there is.
+fn broken() -> Value {
     let port = json!([{"number": 443, "protocol": "https"}]);
-    let found = mistakes(json!({
+    json!({
         "services": {
             "a": {"hosts": ["dup", "*.wild"], "ports": [{"number": 0, "protocol": "http"}, {"number": 1, "protocol": "https"}, {"number": 1, "protocol": "tcp"}],
                   "tls": {"mode": "disabled", "trust": "client", "certificate": "client", "sni": "1.2.3.4"}},
@@ -266,67 +268,73 @@ fn every_mistake_is_reported_at_its_place() {
             "when": [{}, {"from": "01:00", "until": "01:00"}]}},
         "workloads": {"w": {"networks": ["10.0.0.0/8"]}, "v": {"networks": ["10.0.0.0/8"]}, "u": {"networks": []}},
         "issuers": {"i": {"issuer": "same", "audiences": [], "jwks": {}}, "j": {"issuer": "same", "audiences": ["a"], "jwks": {"keys": [{"kty": "oct"}, {"kty": "EC", "d": "x"}, {}]}}},
-    }));
-    let expected = [
-        "/issuers/i/audiences",
-        "/issuers/i/jwks",
-        "/issuers/j/issuer",
-        "/issuers/j/jwks/keys/0",
-        "/issuers/j/jwks/keys/1",
-        "/issuers/j/jwks/keys/2",
-        "/routes/r/destinations",
-        "/routes/r/destinations/1/service",
-        "/routes/r/fault/abort",
-        "/routes/r/fault/percent",
-        "/routes/r/filters/0/plugin",
-        "/routes/r/limits/concurrent",
-        "/routes/r/limits/rate/burst",
-        "/routes/r/limits/rate/per_second",
-        "/routes/r/match/0",
-        "/routes/r/match/1/headers/Bad Name",
-        "/routes/r/retries/attempts",
-        "/routes/r/retries/on",
-        "/routes/r/rewrite/path_prefix",
-        "/routes/r/rewrite/remove_headers/0",
-        "/routes/r/rewrite/set_headers/A",
-        "/routes/r/rewrite/set_headers/host",
-        "/routes/r/rewrite/set_headers/x-ok",
-        "/routes/r/service",
-        "/routes/r/timeouts/idle",
-        "/rules/x/from/0",
-        "/rules/x/from/1/networks/0",
-        "/rules/x/from/2/claims/a~1b",
-        "/rules/x/to/0",
-        "/rules/x/to/1/ports/0",
-        "/rules/x/to/1/services/0",
-        "/rules/x/when/0",
-        "/rules/x/when/1/until",
-        "/services/a/hosts/1",
-        "/services/a/ports/0/number",
-        "/services/a/ports/1/protocol",
-        "/services/a/ports/2/number",
-        "/services/a/tls/certificate",
-        "/services/a/tls/sni",
-        "/services/a/tls/trust",
-        "/services/b/connections/idle_timeout",
-        "/services/b/connections/max",
-        "/services/b/endpoints/0/address",
-        "/services/b/endpoints/0/locality",
-        "/services/b/endpoints/0/port",
-        "/services/b/endpoints/0/weight",
-        "/services/b/hosts/0",
-        "/services/b/networks/0",
-        "/services/b/networks/1",
-        "/services/b/ports",
-        "/services/b/tls/certificate",
-        "/services/b/tls/trust",
-        "/services/c/endpoints",
-        "/services/c/hosts",
-        "/services/c/tls/certificate",
-        "/workloads/u/networks",
-        "/workloads/w/networks/0",
-    ];
-    assert_eq!(found, expected);
+    })
+}
+
+/// Where they are.
+const MISTAKES: &[&str] = &[
+    "/issuers/i/audiences",
+    "/issuers/i/jwks",
+    "/issuers/j/issuer",
+    "/issuers/j/jwks/keys/0",
+    "/issuers/j/jwks/keys/1",
+    "/issuers/j/jwks/keys/2",
+    "/routes/r/destinations",
+    "/routes/r/destinations/1/service",
+    "/routes/r/fault/abort",
+    "/routes/r/fault/percent",
+    "/routes/r/filters/0/plugin",
+    "/routes/r/limits/concurrent",
+    "/routes/r/limits/rate/burst",
+    "/routes/r/limits/rate/per_second",
+    "/routes/r/match/0",
+    "/routes/r/match/1/headers/Bad Name",
+    "/routes/r/retries/attempts",
+    "/routes/r/retries/on",
+    "/routes/r/rewrite/path_prefix",
+    "/routes/r/rewrite/remove_headers/0",
+    "/routes/r/rewrite/set_headers/A",
+    "/routes/r/rewrite/set_headers/host",
+    "/routes/r/rewrite/set_headers/x-ok",
+    "/routes/r/service",
+    "/routes/r/timeouts/idle",
+    "/rules/x/from/0",
+    "/rules/x/from/1/networks/0",
+    "/rules/x/from/2/claims/a~1b",
+    "/rules/x/to/0",
+    "/rules/x/to/1/ports/0",
+    "/rules/x/to/1/services/0",
+    "/rules/x/when/0",
+    "/rules/x/when/1/until",
+    "/services/a/hosts/1",
+    "/services/a/ports/0/number",
+    "/services/a/ports/1/protocol",
+    "/services/a/ports/2/number",
+    "/services/a/tls/certificate",
+    "/services/a/tls/sni",
+    "/services/a/tls/trust",
+    "/services/b/connections/idle_timeout",
+    "/services/b/connections/max",
+    "/services/b/endpoints/0/address",
+    "/services/b/endpoints/0/locality",
+    "/services/b/endpoints/0/port",
+    "/services/b/endpoints/0/weight",
+    "/services/b/hosts/0",
+    "/services/b/networks/0",
+    "/services/b/networks/1",
+    "/services/b/ports",
+    "/services/b/tls/certificate",
+    "/services/b/tls/trust",
+    "/services/c/endpoints",
+    "/services/c/hosts",
+    "/services/c/tls/certificate",
+    "/workloads/u/networks",
+    "/workloads/w/networks/0",
+];
+
+#[test]
+fn every_mistake_is_reported_at_its_place() {
+    assert_eq!(mistakes(broken()), MISTAKES);
 }
 
 #[test]
