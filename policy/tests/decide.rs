@@ -183,11 +183,12 @@ fn a_destination_is_dialled_as_itself_and_only_where_the_route_says_so() {
             "web": {"hosts": ["web"], "ports": [{"number": 443, "protocol": "https"}]},
             "next": {"hosts": ["*.next", "canary.next"], "ports": [{"number": 8443, "protocol": "https"}], "resolution": "forward"},
             "clear": {"hosts": ["clear"], "ports": [{"number": 443, "protocol": "http"}]},
+            "pass": {"hosts": ["pass"], "ports": [{"number": 443, "protocol": "https"}], "tls": {"mode": "passthrough"}},
             "other": {"hosts": ["other"], "ports": [{"number": 443, "protocol": "https"}]},
         },
         "rules": {"all": {"action": "allow"}},
         "routes": {"split": {"service": "web", "destinations": [
-            {"service": "web", "weight": 9}, {"service": "next", "weight": 1}, {"service": "clear", "weight": 0}]}}}));
+            {"service": "web", "weight": 9}, {"service": "next", "weight": 1}, {"service": "clear", "weight": 0}, {"service": "pass", "weight": 1}]}}}));
     let permit = ask(&snapshot, Form::Secure, "web", 443, "/").expect("allowed");
     let next = snapshot.redirect(&permit, "next").expect("a destination");
     assert_eq!((next.target().host.to_string().as_str(), next.target().port), ("canary.next", 8443));
@@ -198,6 +199,10 @@ fn a_destination_is_dialled_as_itself_and_only_where_the_route_says_so() {
     assert!(snapshot.redirect(&permit, "none").is_none());
     let plain = ask(&snapshot, Form::Plain, "web", 443, "/").expect("allowed");
     assert!(snapshot.redirect(&plain, "clear").is_some());
+    assert!(
+        snapshot.redirect(&plain, "pass").is_none() && snapshot.redirect(&permit, "pass").is_none(),
+        "only tunnels reach it"
+    );
 }
 
 #[test]
