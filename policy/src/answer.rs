@@ -34,6 +34,28 @@ pub struct Denial {
     pub reports: Vec<Name>,
 }
 
+impl Denial {
+    /// What happened and what whoever runs the gateway can do about it, in a sentence.
+    pub fn explanation(&self) -> String {
+        let service = self.service.as_ref().map_or("the service", |service| service.name.as_str());
+        match (self.reason, &self.rule) {
+            (Reason::DeniedByRule, Some(rule)) => format!("The rule {rule} denies it: change that rule if this was not meant."),
+            (Reason::UnregisteredHost, _) if self.service.is_some() => {
+                format!("{service} does not register this port: add it to the service's ports.")
+            }
+            (Reason::UnregisteredHost, _) => "No service registers this host: register one that does.".to_owned(),
+            (Reason::MalformedTarget, _) => format!(
+                "{service} cannot be asked this way: its port speaks another protocol, or servers read the path differently; see its ports and the paths of its routes."
+            ),
+            (Reason::CredentialsRequired, _) => format!(
+                "Some rule allows {service} to callers that prove who they are: send a token in Proxy-Authorization, or a client certificate."
+            ),
+            (Reason::NoRuleAllows, _) => format!("No allow rule for {service} matches this caller and this request: add one."),
+            (reason, _) => format!("It was refused as {reason}."),
+        }
+    }
+}
+
 impl Permit {
     /// The target that was decided, and the only one that may be dialled.
     pub fn target(&self) -> &Target {

@@ -68,16 +68,18 @@ impl Snapshot {
     /// patterns and they hold it, or lists endpoints of its own. The port is that of the same number, else the first of
     /// the same protocol.
     ///
-    /// None where the route does not name `service` as a destination, no such port or host exists, or the exchange would
-    /// lose the TLS that it was promised.
+    /// None where the route does not name `service` as a destination, no such port or host exists, only tunnels reach it,
+    /// or the exchange would lose the TLS that it was promised.
     pub fn redirect(&self, permit: &Permit, service: &str) -> Option<Permit> {
         let route = permit.route.as_ref()?;
         route.document.destinations.iter().find(|destination| destination.service.as_str() == service)?;
         let service = self.service(service)?;
         let document = &service.document;
         let port = document.port_like(permit.port)?;
-        if permit.target.form == Form::Secure && !document.originates(port) {
-            return None;
+        match permit.target.form {
+            Form::Secure if !document.originates(port) => return None,
+            Form::Plain if document.passes_through() => return None,
+            Form::Plain | Form::Secure | Form::Tunnel => {}
         }
         let host = document.host_like(&permit.target.host)?;
         let target = Target { form: permit.target.form, host, port: port.number };

@@ -13,7 +13,8 @@ use std::{
 ///
 /// Parsing refuses, rather than interprets: user information, brackets around anything but an IPv6 address, octal,
 /// hexadecimal, decimal and short forms of IPv4 (whatever `inet_aton` would read), zone identifiers, empty labels and
-/// labels over 63 bytes, names over 253 bytes, and what IDNA (UTS 46, non-transitional) refuses.
+/// labels over 63 bytes, names over 253 bytes, and what IDNA (UTS 46, non-transitional) refuses. An IPv4-mapped IPv6
+/// address is the IPv4 address it maps; the underscore is let through, since real names have it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Host {
@@ -83,7 +84,8 @@ fn ipv6(text: &str) -> Result<Host, String> {
         return Err(format!("{text:?}: zone identifiers mean nothing beyond one machine; leave the zone out"));
     }
     let address = text.parse::<Ipv6Addr>();
-    address.map(|address| Host::Address(address.into())).map_err(|_| format!("{text:?} is not an IPv6 address"))
+    // A mapped address is dialled as the IPv4 address it maps, so it is that host.
+    address.map(|address| Host::Address(address.to_canonical())).map_err(|_| format!("{text:?} is not an IPv6 address"))
 }
 
 /// What one pass over an ASCII name found.
@@ -166,11 +168,6 @@ fn name_or_ipv4(text: &str) -> Result<Host, String> {
 }
 
 impl Host {
-    /// The host of an address. An IPv4 address in IPv6's clothes (`::ffff:192.0.2.1`) keeps them: the guard decodes it.
-    pub const fn of(address: IpAddr) -> Self {
-        Self::Address(address)
-    }
-
     /// Its name; none for an address.
     pub fn name(&self) -> Option<&str> {
         match self {

@@ -194,3 +194,127 @@ fn without_dot_segments(path: &str, merges_slashes: bool) -> String {
     }
     kept.iter().fold(String::with_capacity(path.len()), |path, segment| path + "/" + segment)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn assert_readings(path: &str, expected: &[&str]) {
+        let readings = match Readings::of(path) {
+            Readings::None => panic!("{path:?} is no tunnel"),
+            Readings::One(path) => vec![path.into_owned()],
+            Readings::Several(paths) => paths,
+            Readings::Unreadable => Vec::new(),
+        };
+        assert_eq!(readings, expected, "{path:?}");
+    }
+
+    #[test]
+    fn one_reading_is_rfc_3986s() {
+        for (path, normal) in [
+            ("", "/"),
+            ("/", "/"),
+            ("*", "*"),
+            ("/v1/charges/7", "/v1/charges/7"),
+            ("/a/./b", "/a/b"),
+            ("/a/../b", "/b"),
+            ("/a/..", "/"),
+            ("/a/b/..", "/a/"),
+            ("/a/.", "/a/"),
+            ("/../../a", "/a"),
+            ("/a/%2e%2E/b", "/b"),
+            ("/%7euser", "/~user"),
+            ("/%61dmin", "/admin"),
+            ("/a%20b", "/a%20b"),
+            ("/a b", "/a%20b"),
+            ("/caf\u{e9}", "/caf%C3%A9"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/a%28b%29", "/a(b)"),
+            ("/{id}", "/%7Bid%7D"),
+            ("/a/...", "/a/..."),
+            ("/.well-known", "/.well-known"),
+            ("/a%3Bb", "/a%3Bb"),
+            ("/100%25", "/100%25"),
+            ("/a%3Fb%23", "/a%3Fb%23"),
+            ("/a/", "/a/"),
+        ] {
+            assert_readings(path, &[normal]);
+            assert_readings(normal, &[normal]);
+        }
+    }
+
+    #[test]
+    fn what_servers_disagree_on_has_every_reading() {
+        assert_readings("/a%2fb", &["/a%2Fb", "/a/b"]);
+        assert_readings("/a\\b", &["/a%5Cb", "/a/b"]);
+        assert_readings("//admin", &["//admin", "/admin"]);
+        assert_readings("/public/%2f../admin", &["/public/%2F../admin", "/public/admin", "/admin"]);
+        assert_readings("/public//../admin", &["/public/admin", "/admin"]);
+        assert_readings("/a/..%2fb", &["/a/..%2Fb", "/b"]);
+        assert_readings("/a/..;x=1/b", &["/a/..;x=1/b", "/b"]);
+        assert_readings("/admin;x/users", &["/admin;x/users", "/admin/users"]);
+        assert_readings("/a/%5c..%5cb", &["/a/%5C..%5Cb", "/a/b", "/b"]);
+    }
+
+    #[test]
+    fn what_no_reading_can_be_trusted_on_is_unreadable() {
+        for path in [
+            "/%",
+            "/%4",
+            "/%zz",
+            "/%+1",
+            "/a%00",
+            "/%0a",
+            "/%7f",
+            "/a\u{0}",
+            "/a\nb",
+            "/%c0%af",
+            "/%c0%ae%c0%ae/",
+            "/%ff",
+            "/%f5",
+            "/%252e%252e/",
+            "/%252f",
+            "/%255c",
+            "/%2500",
+            "/%25252e",
+            "a",
+            "a/../b",
+            "http://x/",
+            "/%253b",
+        ] {
+            assert_eq!(Readings::of(path), Readings::Unreadable, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn deny_asks_any_reading_and_allow_all_of_them() {
+        let admin = |path: &str| path.starts_with("/admin");
+        for (path, any, all) in [("/admin", true, true), ("//admin", true, false), ("/v1", false, false), ("/%00", true, false)]
+        {
+            assert_eq!((Readings::of(path).any(admin), Readings::of(path).all(admin)), (any, all), "{path:?}");
+        }
+        assert!(!Readings::None.any(|_| true) && !Readings::None.all(|_| true));
+    }
+
+    #[test]
+    fn readings_are_stable_whatever_the_bytes() {
+        const PIECES: [&str; 16] =
+            ["/", "//", "a", ".", "..", "%2e", "%2f", "%5C", "\\", ";", "%3b", "%61", "%20", "x y", "\u{e9}", "%25"];
+        let mut state = 7_u64;
+        for _ in 0..20_000 {
+            let mut path = "/".to_owned();
+            for _ in 0..state % 9 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                path += PIECES[usize::try_from(state >> 60).expect("four bits")];
+            }
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let Some(normal) = normal(&path) else { continue };
+            assert!(
+                normal.starts_with('/') && !normal.split('/').any(|segment| matches!(segment, "." | "..")),
+                "{path:?}: {normal:?}"
+            );
+            assert_eq!(super::normal(&normal).as_deref(), Some(normal.as_ref()), "{path:?}");
+        }
+    }
+}

@@ -4,6 +4,7 @@ use crate::{
     HostPattern, Identity, Mistake, Name,
     identity::{Caller, claim},
     mistake::step,
+    path,
     snapshot::Rows,
 };
 use ipnet::IpNet;
@@ -46,7 +47,7 @@ pub struct To {
     /// Hosts, registered or not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostPattern>,
-    /// Ports.
+    /// Ports: the one that was asked for, or the service's own that it maps to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
     /// Methods, in capitals. A tunnel has the method `CONNECT`.
@@ -78,7 +79,9 @@ pub enum TextPattern {
 pub struct MethodName(http::Method);
 
 /// A path that is exact, or ends in `*` and is a prefix. Matched on the path with dot segments removed and needless
-/// percent-encoding undone (RFC 3986 section 6.2.2), so that no other spelling slips past a rule.
+/// percent-encoding undone (RFC 3986 section 6.2.2), so that no other spelling slips past a rule. Where servers read a
+/// path differently (see [`crate::path`]), a deny or report rule matches when any reading is meant, an allow rule only
+/// when all of them are. Case matters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum PathPattern {
@@ -266,10 +269,22 @@ impl TryFrom<String> for PathPattern {
         if text.contains(['?', '#']) {
             return Err(format!("{text:?}: a path has no query and no fragment"));
         }
-        match (text.strip_suffix('*'), text.matches('*').count()) {
-            (_, 0) => Ok(Self::Exact(text)),
-            (Some(start), 1) => Ok(Self::Prefix(start.to_owned())),
-            _ => Err(format!("{text:?}: one '*' is understood, at the end")),
+        let pattern = match (text.strip_suffix('*'), text.matches('*').count()) {
+            (_, 0) => Self::Exact(text),
+            (Some(start), 1) => Self::Prefix(start.to_owned()),
+            _ => return Err(format!("{text:?}: one '*' is understood, at the end")),
+        };
+        // A pattern in another spelling than the paths it is compared with would never match.
+        let (Self::Exact(written) | Self::Prefix(written)) = &pattern;
+        let whole = match &pattern {
+            Self::Exact(path) => path,
+            // What is begun of the last segment is no segment yet: "/.w*" is about "/.well-known".
+            Self::Prefix(start) => &start[..=start.rfind('/').unwrap_or(0)],
+        };
+        match (path::normal(whole), path::normal(&format!("{written}x"))) {
+            (Some(normal), Some(begun)) if normal == *whole && begun.strip_suffix('x') == Some(written) => Ok(pattern),
+            (Some(normal), Some(_)) => Err(format!("{written:?} is not how paths are compared: the nearest is {normal:?}")),
+            _ => Err(format!("{written:?} holds encoding that no path is compared with")),
         }
     }
 }
