@@ -65,6 +65,8 @@ struct Claims {
     iss: String,
     aud: String,
     sub: String,
+    /// Tells one token's changes from another's in the audit.
+    jti: String,
     role: Role,
     iat: u64,
     exp: u64,
@@ -81,12 +83,15 @@ pub(crate) struct Verifier {
 pub fn mint_token(data_dir: &Path, role: Role, ttl: Duration) -> Result<String, StartError> {
     let origin = data_dir.join("token.key");
     let key = secret_file::read_or_make(&origin, KEY_BYTES)?;
+    let mut id = [0; 8];
+    aws_lc_rs::rand::fill(&mut id).map_err(|_| StartError::Random)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let ttl = ttl.clamp(Duration::from_secs(1), MAX_TTL);
     let claims = Claims {
         iss: ISSUER.to_owned(),
         aud: AUDIENCE.to_owned(),
         sub: role.as_str().to_owned(),
+        jti: format!("{:016x}", u64::from_be_bytes(id)),
         role,
         iat: now,
         exp: now + ttl.as_secs(),
@@ -133,7 +138,7 @@ impl Verifier {
             .map(|(_, token)| token.trim())
             .ok_or_else(|| refused("the Authorization header is not a bearer token"))?;
         match jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation) {
-            Ok(data) => Ok(Caller { who: data.claims.sub, role: data.claims.role }),
+            Ok(data) => Ok(Caller { who: format!("{}:{}", data.claims.sub, data.claims.jti), role: data.claims.role }),
             Err(error) => Err(refused(match error.kind() {
                 jsonwebtoken::errors::ErrorKind::ExpiredSignature => "the token has expired",
                 jsonwebtoken::errors::ErrorKind::InvalidSignature => "the token was not signed by this gateway",

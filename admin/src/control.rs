@@ -65,7 +65,6 @@ pub async fn open(settings: Settings, plane: Arc<dyn DataPlane>) -> Result<Contr
     let bind = |source| StartError::Listen { address: settings.listen, source };
     let listener = TcpListener::bind(settings.listen).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
-    let first_start = !data_dir.join("tidegate.db").exists();
     let store = Store::open(&data_dir).await?;
     let exchanges = ExchangeStore::open(&data_dir).await?;
     let check = store.seal_check().await?;
@@ -74,6 +73,8 @@ pub async fn open(settings: Settings, plane: Arc<dyn DataPlane>) -> Result<Contr
         Some(sealed) => sealer.check(&sealed)?,
         None => store.put_seal_check(&sealer.make_check()?).await?,
     }
+    // Not the first process but the first that got this far: one that was killed half-way left no token.
+    let first_start = store.revision().await? == 0;
     let verifier = Verifier::load(&data_dir, first_start)?;
     let mut held = store.load(&sealer).await?;
     held.rows.mode = settings.mode;

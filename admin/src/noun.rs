@@ -107,18 +107,6 @@ impl Noun {
 }
 
 impl Entry {
-    pub(crate) const fn noun(&self) -> Noun {
-        match self {
-            Self::Service(_) => Noun::Services,
-            Self::Route(_) => Noun::Routes,
-            Self::Rule(_) => Noun::Rules,
-            Self::Workload(_) => Noun::Workloads,
-            Self::Issuer(_) => Noun::Issuers,
-            Self::Credential(..) => Noun::Credentials,
-            Self::Plugin(..) => Noun::Plugins,
-        }
-    }
-
     /// The document as it is stored and answered: never key material.
     pub(crate) fn document(&self) -> Result<Value, serde_json::Error> {
         match self {

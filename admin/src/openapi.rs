@@ -5,7 +5,7 @@ use crate::{
     api::explain::{Explanation, Question},
     credential::CredentialFacts,
     noun::Noun,
-    problem::Problem,
+    problem::Said,
 };
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
@@ -248,7 +248,7 @@ fn schemas() -> Value {
         tidegate_policy::Name,
         Question,
         Explanation,
-        Problem,
+        Said,
     );
     let schemas = found.into_iter().map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()));
     Value::Object(schemas.collect::<std::collections::BTreeMap<_, _>>().into_iter().collect())

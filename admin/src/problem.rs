@@ -7,9 +7,14 @@ use axum::{
 };
 use tidegate_policy::Mistake;
 
-/// An error answer. `detail` says what to do next; it never holds a secret.
+/// An error answer. Boxed, since it travels in the error side of nearly every result here.
+#[derive(Debug)]
+pub(crate) struct Problem(Box<Said>);
+
+/// What an error answer says. `detail` says what to do next; it never holds a secret.
 #[derive(Debug, Clone, serde::Serialize, utoipa::ToSchema)]
-pub struct Problem {
+#[schema(as = Problem)]
+pub(crate) struct Said {
     /// What kind of problem it is, as a relative reference: `/problems/<kind>`.
     #[serde(rename = "type")]
     kind: String,
@@ -35,7 +40,7 @@ impl Problem {
     /// A problem of this status and detail.
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         let (kind, title) = kind_of(status);
-        Self {
+        Self(Box::new(Said {
             kind: format!("/problems/{kind}"),
             title: title.to_owned(),
             status: status.as_u16(),
@@ -44,7 +49,7 @@ impl Problem {
             referrers: Vec::new(),
             challenge: status == StatusCode::UNAUTHORIZED,
             methods: None,
-        }
+        }))
     }
 
     /// A document with mistakes.
@@ -53,19 +58,25 @@ impl Problem {
             1 => "the document has a mistake; nothing was changed".to_owned(),
             count => format!("the document has {count} mistakes; nothing was changed"),
         };
-        Self { mistakes, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail) }
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        problem.0.mistakes = mistakes;
+        problem
     }
 
     /// Something still refers to what was to be deleted.
     pub(crate) fn referred(what: &str, referrers: Vec<String>) -> Self {
         let detail = format!("{what} is still referred to by {}: change or delete that first", referrers.join(", "));
-        Self { referrers, ..Self::new(StatusCode::CONFLICT, detail) }
+        let mut problem = Self::new(StatusCode::CONFLICT, detail);
+        problem.0.referrers = referrers;
+        problem
     }
 
     /// A method that the resource does not have.
     pub(crate) fn method(allowed: &'static str) -> Self {
         let detail = format!("this resource understands {allowed}");
-        Self { methods: Some(allowed), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, detail) }
+        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, detail);
+        problem.0.methods = Some(allowed);
+        problem
     }
 
     /// A failure of the gateway's own; what exactly goes to the log, where it is handled.
@@ -97,16 +108,16 @@ fn kind_of(status: StatusCode) -> (&'static str, &'static str) {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.challenge {
+        if self.0.challenge {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
         }
-        if let Some(methods) = self.methods {
+        if let Some(methods) = self.0.methods {
             headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         }
         response

@@ -34,7 +34,7 @@ impl Sealer {
                 return Err(StartError::KeyMissing { path });
             }
             let origin = path.display().to_string();
-            return Self::with_key(&*secret_file::read_or_make(&path, KEY_BYTES)?, origin);
+            return Self::with_key(&secret_file::read_or_make(&path, KEY_BYTES)?, origin);
         };
         let origin = "TIDEGATE_KEY".to_owned();
         match STANDARD.decode(given.reveal().trim()).map(Zeroizing::new) {

@@ -151,12 +151,15 @@ async fn roles_permit_what_the_description_says() {
     }
 }
 
+/// Method, path, headers, body, and the status expected.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8], u16);
+
 #[tokio::test]
 async fn whatever_is_asked_wrongly_is_answered_as_a_problem() {
     let gate = Gate::start_in(tempfile::TempDir::new().expect("a directory"), |settings| settings.document_bytes = 100).await;
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let json = [("content-type", "application/json")];
-    let cases: &[(&str, &str, &[(&str, &str)], &[u8], u16)] = &[
+    let cases: &[Case<'_>] = &[
         ("GET", "/nothing", &[], b"", 404),
         ("GET", "/v1/nothing", &[], b"", 404),
         ("GET", "/v1/services/absent", &[], b"", 404),

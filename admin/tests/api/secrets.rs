@@ -23,6 +23,11 @@ impl Write for Log {
     }
 }
 
+fn files(directory: &std::path::Path) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(directory).expect("the directory").map(|entry| entry.expect("an entry").path());
+    entries.map(|path| (path.display().to_string(), std::fs::read(&path).expect("a file"))).collect()
+}
+
 #[tokio::test]
 async fn secrets_are_in_no_file_answer_log_line_or_debug_output() {
     const SECRET: &str = "sk_live_4eC39HqLyjWDarjtT1zdp7dc";
@@ -69,12 +74,7 @@ async fn secrets_are_in_no_file_answer_log_line_or_debug_output() {
     assert_eq!(facts["document"]["certificates"][0]["fingerprint"].as_str().map(str::len), Some(64));
     let private: String = key.serialize_pem().lines().nth(1).expect("a line of the key").to_owned();
     let needles = [SECRET.as_bytes(), private.as_bytes()];
-    let mut haystacks: Vec<(String, Vec<u8>)> =
-        answers.into_iter().map(|text| ("an answer".to_owned(), text.into_bytes())).collect();
-    let files = |directory: &std::path::Path| -> Vec<(String, Vec<u8>)> {
-        let entries = std::fs::read_dir(directory).expect("the directory").map(|entry| entry.expect("an entry").path());
-        entries.map(|path| (path.display().to_string(), std::fs::read(&path).expect("a file"))).collect()
-    };
+    let mut haystacks: Vec<_> = answers.into_iter().map(|text| ("an answer".to_owned(), text.into_bytes())).collect();
     haystacks.extend(files(gate.directory.path()));
     assert!(
         haystacks.iter().any(|(name, bytes)| name.ends_with("tidegate.db-wal") && !bytes.is_empty()),
