@@ -6,7 +6,7 @@ use tidegate_policy::publication::Module;
 pub trait DataPlane: Send + Sync + 'static {
     /// Compiles and inspects an uploaded module, or says every reason to refuse it.
     fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Vec<String>>;
-    /// Starts a filter with `config` (JSON text; empty where the route gives none); the error is the filter's own message.
+    /// Starts a filter with `config` (JSON text; `null` where the route gives none); the error is the filter's own message.
     fn configure(&self, module: &Module, config: &[u8]) -> Result<(), String>;
     /// Its metrics in the Prometheus text format.
     fn metrics(&self) -> String;

@@ -232,7 +232,7 @@ fn uses(held: &Held) -> Vec<Use<'_>> {
     for (name, route) in &held.rows.routes {
         for (index, filter) in route.filters.iter().enumerate() {
             let Some(module) = held.modules.get(&filter.plugin) else { continue };
-            let config = if filter.config.is_null() { Vec::new() } else { filter.config.to_string().into_bytes() };
+            let config = filter.config.to_string().into_bytes();
             if seen.insert((module.digest, config.clone())) {
                 uses.push(Use { pointer: format!("/routes/{name}/filters/{index}/config"), module, config });
             }

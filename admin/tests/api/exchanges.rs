@@ -135,3 +135,31 @@ async fn queued_records_survive_a_stop_and_old_ones_are_removed() {
     let gate = Gate::start_in(directory, |settings| settings.exchange_max_age = std::time::Duration::from_secs(1)).await;
     while !numbers(&gate.get("/v1/exchanges").await.is(200).json()).is_empty() {}
 }
+
+#[tokio::test]
+async fn a_slow_follower_is_told_how_many_records_it_missed() {
+    let gate = Gate::start().await;
+    let mut stream = TcpStream::connect(gate.address).await.expect("it listens");
+    let request = format!("GET /v1/exchanges?follow=1 HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {}\r\n\r\n", gate.token);
+    stream.write_all(request.as_bytes()).await.expect("it is sent");
+    let mut text = String::new();
+    read_until(&mut stream, &mut text, ": following").await;
+    // More than the socket's buffers and the lag allowed can hold, while nobody reads.
+    let long = "x".repeat(60_000);
+    for number in 0..1_000 {
+        gate.records.send(batch(&[record(number, &long, "allowed")])).await.expect("it takes records");
+    }
+    let mut seen = 0_u64;
+    let mut reader = tokio::io::BufReader::new(stream);
+    let missed = loop {
+        let mut line = String::new();
+        let count = tokio::io::AsyncBufReadExt::read_line(&mut reader, &mut line).await.expect("it is read");
+        assert!(count > 0, "the stream ended");
+        seen += u64::from(line.starts_with("data: {\"id\""));
+        if let Some(rest) = line.strip_prefix("data: {\"records\":") {
+            break rest.trim_end().trim_end_matches('}').parse::<u64>().expect("a number");
+        }
+    };
+    assert!(missed > 0 && seen + missed < 1_000, "{seen} seen, {missed} missed");
+    assert_eq!(gate.metrics.records_missed.value(), missed);
+}

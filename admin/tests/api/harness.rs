@@ -27,7 +27,7 @@ impl DataPlane for Plane {
     }
 
     fn configure(&self, module: &Module, config: &[u8]) -> Result<(), String> {
-        let config: Value = if config.is_empty() { Value::Null } else { serde_json::from_slice(config).expect("it is JSON") };
+        let config: Value = serde_json::from_slice(config).expect("it is JSON");
         match config.get("refuse").and_then(Value::as_str) {
             Some(why) => Err(why.to_owned()),
             None if module.bytes.ends_with(b"picky") => Err("this version wants more".to_owned()),

@@ -142,3 +142,48 @@ async fn connections_beyond_the_limit_and_slow_ones_are_closed() {
         }
     }
 }
+
+#[tokio::test]
+async fn writes_at_once_follow_one_another_and_are_audited() {
+    use sqlx::{ConnectOptions, Connection, Row};
+    let gate = Gate::start().await;
+    let writes = (0..40).map(|number| {
+        let gate = &gate;
+        async move { gate.put(&format!("/v1/services/s{number}"), service(&format!("s{number}.example"))).await.is(201).json() }
+    });
+    let answers = futures_util::future::join_all(writes).await;
+    let mut revisions: Vec<_> = answers.iter().map(|answer| answer["revision"].as_i64().expect("a revision")).collect();
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=40).collect::<Vec<_>>());
+    assert_eq!(gate.publications.borrow().snapshot.services().count(), 40);
+    gate.delete("/v1/services/s7").await.is(204);
+    let directory = gate.stop().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(directory.path().join("tidegate.db"));
+    let mut connection = options.connect().await.expect("it opens");
+    let sql = "SELECT action, name, who, before, after FROM revision JOIN audit ON audit.revision = number ORDER BY number DESC LIMIT 1";
+    let last = sqlx::query(sql).fetch_one(&mut connection).await.expect("it is audited");
+    assert_eq!((last.get::<String, _>(0), last.get::<String, _>(1)), ("deleted".to_owned(), "s7".to_owned()));
+    assert!(last.get::<String, _>(2).starts_with("admin:"));
+    assert!(last.get::<Option<String>, _>(3).is_some_and(|before| before.contains("s7.example")));
+    assert_eq!(last.get::<Option<String>, _>(4), None);
+    connection.close().await.expect("it closes");
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_does_not_leave_a_change_half_made() {
+    use tokio::io::AsyncWriteExt;
+    let mut gate = Gate::start().await;
+    let body = service("a.example").to_string();
+    let request = format!(
+        "PUT /v1/services/a HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n{body}",
+        gate.token,
+        body.len()
+    );
+    let mut stream = tokio::net::TcpStream::connect(gate.address).await.expect("it listens");
+    stream.write_all(request.as_bytes()).await.expect("it is sent");
+    gate.publications.changed().await.expect("it is published");
+    drop(stream);
+    gate.put("/v1/services/b", service("b.example")).await.is(201);
+    assert_eq!(gate.publications.borrow().revision, 2);
+    gate.get("/v1/services/a").await.is(200);
+}
