@@ -18,6 +18,8 @@ enum Kind {
     Full(Option<Bytes>),
     /// From an HTTP/2 connection, either side.
     H2(hyper::body::Incoming),
+    /// The same, with something that lives as long.
+    Held(hyper::body::Incoming, Box<dyn std::any::Any>),
     // H1(super::h1::Incoming): helper H
 }
 
@@ -25,6 +27,11 @@ impl Body {
     /// No body.
     pub fn empty() -> Self {
         Self(Kind::Empty)
+    }
+
+    /// A body from an HTTP/2 connection; `hold` is dropped with it.
+    pub fn held(incoming: hyper::body::Incoming, hold: Box<dyn std::any::Any>) -> Self {
+        Self(Kind::Held(incoming, hold))
     }
 
     /// A body that is all here.

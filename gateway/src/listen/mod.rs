@@ -1,5 +1,7 @@
 //! Accepting: sockets to peers, sniffed, counted, and handed to the least loaded worker.
 
+pub mod tls;
+
 use std::{net::SocketAddr, sync::Arc};
 use tidegate_policy::identity::Caller;
 
