@@ -107,8 +107,9 @@ impl Profile {
             .with_client_cert_resolver(Arc::new(OwnCertificate(own)));
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         let http1 = key.alpn.contains(&Alpn::Http1).then(|| {
-            let alpn_protocols = vec![b"http/1.1".to_vec()];
-            Arc::new(ClientConfig { alpn_protocols, ..config.clone() })
+            let mut only = config.clone();
+            only.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Arc::new(only)
         });
         config.alpn_protocols = key
             .alpn
