@@ -98,10 +98,12 @@ async fn idle_connections_expire() {
     local(async {
         let (_listener, address) = fixture::listen().await;
         let upstreams = fixture::upstreams(fixture::closed_port(), |_| {});
-        let (live, permit) = fixture::plain(&service(address, &json!({"idle_timeout": "0ms"})), "api.example");
+        let (live, permit) = fixture::plain(&service(address, &json!({"idle_timeout": "1ms"})), "api.example");
         upstreams.connect(&live, &permit, &request()).await.expect("a connection").release();
-        upstreams.pools.sweep();
-        assert_eq!(upstreams.shared.metrics.connections_open.value(), 0);
+        while upstreams.shared.metrics.connections_open.value() > 0 {
+            upstreams.pools.sweep();
+            tokio::task::yield_now().await;
+        }
     })
     .await;
 }
@@ -111,7 +113,8 @@ async fn the_next_endpoint_takes_over_and_the_last_word_is_no_healthy_endpoint()
     local(async {
         let (listener, good) = fixture::listen().await;
         let (bad, worse) = (fixture::closed_port(), fixture::closed_port());
-        let endpoint = |address: SocketAddr, priority: u32| json!({"address": address.ip(), "port": address.port(), "priority": priority});
+        let endpoint =
+            |address: SocketAddr, priority: u32| json!({"address": address.ip(), "port": address.port(), "priority": priority});
         let mut document = service(good, &json!({}));
         document["endpoints"] = json!([endpoint(bad, 0), endpoint(good, 1)]);
         let upstreams = fixture::upstreams(fixture::closed_port(), |settings| settings.aside_after = 1);
@@ -145,7 +148,8 @@ async fn http2_connections_are_shared() {
         let (first, second) =
             tokio::join!(upstreams.connect(&live, &permit, &ask), upstreams.connect(&live, &permit, &again));
         let (first, second) = (first.expect("a stream"), second.expect("a stream"));
-        assert_eq!((first.facts.protocol, first.facts.reused, second.facts.reused), ("HTTP/2", false, true));
+        assert_eq!(first.facts.protocol, "HTTP/2");
+        assert!(first.facts.reused != second.facts.reused, "one dials, the other shares");
         assert_eq!(upstreams.shared.metrics.connect_attempts.value(), 1, "the second waited for the first's connection");
         let third = upstreams.connect(&live, &permit, &request()).await.expect("a stream");
         assert!(!third.facts.reused, "the first connection is full");

@@ -9,7 +9,7 @@ use crate::{
     live::Live,
     upstream::{Connection, Upstreams, tls::provider},
 };
-use rcgen::{CertificateParams, DistinguishedName, IsCa, BasicConstraints, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::{RootCertStore, ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
@@ -35,7 +35,8 @@ fn authority(common_name: &str) -> Authority {
 
 impl Authority {
     fn issue(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (rcgen::Certificate, KeyPair) {
-        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("parameters");
+        let mut params =
+            CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("parameters");
         change(&mut params);
         let key = KeyPair::generate().expect("a key");
         (params.signed_by(&key, &self.issuer).expect("a certificate"), key)
@@ -70,7 +71,8 @@ impl<'a> Server<'a> {
             Some(clients) => {
                 let mut roots = RootCertStore::empty();
                 roots.add(clients.der.clone()).expect("a root");
-                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().expect("a verifier");
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider()).build().expect("a verifier");
                 builder.with_client_cert_verifier(verifier)
             }
         };
@@ -129,7 +131,10 @@ async fn the_requested_host_is_verified_and_named() {
         let ca = authority("Test CA");
         let server = Server { alpn: &[b"http/1.1"], ..Server::new(&ca, &["api.example"]) };
         let facts = once(&server, &json!({"mode": "simple", "trust": "ca"})).await.expect("a connection").facts;
-        assert_eq!((facts.tls_version, facts.tls_peer.as_deref(), facts.protocol), (Some("TLSv1.3"), Some("api.example"), "HTTP/1.1"));
+        assert_eq!(
+            (facts.tls_version, facts.tls_peer.as_deref(), facts.protocol),
+            (Some("TLSv1.3"), Some("api.example"), "HTTP/1.1")
+        );
         assert!(facts.handshake.is_some() && facts.connect.is_some() && facts.resolve.is_some());
         let server = Server { alpn: &[b"h2"], versions: &[&rustls::version::TLS12], ..server };
         let facts = once(&server, &json!({"mode": "simple", "trust": "ca"})).await.expect("a connection").facts;
@@ -267,7 +272,8 @@ async fn a_server_that_does_not_speak_tls_is_said_so() {
         let ca = authority("Test CA");
         let dns = dns::serve(&["127.0.0.1"]).await;
         let upstreams = fixture::upstreams(dns.address, |_| {});
-        let live = fixture::live(&service(address, &json!({"mode": "simple", "trust": "ca"})), &trusting(&ca), &Live::default());
+        let live =
+            fixture::live(&service(address, &json!({"mode": "simple", "trust": "ca"})), &trusting(&ca), &Live::default());
         let why = sentence(connect(&upstreams, &live, address).await);
         assert!(why.contains("does not speak TLS"), "{why}");
     })
