@@ -51,7 +51,7 @@ impl Upstreams {
     /// A connection for one HTTP request: an idle one of the pool, a stream of a shared HTTP/2 one, or a new one. Of
     /// `request` only its `Upgrade` field is looked at: an upgrade needs HTTP/1.1.
     pub async fn connect(&self, live: &Live, permit: &Permit, request: &Request) -> Result<Connection, Fault> {
-        let destination = Destination::of(live, permit, &self.health);
+        let destination = Destination::of(permit);
         if matches!(destination.port.protocol, Protocol::Tls | Protocol::Tcp) {
             let detail = format!("port {} carries opaque bytes: reach it with CONNECT", destination.port.number);
             return Err(Fault::new(Reason::MalformedTarget, detail));
@@ -64,7 +64,7 @@ impl Upstreams {
 
     /// A stream of its own, for a tunnel. TLS is not originated: the caller's bytes pass through.
     pub async fn tunnel(&self, live: &Live, permit: &Permit) -> Result<Tunnel, Fault> {
-        let destination = Destination::of(live, permit, &self.health);
+        let destination = Destination::of(permit);
         let way = Way { live, permit, destination, profile: None, offer: Offer::All };
         self.first_place(&way, async |place| {
             let found = self.find(&way, place).await?;
@@ -105,15 +105,18 @@ impl Upstreams {
         let found = self.find(way, place).await?;
         let key = way.key();
         let h2_only = matches!(way.destination.port.protocol, Protocol::Http2 | Protocol::Grpc);
+        let mut waited = false;
         loop {
             let (facts, carrier) = match self.pools.find(&key, &found.addresses, h2_only) {
                 Found::Http1(exchanger, line) => (line.facts.clone(), Carrier::Http1(exchanger, line)),
                 Found::Http2(one, place) => (one.facts.clone(), Carrier::Http2(place)),
-                Found::Soon(dialled) => {
+                // Once only: were the first to fail, the others must not queue up to fail one after the other.
+                Found::Soon(dialled) if !waited => {
                     dialled.notified().await;
+                    waited = true;
                     continue;
                 }
-                Found::Nothing => break,
+                Found::Soon(_) | Found::Nothing => break,
             };
             let facts = Facts { reused: true, resolve: found.resolve, connect: None, handshake: None, ..facts };
             return Ok(Connection { facts, carrier });
@@ -162,6 +165,7 @@ impl Upstreams {
         facts: Facts,
         certificate_wanting: bool,
     ) -> Connection {
+        self.pools.agreed_on_http1(&key);
         let line = Line::new(&self.pools, key, facts.clone(), lease, way.limits(), certificate_wanting);
         Connection { facts, carrier: Carrier::Http1(Exchanger::new(stream), line) }
     }
@@ -220,8 +224,12 @@ impl Upstreams {
         };
         let load = way.live.loads.of(name);
         let lease = load.lease(most, metrics).or_else(|| {
-            let made_place = self.pools.give_up_one(name);
-            made_place.then(|| load.lease(most, metrics)).flatten()
+            let lease = self.pools.give_up_one(name).then(|| load.lease(most, metrics)).flatten();
+            // This worker helped itself; no other need give one up.
+            if lease.is_some() {
+                load.take_pressed();
+            }
+            lease
         });
         let Some(lease) = lease else {
             metrics.overloaded.add(1);

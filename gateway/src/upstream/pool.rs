@@ -152,6 +152,13 @@ impl Pools {
         (one, place)
     }
 
+    /// Notes that the upstream did not agree on HTTP/2, so that exchanges no longer wait for each other's connections.
+    pub(super) fn agreed_on_http1(&self, key: &Key) {
+        if let Some(slot) = self.slots.borrow_mut().get_mut(key) {
+            slot.speaks_h2 = false;
+        }
+    }
+
     /// Lets go of an idle connection of `service` to make place for another one. Whether there was any.
     pub(super) fn give_up_one(&self, service: Option<&Name>) -> bool {
         let mut slots = self.slots.borrow_mut();

@@ -2,7 +2,6 @@
 //! is learnt from connections that fail, by each worker for itself, and forgotten with the first that succeeds.
 
 use super::settings::{Metrics, Settings};
-use crate::live::Live;
 use foldhash::HashMap;
 use std::{
     cell::{Cell, RefCell},
@@ -16,7 +15,7 @@ use tidegate_policy::{
     snapshot::CompiledService,
 };
 
-/// Where an exchange goes: the permit's own service, or the route's destination.
+/// Where an exchange goes.
 #[derive(Debug, Clone)]
 pub(super) struct Destination {
     /// The service; none for an unregistered host.
@@ -50,24 +49,9 @@ struct Failures {
 const REMEMBERED: usize = 4096;
 
 impl Destination {
-    /// Where the exchange of `permit` goes. Of a route's destinations one is drawn by weight; one that is no longer
-    /// registered is left out.
-    pub(super) fn of(live: &Live, permit: &Permit, health: &Health) -> Self {
-        let own = Self { service: permit.service().cloned(), port: permit.port() };
-        let Some(route) = permit.route().filter(|route| !route.document.destinations.is_empty()) else { return own };
-        let choices = route.document.destinations.iter().filter_map(|destination| {
-            let service = live.snapshot.service(destination.service.as_str())?;
-            Some((service, destination.weight))
-        });
-        let total: u64 = choices.clone().map(|(_, weight)| u64::from(weight)).sum();
-        let Some(mut drawn) = health.draw(total) else { return own };
-        for (service, weight) in choices {
-            if drawn < u64::from(weight) {
-                return Self { service: Some(Arc::clone(service)), port: port_of(service, permit.port()) };
-            }
-            drawn -= u64::from(weight);
-        }
-        own
+    /// Where the exchange of `permit` goes. A route's destinations have been drawn by then: the permit is for the one drawn.
+    pub(super) fn of(permit: &Permit) -> Self {
+        Self { service: permit.service().cloned(), port: permit.port() }
     }
 
     /// The places that may be tried, best first. Never empty.
@@ -96,14 +80,6 @@ impl Destination {
         keyed.sort_by(|one, other| (one.0, one.1).cmp(&(other.0, other.1)).then(one.2.total_cmp(&other.2)));
         keyed.into_iter().map(|(_, _, _, endpoint)| place(endpoint)).collect()
     }
-}
-
-/// The destination's port that stands for the decided one: the same number, else the same protocol, else its first.
-fn port_of(service: &CompiledService, decided: Port) -> Port {
-    let ports = &service.document.ports;
-    let same_number = ports.iter().find(|port| port.number == decided.number);
-    let same_protocol = || ports.iter().find(|port| port.protocol == decided.protocol);
-    same_number.or_else(same_protocol).or(ports.first()).copied().unwrap_or(decided)
 }
 
 impl Health {
@@ -192,8 +168,8 @@ mod tests {
     use std::time::Duration;
 
     fn first_choices(service: &serde_json::Value, health: &Health, draws: usize) -> HashMap<String, usize> {
-        let (live, permit) = fixture::plain(service, "api.example");
-        let destination = Destination::of(&live, &permit, health);
+        let (_, permit) = fixture::plain(service, "api.example");
+        let destination = Destination::of(&permit);
         let mut counts = HashMap::default();
         for _ in 0..draws {
             *counts.entry(destination.places(&permit, health)[0].host.to_string()).or_default() += 1;

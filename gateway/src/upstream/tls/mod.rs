@@ -14,7 +14,7 @@ pub(crate) use profile::provider;
 
 use crate::fault::Fault;
 use foldhash::HashMap;
-use profile::Key;
+use profile::{Key, Material};
 use std::{collections::BTreeMap, sync::Arc};
 use tidegate_policy::{
     Name, Reason, Snapshot,
@@ -35,10 +35,18 @@ pub struct Origination {
 /// A profile, or the sentence that says why it cannot be made.
 type Prepared = Result<Arc<Profile>, Arc<str>>;
 
+/// What the ports that originate TLS need; none where the service has no such port.
 #[derive(Debug, Clone)]
 struct ByProtocol {
-    https: Prepared,
-    grpc: Prepared,
+    https: Option<Prepared>,
+    grpc: Option<Prepared>,
+}
+
+/// What profiles are made of.
+struct Makings<'a> {
+    credentials: &'a BTreeMap<Name, Arc<Credential>>,
+    material: Material,
+    before: &'a HashMap<Key, Arc<Profile>>,
 }
 
 impl Origination {
@@ -55,14 +63,22 @@ impl Origination {
             min_version: TlsVersion::V1_2,
             alpn: Vec::new(),
         };
-        origination.default = Some(origination.both(&plain, credentials, before));
+        let makings = Makings { credentials, material: Material::of(credentials), before: &before.profiles };
+        let mut default = |protocol| Some(origination.make(&plain, protocol, &makings, profile::SHARED_SESSIONS));
+        let default = ByProtocol { https: default(Protocol::Https), grpc: default(Protocol::Grpc) };
+        origination.default = Some(default);
         for service in snapshot.services() {
             let Some(tls) = originated(&service.document) else { continue };
-            let both = origination.both(tls, credentials, before);
-            if let Err(why) = both.https.as_ref().and(both.grpc.as_ref()) {
-                tracing::warn!(service = %service.name, why = &**why, "TLS to a service cannot be originated; its exchanges are refused");
-            }
-            origination.services.insert(service.name.clone(), both);
+            let mut prepare = |protocol| {
+                let needed = service.document.ports.iter().any(|port| port.protocol == protocol);
+                let prepared = needed.then(|| origination.make(tls, protocol, &makings, profile::SESSIONS))?;
+                if let Err(why) = &prepared {
+                    tracing::warn!(service = %service.name, why = &**why, "TLS to a service cannot be originated: its exchanges are refused");
+                }
+                Some(prepared)
+            };
+            let own = ByProtocol { https: prepare(Protocol::Https), grpc: prepare(Protocol::Grpc) };
+            origination.services.insert(service.name.clone(), own);
         }
         origination
     }
@@ -78,36 +94,31 @@ impl Origination {
         if tls.is_some_and(|tls| matches!(tls.mode, TlsMode::Disabled | TlsMode::Passthrough)) {
             return Ok(None);
         }
-        let own = service.filter(|_| tls.is_some()).and_then(|service| self.services.get(&service.name));
-        let unprepared = || Fault::new(Reason::Internal, "TLS to this service is not prepared yet: try again").before_send();
-        let both = match (own, tls) {
-            (None, Some(_)) => None,
-            (own, _) => own.or(self.default.as_ref()),
+        let by_protocol = match service.filter(|_| tls.is_some()) {
+            Some(service) => self.services.get(&service.name),
+            None => self.default.as_ref(),
         };
         let prepared = match protocol {
-            Protocol::Https => &both.ok_or_else(unprepared)?.https,
-            Protocol::Grpc => &both.ok_or_else(unprepared)?.grpc,
+            Protocol::Https => by_protocol.and_then(|all| all.https.as_ref()),
+            Protocol::Grpc => by_protocol.and_then(|all| all.grpc.as_ref()),
             Protocol::Http | Protocol::Http2 | Protocol::Tls | Protocol::Tcp => return Ok(None),
         };
+        // The permit may be of an older revision than the one in force; the next attempt is not.
+        let prepared =
+            prepared.ok_or_else(|| Fault::new(Reason::Internal, "TLS to this service is not prepared: try again"))?;
         match prepared {
             Ok(profile) => Ok(Some(profile)),
             Err(why) => Err(Fault::new(Reason::TlsFailed, why.to_string())),
         }
     }
 
-    fn both(&mut self, tls: &Tls, credentials: &BTreeMap<Name, Arc<Credential>>, before: &Self) -> ByProtocol {
-        ByProtocol {
-            https: self.one(Key::new(tls, Protocol::Https, credentials), credentials, before),
-            grpc: self.one(Key::new(tls, Protocol::Grpc, credentials), credentials, before),
-        }
-    }
-
-    fn one(&mut self, key: Key, credentials: &BTreeMap<Name, Arc<Credential>>, before: &Self) -> Prepared {
-        if let Some(profile) = self.profiles.get(&key).or_else(|| before.profiles.get(&key)).map(Arc::clone) {
+    fn make(&mut self, tls: &Tls, protocol: Protocol, makings: &Makings<'_>, sessions: usize) -> Prepared {
+        let key = Key::new(tls, protocol, &makings.material);
+        if let Some(profile) = self.profiles.get(&key).or_else(|| makings.before.get(&key)).map(Arc::clone) {
             self.profiles.insert(key, Arc::clone(&profile));
             return Ok(profile);
         }
-        let profile = Arc::new(Profile::build(&key, credentials).map_err(Arc::from)?);
+        let profile = Arc::new(Profile::build(&key, makings.credentials, sessions).map_err(Arc::from)?);
         self.profiles.insert(key, Arc::clone(&profile));
         Ok(profile)
     }

@@ -23,9 +23,12 @@ use tidegate_policy::{
     service::{Alpn, Protocol, Tls, TlsMode, TlsVersion, Trust},
 };
 
-/// Sessions remembered by one configuration for resumption. 1024: four for each of a few hundred hosts behind a
-/// wildcard; a forgotten session costs a full handshake.
-const SESSIONS: usize = 1024;
+/// Sessions remembered for resumption where a service has a document of its own; their memory is set aside at once (some
+/// 8 kB), so it must be small where services are many. A forgotten session costs a full handshake.
+pub(super) const SESSIONS: usize = 256;
+
+/// The same for all that share the default: registered hosts without a document, and unregistered ones.
+pub(super) const SHARED_SESSIONS: usize = 8192;
 
 /// A way of originating TLS, ready for use.
 #[derive(Debug)]
@@ -47,39 +50,51 @@ pub struct Profile {
 pub(super) struct Key {
     tls: Tls,
     alpn: Vec<Alpn>,
-    /// SHA-256 of the key material named, so that replaced material makes a new profile.
-    material: [u8; 32],
+    /// Digests of the key material named, so that replaced material makes a new profile.
+    trust: Option<[u8; 32]>,
+    certificate: Option<[u8; 32]>,
+}
+
+/// SHA-256 of the key material of every credential, computed once for each publication.
+pub(super) struct Material(BTreeMap<Name, [u8; 32]>);
+
+impl Material {
+    pub(super) fn of(credentials: &BTreeMap<Name, Arc<Credential>>) -> Self {
+        let digest = |credential: &Credential| {
+            let parts = match credential {
+                Credential::Trust { pem } => [pem.as_str(), ""],
+                Credential::Certificate { chain, key } => [chain.as_str(), key.reveal()],
+                Credential::Secret { .. } => ["", ""],
+            };
+            let mut digest = digest_of::Context::new(&digest_of::SHA256);
+            for part in parts {
+                digest.update(&(part.len() as u64).to_be_bytes());
+                digest.update(part.as_bytes());
+            }
+            let mut bytes = [0; 32];
+            bytes.copy_from_slice(digest.finish().as_ref());
+            bytes
+        };
+        Self(credentials.iter().map(|(name, credential)| (name.clone(), digest(credential))).collect())
+    }
 }
 
 impl Key {
-    pub(super) fn new(tls: &Tls, protocol: Protocol, credentials: &BTreeMap<Name, Arc<Credential>>) -> Self {
+    pub(super) fn new(tls: &Tls, protocol: Protocol, material: &Material) -> Self {
         let alpn = match protocol {
             Protocol::Grpc => vec![Alpn::H2],
             _ if tls.alpn.is_empty() => vec![Alpn::H2, Alpn::Http1],
             _ => tls.alpn.clone(),
         };
         let trust = if let Trust::Credential(name) = &tls.trust { Some(name) } else { None };
-        let mut digest = digest_of::Context::new(&digest_of::SHA256);
-        for name in [trust, tls.certificate.as_ref()].into_iter().flatten() {
-            let parts = match credentials.get(name).map(|credential| &**credential) {
-                Some(Credential::Trust { pem }) => [pem.as_str(), ""],
-                Some(Credential::Certificate { chain, key }) => [chain.as_str(), key.reveal()],
-                Some(Credential::Secret { .. }) | None => ["", ""],
-            };
-            for part in parts {
-                digest.update(&(part.len() as u64).to_be_bytes());
-                digest.update(part.as_bytes());
-            }
-        }
-        let mut material = [0; 32];
-        material.copy_from_slice(digest.finish().as_ref());
-        Self { tls: tls.clone(), alpn, material }
+        let digest = |name: Option<&Name>| name.and_then(|name| material.0.get(name)).copied();
+        Self { tls: tls.clone(), alpn, trust: digest(trust), certificate: digest(tls.certificate.as_ref()) }
     }
 }
 
 impl Profile {
     /// Makes the configuration. The error is a sentence for the operator, without key material.
-    pub(super) fn build(key: &Key, credentials: &BTreeMap<Name, Arc<Credential>>) -> Result<Self, String> {
+    pub(super) fn build(key: &Key, credentials: &BTreeMap<Name, Arc<Credential>>, sessions: usize) -> Result<Self, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let provider = provider();
         let roots = match &key.tls.trust {
@@ -105,7 +120,7 @@ impl Profile {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyName { inner, names: Arc::clone(&names) }))
             .with_client_cert_resolver(Arc::new(OwnCertificate(own)));
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        config.resumption = Resumption::in_memory_sessions(sessions);
         let http1 = key.alpn.contains(&Alpn::Http1).then(|| {
             let mut only = config.clone();
             only.alpn_protocols = vec![b"http/1.1".to_vec()];
