@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
 
-    #[tokio::test(start_paused = false)]
+    #[tokio::test]
     async fn a_deadline_can_be_moved_both_ways() {
         let clock = Clock::default();
         clock.arm(Duration::from_secs(3600));

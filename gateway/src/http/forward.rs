@@ -145,10 +145,10 @@ fn nominates(headers: &HeaderMap, option: &str) -> bool {
 fn strip(headers: &mut HeaderMap) {
     static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
     static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-    while let Some(value) = headers.remove(header::CONNECTION) {
-        // `remove` takes every value of the name, so what they nominate is read from the first and the rest are refused
-        // nothing: a repeated Connection field was joined by the parser's caller.
-        nominated(&value, headers);
+    let nominated: Vec<HeaderName> = headers.get_all(header::CONNECTION).iter().flat_map(nominated).collect();
+    headers.remove(header::CONNECTION);
+    for name in &nominated {
+        headers.remove(name);
     }
     for name in [
         &KEEP_ALIVE,
@@ -164,18 +164,12 @@ fn strip(headers: &mut HeaderMap) {
     }
 }
 
-fn nominated(value: &HeaderValue, headers: &mut HeaderMap) {
-    for token in value.as_bytes().split(|&byte| byte == b',') {
-        let token = token.trim_ascii();
-        if token.eq_ignore_ascii_case(b"close") || token.eq_ignore_ascii_case(b"keep-alive") {
-            continue;
-        }
-        if let Ok(name) = HeaderName::from_bytes(token)
-            && !end_to_end(&name)
-        {
-            headers.remove(name);
-        }
-    }
+fn nominated(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
+    let tokens = value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    tokens
+        .filter(|token| !token.eq_ignore_ascii_case(b"close") && !token.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .filter(|name| !end_to_end(name))
 }
 
 /// Fields that the peer may not have removed by nominating them: those that say where a message goes and how long it is,

@@ -12,7 +12,7 @@ use crate::{
     http::{Request, Response, body::Body},
     stream::Stream,
 };
-use ::http::{HeaderMap, Method, StatusCode, Version, header};
+use ::http::{Method, StatusCode, Version, header};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame};
 use std::{
@@ -24,10 +24,7 @@ use std::{
     io,
 };
 use tidegate_policy::Reason;
-use tokio::{
-    io::AsyncRead,
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 
 /// Most informational responses before the final one: more are an upstream playing for time.
 const MAX_INFORMATIONAL: u32 = 16;

@@ -18,7 +18,7 @@ use crate::{
     },
     stream::Stream,
 };
-use ::http::{HeaderMap, Method, StatusCode, Version, header};
+use ::http::{HeaderMap, Method, StatusCode, Version};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body as _, Frame};
 use std::{
@@ -253,7 +253,11 @@ impl<H: Handler> Connection<'_, H> {
                 match Pin::new(&mut *body).poll_frame(cx) {
                     Poll::Ready(frame) => match self.wire.borrow_mut().encode(frame, body, sending) {
                         Some(whole) => *ended = whole,
-                        None => return Poll::Ready(Written::Broken),
+                        None => {
+                            // What came before the failure still goes, as far as it can at once.
+                            let _whatever_goes = self.wire.borrow_mut().poll_write(cx);
+                            return Poll::Ready(Written::Broken);
+                        }
                     },
                     Poll::Pending => waiting = true,
                 }
