@@ -1,6 +1,7 @@
 //! HTTP on both sides. `exchange` is the spine; the rest is what it calls, named for its stage.
 
 pub mod body;
+pub mod drain;
 pub mod exchange;
 pub mod reply;
 
