@@ -2,9 +2,9 @@
 
 use crate::{
     filter::Instances,
-    http::{Request, drain::Drain},
+    http::{self, Request, drain::Drain},
     identity::TokenCache,
-    listen::{Accepted, Connection, Peer, Serve, Timeouts, greet, greet::Mutual},
+    listen::{Accepted, Peer, Serve, Timeouts, greet, greet::Mutual},
     live::Live,
     record::{Ledger, OpenRecord},
     upstream::Upstreams,
@@ -40,6 +40,8 @@ pub struct Worker {
     pub instances: Instances,
     /// Its verified tokens.
     pub tokens: TokenCache,
+    /// What its HTTP exchanges share: settings, limits, how the gateway calls itself.
+    pub http: http::Context,
     /// Its records.
     pub ledger: Rc<Ledger>,
     /// Whether it is shutting down.
@@ -60,7 +62,7 @@ impl Worker {
 impl Serve for Worker {
     async fn serve(self: Rc<Self>, accepted: Accepted) {
         let Some(connection) = greet::greet(accepted, self.timeouts, self.mutual.as_ref(), &self.drain).await else { return };
-        serve_http(self, connection).await;
+        http::serve(self, connection).await;
     }
 
     async fn keep(self: Rc<Self>) {
@@ -74,13 +76,6 @@ impl Serve for Worker {
     async fn finish(self: Rc<Self>) {
         self.ledger.finish().await;
     }
-}
-
-/// Hands a greeted connection to the codec of the protocol it speaks, and holds its place until that ends.
-async fn serve_http(_worker: Rc<Worker>, connection: Connection) {
-    let Connection { peer: _peer, stream: _stream, first: _first, spoken: _spoken, held } = connection;
-    // http::h1::server::serve or http::h2::serve by `spoken`: joined with the codecs.
-    drop(held);
 }
 
 /// The running workers.

@@ -20,6 +20,8 @@ enum Kind {
     Full(Option<Bytes>),
     /// From an HTTP/2 connection, either side.
     H2(hyper::body::Incoming),
+    /// From a shared HTTP/2 connection, whose place is kept for as long.
+    Held(hyper::body::Incoming, Held),
     /// A request's, from a downstream HTTP/1 connection.
     H1Request(h1::server::Incoming),
     /// A response's, from an upstream HTTP/1 connection.
@@ -28,6 +30,15 @@ enum Kind {
     Metered(Box<Metered>),
     /// A response's, with the record that its end closes.
     Recorded(Box<Recorded>),
+}
+
+/// What is kept for as long as a body: never looked at, only dropped.
+struct Held(#[expect(dead_code, reason = "held for its Drop")] Box<dyn std::any::Any>);
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Held")
+    }
 }
 
 impl Body {
@@ -44,6 +55,11 @@ impl Body {
     /// A body that an HTTP/2 connection reads.
     pub fn from_h2(incoming: hyper::body::Incoming) -> Self {
         Self(if incoming.is_end_stream() { Kind::Empty } else { Kind::H2(incoming) })
+    }
+
+    /// A body that an HTTP/2 connection reads; `kept` is dropped with it.
+    pub fn held(incoming: hyper::body::Incoming, kept: Box<dyn std::any::Any>) -> Self {
+        Self(Kind::Held(incoming, Held(kept)))
     }
 
     pub(super) fn from_h1_request(incoming: h1::server::Incoming) -> Self {
@@ -93,7 +109,7 @@ impl http_body::Body for Body {
             Kind::H1Response(incoming) => incoming.poll_frame(cx),
             Kind::Metered(metered) => metered.poll_frame(cx),
             Kind::Recorded(recorded) => recorded.poll_frame(cx),
-            Kind::H2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
+            Kind::H2(incoming) | Kind::Held(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
                 let reason = if error.is_timeout() { Reason::Timeout } else { Reason::UpstreamProtocol };
                 Fault::new(reason, format!("an HTTP/2 stream failed in its body: {error}"))
             }),
@@ -104,7 +120,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty | Kind::Full(None) => true,
             Kind::Full(Some(_)) => false,
-            Kind::H2(incoming) => incoming.is_end_stream(),
+            Kind::H2(incoming) | Kind::Held(incoming, _) => incoming.is_end_stream(),
             Kind::H1Request(incoming) => incoming.is_end_stream(),
             Kind::H1Response(incoming) => incoming.is_end_stream(),
             Kind::Metered(metered) => metered.inner().is_end_stream(),
@@ -116,7 +132,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty | Kind::Full(None) => SizeHint::with_exact(0),
             Kind::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::H2(incoming) => incoming.size_hint(),
+            Kind::H2(incoming) | Kind::Held(incoming, _) => incoming.size_hint(),
             Kind::H1Request(incoming) => hint(incoming.remaining()),
             Kind::H1Response(incoming) => hint(incoming.remaining()),
             Kind::Metered(metered) => metered.inner().size_hint(),

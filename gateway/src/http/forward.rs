@@ -5,7 +5,11 @@
 
 use crate::fault::Fault;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request, response};
-use tidegate_policy::Reason;
+use tidegate_policy::{
+    Reason,
+    route::Route,
+    selector::PathPattern,
+};
 
 /// How this gateway calls itself in `Via` (RFC 9110 section 7.6.3).
 #[derive(Debug, Clone)]
@@ -99,23 +103,6 @@ pub fn response(head: &mut response::Parts, pseudonym: &Pseudonym) {
     pseudonym.append(&mut head.headers, head.version);
 }
 
-/// Bridges a head that is fit to leave to an HTTP/2 upstream: no `Host` (it is in `:authority`), no connection fields,
-/// and an absolute target. `Expect` goes too: HTTP/2 has flow control for that.
-pub fn to_http2(head: &mut request::Parts, scheme: ::http::uri::Scheme) -> Result<(), Fault> {
-    let malformed = || Fault::new(Reason::MalformedTarget, "the request's target cannot be written for HTTP/2");
-    let host = head.headers.remove(header::HOST).ok_or_else(malformed)?;
-    let mut parts = std::mem::take(&mut head.uri).into_parts();
-    parts.scheme = Some(scheme);
-    parts.authority = Some(::http::uri::Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(host.as_bytes())).map_err(|_| malformed())?);
-    parts.path_and_query.get_or_insert_with(|| ::http::uri::PathAndQuery::from_static("/"));
-    head.uri = ::http::Uri::from_parts(parts).map_err(|_| malformed())?;
-    head.version = Version::HTTP_2;
-    for name in [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING, header::EXPECT] {
-        head.headers.remove(name);
-    }
-    Ok(())
-}
-
 /// TRACE and OPTIONS count down (RFC 9110 section 7.6.2). At zero this gateway would be the one to answer; it says so
 /// instead of forwarding.
 fn max_forwards(head: &mut request::Parts) -> Result<(), Fault> {
@@ -187,5 +174,96 @@ fn join_cookies(headers: &mut HeaderMap) {
     let joined = pieces.join(&b"; "[..]);
     if let Ok(value) = HeaderValue::from_bytes(&joined) {
         headers.insert(header::COOKIE, value);
+    }
+}
+
+/// Changes the request as its route says. A path prefix replaces what the first matching entry's prefix covers, or the
+/// whole path where that is exact or absent.
+pub(super) fn rewrite(head: &mut request::Parts, route: &Route) -> Result<(), Fault> {
+    let Some(rewrite) = &route.rewrite else { return Ok(()) };
+    let broken = || Fault::new(Reason::Internal, "the route's rewrite does not make a valid request: see its document");
+    if let Some(prefix) = &rewrite.path_prefix {
+        let path = head.uri.path();
+        let rest = route.matches.iter().filter_map(|entry| entry.path.as_ref()).find_map(|pattern| match pattern {
+            PathPattern::Exact(whole) => (path == whole).then_some(""),
+            PathPattern::Prefix(start) => path.strip_prefix(start.as_str()),
+        });
+        let mut text = format!("{prefix}{}", rest.unwrap_or(""));
+        if let Some(query) = head.uri.query() {
+            text.push('?');
+            text.push_str(query);
+        }
+        let mut parts = std::mem::take(&mut head.uri).into_parts();
+        parts.path_and_query = Some(text.parse().map_err(|_| broken())?);
+        head.uri = ::http::Uri::from_parts(parts).map_err(|_| broken())?;
+    }
+    for name in &rewrite.remove_headers {
+        head.headers.remove(name.as_str());
+    }
+    for (name, value) in &rewrite.set_headers {
+        let name = HeaderName::try_from(name.as_str()).map_err(|_| broken())?;
+        head.headers.insert(name, HeaderValue::try_from(value.as_str()).map_err(|_| broken())?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forwarded(fields: &[(&str, &str)]) -> Result<HeaderMap, Fault> {
+        let mut builder = ::http::Request::builder().uri("/");
+        for (name, value) in fields {
+            builder = builder.header(*name, *value);
+        }
+        let (mut head, ()) = builder.body(()).unwrap().into_parts();
+        request(&mut head, &HeaderValue::from_static("a.example"), true, &Pseudonym::new("gate").unwrap())?;
+        Ok(head.headers)
+    }
+
+    #[test]
+    fn what_is_for_one_hop_does_not_pass() {
+        let headers = forwarded(&[
+            ("connection", "close, X-Private"),
+            ("connection", "x-more, via, host, content-length"),
+            ("x-private", "1"),
+            ("x-more", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic eDp5"),
+            ("te", "gzip, trailers"),
+            ("trailer", "x-sum"),
+            ("upgrade", "websocket"),
+            ("host", "b.example"),
+            ("content-length", "3"),
+            ("accept", "text/plain"),
+            ("via", "1.1 other"),
+        ]);
+        let headers = headers.unwrap();
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "content-length", "host", "te", "via"]);
+        assert_eq!((&headers["host"], &headers["te"]), (&HeaderValue::from_static("a.example"), &HeaderValue::from_static("trailers")));
+        assert_eq!(headers.get_all("via").iter().count(), 2);
+    }
+
+    #[test]
+    fn an_offer_to_upgrade_passes_and_h2c_does_not() {
+        let headers = forwarded(&[("connection", "Upgrade"), ("upgrade", "websocket")]).unwrap();
+        assert_eq!((&headers["connection"], &headers["upgrade"]), (&HeaderValue::from_static("upgrade"), &HeaderValue::from_static("websocket")));
+        for offer in ["h2c", "H2C", "websocket, h2c"] {
+            let headers = forwarded(&[("connection", "upgrade, http2-settings"), ("upgrade", offer), ("http2-settings", "x")]).unwrap();
+            assert!(!headers.contains_key("upgrade") && !headers.contains_key("connection") && !headers.contains_key("http2-settings"));
+        }
+    }
+
+    #[test]
+    fn a_loop_is_seen_in_via() {
+        for via in ["1.1 gate", "1.0 a, 2 Gate (comment)", "HTTP/1.1 gate"] {
+            assert_eq!(forwarded(&[("via", via)]).unwrap_err().reason(), Reason::LoopDetected, "{via}");
+        }
+        for via in ["1.1 gate2", "1.1 x (gate)", "gate"] {
+            assert!(forwarded(&[("via", via)]).is_ok(), "{via}");
+        }
     }
 }

@@ -102,7 +102,7 @@ fn default_port(form: Form) -> u16 {
     }
 }
 
-fn authority_of(target: &Target) -> Result<HeaderValue, Fault> {
+pub(super) fn authority_of(target: &Target) -> Result<HeaderValue, Fault> {
     let host = match &target.host {
         Host::Address(std::net::IpAddr::V6(address)) => format!("[{address}]"),
         host => host.to_string(),

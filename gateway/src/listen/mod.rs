@@ -6,6 +6,7 @@
 pub mod accept;
 pub mod certificate;
 pub mod greet;
+pub mod tls;
 
 pub use accept::{Listeners, Metrics};
 

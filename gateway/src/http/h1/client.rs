@@ -79,7 +79,8 @@ pub struct Incoming {
 
 impl Exchanger {
     /// A connection over `stream`, on which nothing has been sent or read yet.
-    pub fn new(stream: Stream, limits: Limits) -> Self {
+    pub fn new(stream: Stream) -> Self {
+        let limits = Limits::default();
         Self {
             wire: Box::new(Wire {
                 stream,

@@ -94,7 +94,7 @@ impl Handler for Forwarding {
         let idle = self.idle.0.borrow_mut().pop().filter(Exchanger::is_open);
         let exchanger = match idle {
             Some(exchanger) => exchanger,
-            None => Exchanger::new(Stream::Plain(TcpStream::connect(self.upstream).await.unwrap()), Limits::default()),
+            None => Exchanger::new(Stream::Plain(TcpStream::connect(self.upstream).await.unwrap())),
         };
         let sent = exchanger.send(&mut request, Rc::clone(&self.idle) as Rc<dyn Recycle>).await;
         let mut response = sent.unwrap_or_else(|fault| refusal(&fault));
@@ -595,7 +595,7 @@ async fn a_downstream_that_leaves_ends_its_exchange() {
 #[tokio::test]
 async fn a_fault_before_anything_was_sent_leaves_the_request_whole() {
     let (address, playing) = upstream(vec![vec![("\r\n\r\n", Vec::new())]]).await;
-    let exchanger = Exchanger::new(Stream::Plain(TcpStream::connect(address).await.unwrap()), Limits::default());
+    let exchanger = Exchanger::new(Stream::Plain(TcpStream::connect(address).await.unwrap()));
     let mut request = Request::new(Body::empty());
     request.headers_mut().insert("host", "a".parse().unwrap());
     let fault = exchanger.send(&mut request, Rc::new(Idle::default())).await.unwrap_err();
@@ -603,6 +603,6 @@ async fn a_fault_before_anything_was_sent_leaves_the_request_whole() {
     playing.await.unwrap();
     let (address, _playing) = upstream(vec![vec![("\r\n\r\n", Vec::new())]]).await;
     *request.method_mut() = Method::POST;
-    let exchanger = Exchanger::new(Stream::Plain(TcpStream::connect(address).await.unwrap()), Limits::default());
+    let exchanger = Exchanger::new(Stream::Plain(TcpStream::connect(address).await.unwrap()));
     assert!(!exchanger.send(&mut request, Rc::new(Idle::default())).await.unwrap_err().retryable());
 }
