@@ -110,7 +110,8 @@ impl Verifier {
         validation.validate_nbf = true;
         validation.leeway = LEEWAY_SECONDS;
         let fits = |key: &&Key| {
-            key.algorithms.contains(&header.alg) && header.kid.as_ref().is_none_or(|id| key.id.as_ref().is_none_or(|own| own == id))
+            key.algorithms.contains(&header.alg)
+                && header.kid.as_ref().is_none_or(|id| key.id.as_ref().is_none_or(|own| own == id))
         };
         let mut failure = None;
         for key in self.keys.iter().filter(fits) {
@@ -203,4 +204,10 @@ fn sentence(kind: &ErrorKind) -> String {
         ErrorKind::MissingRequiredClaim(claim) => format!("the token lacks the claim {claim}"),
         _ => "the token cannot be verified".to_owned(),
     }
+}
+
+/// How many keys of a key set can be used.
+#[cfg(test)]
+pub(super) fn usable_keys(jwks: &Value) -> usize {
+    keys(&"test".parse().expect("a name"), jwks).len()
 }

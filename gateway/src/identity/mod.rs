@@ -41,7 +41,8 @@ fn brought(headers: &mut http::HeaderMap) -> Result<Option<String>, Fault> {
     if count > 1 {
         return Err(invalid("Proxy-Authorization was sent more than once: send one token"));
     }
-    let malformed = || invalid("Proxy-Authorization is malformed: send `Bearer <token>`, or `Basic` with the token as the password");
+    let malformed =
+        || invalid("Proxy-Authorization is malformed: send `Bearer <token>`, or `Basic` with the token as the password");
     let value = value.ok_or_else(malformed)?;
     let (scheme, rest) = value.to_str().ok().and_then(|text| text.split_once(' ')).ok_or_else(malformed)?;
     let rest = rest.trim_matches(' ');

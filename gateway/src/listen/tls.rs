@@ -66,6 +66,64 @@ fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>,
 
 fn read(path: &Path, what: &str) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|error| {
-        format!("the {what} {} cannot be read ({error}): check the path, and that the gateway's user may read it", path.display())
+        format!(
+            "the {what} {} cannot be read ({error}): check the path, and that the gateway's user may read it",
+            path.display()
+        )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair};
+
+    struct Files {
+        folder: tempfile::TempDir,
+        settings: Settings,
+    }
+
+    fn files() -> Files {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = CertificateParams::new(vec!["gateway.example".to_owned()]).expect("parameters").self_signed(&key);
+        let pem = certificate.expect("a certificate").pem();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).expect("it is written");
+            path
+        };
+        let settings = Settings {
+            certificate: write("certificate.pem", &pem),
+            key: write("key.pem", &key.serialize_pem()),
+            client_ca: write("ca.pem", &pem),
+        };
+        Files { folder, settings }
+    }
+
+    #[test]
+    fn good_files_make_a_configuration() {
+        let config = configure(&files().settings).expect("a configuration");
+        assert_eq!(config.alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+    }
+
+    #[test]
+    fn mistakes_name_the_file_and_what_to_do() {
+        let files = files();
+        let other = files.folder.path().join("other.pem");
+        std::fs::write(&other, KeyPair::generate().expect("a key").serialize_pem()).expect("it is written");
+        let missing = files.folder.path().join("missing.pem");
+        let good = &files.settings;
+        let cases = [
+            (Settings { certificate: missing.clone(), ..good.clone() }, "missing.pem cannot be read"),
+            (Settings { certificate: good.key.clone(), ..good.clone() }, "key.pem holds no PEM certificate"),
+            (Settings { key: good.certificate.clone(), ..good.clone() }, "certificate.pem holds no PEM private key"),
+            (Settings { key: other, ..good.clone() }, "cannot be used together"),
+            (Settings { client_ca: missing, ..good.clone() }, "the client CA"),
+        ];
+        for (settings, expected) in cases {
+            let error = configure(&settings).expect_err(expected);
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
 }

@@ -141,8 +141,7 @@ impl Upstreams {
         let limit = self.shared.settings.handshake_timeout;
         let host = &way.permit.target().host;
         let made = tls::originate(way.permit, profile, host, way.offer, tcp, limit, &self.shared.metrics).await?;
-        let facts =
-            Facts { tls_version: made.version, tls_peer: Some(made.peer), handshake: Some(start.elapsed()), ..facts };
+        let facts = Facts { tls_version: made.version, tls_peer: Some(made.peer), handshake: Some(start.elapsed()), ..facts };
         let stream = Stream::Originated(made.stream);
         if made.h2 {
             return self.share(way, &key, stream, lease, facts).await;
@@ -154,7 +153,15 @@ impl Upstreams {
         Ok(self.line(way, key, stream, lease, facts, made.certificate_wanting))
     }
 
-    fn line(&self, way: &Way<'_>, key: Key, stream: Stream, lease: Lease, facts: Facts, certificate_wanting: bool) -> Connection {
+    fn line(
+        &self,
+        way: &Way<'_>,
+        key: Key,
+        stream: Stream,
+        lease: Lease,
+        facts: Facts,
+        certificate_wanting: bool,
+    ) -> Connection {
         let line = Line::new(&self.pools, key, facts.clone(), lease, way.limits(), certificate_wanting);
         Connection { facts, carrier: Carrier::Http1(Exchanger::new(stream), line) }
     }

@@ -105,7 +105,8 @@ mod tests {
 
     #[test]
     fn families_take_turns() {
-        let all = local(&["127.0.0.1:1", "127.0.0.2:1", "127.0.0.3:1", "[::1]:1"].map(|text| text.parse().expect("an address")));
+        let all =
+            local(&["127.0.0.1:1", "127.0.0.2:1", "127.0.0.3:1", "[::1]:1"].map(|text| text.parse().expect("an address")));
         let order: Vec<String> = interleave(&all).iter().map(|one| one.address().ip().to_string()).collect();
         assert_eq!(order, ["127.0.0.1", "::1", "127.0.0.2", "127.0.0.3"]);
     }

@@ -51,9 +51,10 @@ impl Listeners {
     /// Whether dialling `address` would reach one of them.
     fn include(&self, address: SocketAddr) -> bool {
         let ip = plain(address.ip());
-        self.0.iter().filter(|listener| listener.port() == address.port()).any(|listener| {
-            listener.ip() == ip || ip.is_unspecified() || (listener.ip().is_unspecified() && is_own(ip))
-        })
+        self.0
+            .iter()
+            .filter(|listener| listener.port() == address.port())
+            .any(|listener| listener.ip() == ip || ip.is_unspecified() || (listener.ip().is_unspecified() && is_own(ip)))
     }
 }
 

@@ -57,7 +57,9 @@ impl Shared {
         match stream {
             Stream::Plain(tcp) => Self::over(TokioIo::new(tcp), "http", limit, lease).await,
             Stream::Originated(tls) => Self::over(TokioIo::new(tls), "https", limit, lease).await,
-            Stream::Accepted(_) | Stream::Tunnel(_) => Err(Fault::new(Reason::Internal, "HTTP/2 over a connection that was not dialled")),
+            Stream::Accepted(_) | Stream::Tunnel(_) => {
+                Err(Fault::new(Reason::Internal, "HTTP/2 over a connection that was not dialled"))
+            }
         }
     }
 
@@ -75,8 +77,13 @@ impl Shared {
             .keep_alive_timeout(PING_TIMEOUT);
         let handshake = tokio::time::timeout(limit, builder.handshake(io)).await;
         let (sender, connection) = handshake
-            .map_err(|_elapsed| Fault::new(Reason::Timeout, "HTTP/2 with the upstream could not be begun in time").before_send())?
-            .map_err(|error| Fault::new(Reason::UpstreamProtocol, format!("HTTP/2 with the upstream could not be begun: {error}")).before_send())?;
+            .map_err(|_elapsed| {
+                Fault::new(Reason::Timeout, "HTTP/2 with the upstream could not be begun in time").before_send()
+            })?
+            .map_err(|error| {
+                Fault::new(Reason::UpstreamProtocol, format!("HTTP/2 with the upstream could not be begun: {error}"))
+                    .before_send()
+            })?;
         tokio::task::spawn_local(async move {
             let _open = lease;
             if let Err(error) = connection.await {
@@ -93,8 +100,7 @@ impl Shared {
 
     /// Whether it should be let go: closed by the peer (GOAWAY), or without an exchange for `idle`.
     pub(super) fn is_over(&self, now: Instant, idle: Duration) -> bool {
-        self.sender.is_closed()
-            || (self.streams.get() == 0 && now.saturating_duration_since(self.idle_since.get()) >= idle)
+        self.sender.is_closed() || (self.streams.get() == 0 && now.saturating_duration_since(self.idle_since.get()) >= idle)
     }
 
     /// A place for one more exchange.
@@ -113,7 +119,10 @@ impl Place {
             Ok(response) => Ok(response.map(|incoming| Body::held(incoming, Box::new(self)))),
             Err(mut failure) => {
                 let unsent = failure.take_message();
-                let fault = Fault::new(Reason::UpstreamProtocol, format!("the upstream's HTTP/2 connection failed: {}", failure.into_error()));
+                let fault = Fault::new(
+                    Reason::UpstreamProtocol,
+                    format!("the upstream's HTTP/2 connection failed: {}", failure.into_error()),
+                );
                 Err(match unsent {
                     Some(unsent) => {
                         *request = unsent;
@@ -152,7 +161,8 @@ fn in_http2_form(mut request: Request, scheme: &'static str) -> Result<Request, 
         request.headers_mut().remove(header::TE);
     }
     let authority = host.as_ref().and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|own| own.as_str()));
-    let authority = authority.ok_or_else(|| Fault::new(Reason::Internal, "a request without a host was about to leave"))?.to_owned();
+    let authority =
+        authority.ok_or_else(|| Fault::new(Reason::Internal, "a request without a host was about to leave"))?.to_owned();
     let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::builder()
         .scheme(scheme)

@@ -172,7 +172,8 @@ impl Pools {
         let now = Instant::now();
         let mut gone = Vec::new();
         self.slots.borrow_mut().retain(|_, slot| {
-            let stays = |idle: &mut Idle| idle.until <= now || !idle.exchanger.is_open() || idle.line.lease.load().take_pressed();
+            let stays =
+                |idle: &mut Idle| idle.until <= now || !idle.exchanger.is_open() || idle.line.lease.load().take_pressed();
             gone.extend(slot.idle.extract_if(.., stays));
             slot.shared.retain(|one| !one.shared.is_over(now, one.idle_timeout));
             !slot.idle.is_empty() || !slot.shared.is_empty() || slot.dialling.is_some()
@@ -182,7 +183,8 @@ impl Pools {
 
     fn give_back(&self, idle: Idle) {
         let most = idle.line.limits.max_idle as usize;
-        if most == 0 || self.idle.get() >= self.most_idle || idle.line.lease.load().take_pressed() || !idle.exchanger.is_open() {
+        if most == 0 || self.idle.get() >= self.most_idle || idle.line.lease.load().take_pressed() || !idle.exchanger.is_open()
+        {
             return;
         }
         let mut slots = self.slots.borrow_mut();

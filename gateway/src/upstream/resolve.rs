@@ -97,6 +97,9 @@ impl Resolver {
 }
 
 fn build(settings: &ResolveSettings) -> Result<TokioResolver, String> {
+    if settings.min_ttl > settings.max_ttl {
+        return Err("the shortest time an answer is kept is above the longest: lower min_ttl, or raise max_ttl".to_owned());
+    }
     let mut builder = if settings.servers.is_empty() {
         TokioResolver::builder_tokio().map_err(|error| {
             format!(
@@ -122,7 +125,7 @@ fn build(settings: &ResolveSettings) -> Result<TokioResolver, String> {
     options.positive_min_ttl = Some(settings.min_ttl);
     options.positive_max_ttl = Some(settings.max_ttl);
     options.negative_min_ttl = Some(settings.min_ttl);
-    options.negative_max_ttl = Some(settings.max_negative_ttl);
+    options.negative_max_ttl = Some(settings.max_negative_ttl.max(settings.min_ttl));
     options.cache_size = settings.names as u64;
     builder.build().map_err(|error| format!("the resolver cannot be started: {error}"))
 }
@@ -244,4 +247,3 @@ impl Drop for Names {
         self.metrics.resolve_names.add(-(self.known.borrow().len() as i64));
     }
 }
-

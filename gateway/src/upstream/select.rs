@@ -80,10 +80,8 @@ impl Destination {
         if endpoints.is_empty() {
             return vec![Place { host: permit.target().host.clone(), port: self.port.number }];
         }
-        let place = |endpoint: &Endpoint| Place {
-            host: endpoint.address.clone(),
-            port: endpoint.port.unwrap_or(self.port.number),
-        };
+        let place =
+            |endpoint: &Endpoint| Place { host: endpoint.address.clone(), port: endpoint.port.unwrap_or(self.port.number) };
         if let [only] = endpoints {
             return vec![place(only)];
         }
@@ -226,8 +224,12 @@ mod tests {
     #[test]
     fn back_off_begins_after_some_failures_and_doubles() {
         let health = Health::new(1);
-        let settings =
-            Settings { aside_after: 3, aside_first: Duration::from_secs(100), aside_longest: Duration::from_secs(300), ..Settings::default() };
+        let settings = Settings {
+            aside_after: 3,
+            aside_first: Duration::from_secs(100),
+            aside_longest: Duration::from_secs(300),
+            ..Settings::default()
+        };
         let host: Host = "10.0.0.1".parse().expect("a host");
         let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);

@@ -21,7 +21,9 @@ pub(super) fn sentence(error: &Error, names: &[ServerName<'_>]) -> String {
             "the upstream does not speak TLS on this port: check the port, or set its protocol to http".to_owned()
         }
         Error::PeerIncompatible(incompatible) => {
-            format!("the upstream and the gateway have no TLS version or cipher suite in common ({incompatible:?}): check `tls.min_version`")
+            format!(
+                "the upstream and the gateway have no TLS version or cipher suite in common ({incompatible:?}): check `tls.min_version`"
+            )
         }
         Error::NoApplicationProtocol => {
             "the upstream speaks none of the protocols offered: check `tls.alpn` and the port's protocol".to_owned()
@@ -32,9 +34,11 @@ pub(super) fn sentence(error: &Error, names: &[ServerName<'_>]) -> String {
 
 fn certificate(error: &CertificateError, names: &[ServerName<'_>]) -> String {
     match error {
-        CertificateError::UnknownIssuer => "the upstream's certificate was issued by an authority that is not believed (unknown issuer): \
+        CertificateError::UnknownIssuer => {
+            "the upstream's certificate was issued by an authority that is not believed (unknown issuer): \
              name its certificates in `tls.trust`"
-            .to_owned(),
+                .to_owned()
+        }
         CertificateError::Expired => "the upstream's certificate has expired: its owner must renew it".to_owned(),
         CertificateError::ExpiredContext { time, not_after } => format!(
             "the upstream's certificate expired {} s ago: its owner must renew it, or the gateway's clock is wrong",
@@ -70,7 +74,9 @@ fn alert(alert: AlertDescription) -> String {
         | AlertDescription::CertificateRevoked
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::AccessDenied => {
-            format!("the upstream refused the gateway's client certificate ({alert:?}): check the credential named in `tls.certificate`")
+            format!(
+                "the upstream refused the gateway's client certificate ({alert:?}): check the credential named in `tls.certificate`"
+            )
         }
         AlertDescription::ProtocolVersion => {
             "the upstream speaks no TLS version that is permitted: check `tls.min_version`".to_owned()

@@ -6,12 +6,7 @@ use super::{
     profile::{server_name, take_asked},
 };
 use crate::{fault::Fault, upstream::settings::Metrics};
-use rustls::{
-    HandshakeKind, ProtocolVersion,
-    client::verify_server_name,
-    pki_types::ServerName,
-    server::ParsedCertificate,
-};
+use rustls::{HandshakeKind, ProtocolVersion, client::verify_server_name, pki_types::ServerName, server::ParsedCertificate};
 use std::{future::poll_fn, io, pin::pin, sync::Arc, time::Duration};
 use tidegate_policy::{Host, Permit, Reason};
 use tokio::net::TcpStream;
@@ -61,7 +56,10 @@ pub(in crate::upstream) async fn originate(
         (Offer::All, _) => &profile.config,
         (Offer::Http1, Some(http1)) => http1,
         (Offer::Http1, None) => {
-            return Err(fail(Reason::TlsFailed, "an upgrade needs HTTP/1.1, which the service's `tls.alpn` leaves out".to_owned()));
+            return Err(fail(
+                Reason::TlsFailed,
+                "an upgrade needs HTTP/1.1, which the service's `tls.alpn` leaves out".to_owned(),
+            ));
         }
     };
     let mut asked = false;
@@ -80,7 +78,10 @@ pub(in crate::upstream) async fn originate(
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(fail(Reason::TlsFailed, why(&error, profile, asked))),
         Err(_elapsed) => {
-            return Err(fail(Reason::Timeout, format!("the TLS handshake with {host} did not finish within {} ms", limit.as_millis())));
+            return Err(fail(
+                Reason::Timeout,
+                format!("the TLS handshake with {host} did not finish within {} ms", limit.as_millis()),
+            ));
         }
     };
     let (_, session) = stream.get_ref();

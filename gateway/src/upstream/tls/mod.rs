@@ -6,8 +6,8 @@ mod handshake;
 mod profile;
 mod verify;
 
-pub use explain::explain;
 pub(super) use explain::CERTIFICATE_DEMANDED;
+pub use explain::explain;
 pub(super) use handshake::{Offer, originate};
 pub use profile::Profile;
 pub(crate) use profile::provider;
@@ -69,7 +69,11 @@ impl Origination {
 
     /// The profile for `service` (none: an unregistered host) on a port that speaks `protocol`; none where TLS is not
     /// originated.
-    pub(super) fn profile(&self, service: Option<&CompiledService>, protocol: Protocol) -> Result<Option<&Arc<Profile>>, Fault> {
+    pub(super) fn profile(
+        &self,
+        service: Option<&CompiledService>,
+        protocol: Protocol,
+    ) -> Result<Option<&Arc<Profile>>, Fault> {
         let tls = service.and_then(|service| service.document.tls.as_ref());
         if tls.is_some_and(|tls| matches!(tls.mode, TlsMode::Disabled | TlsMode::Passthrough)) {
             return Ok(None);

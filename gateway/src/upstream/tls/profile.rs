@@ -4,7 +4,7 @@ use super::verify::AnyName;
 use ::aws_lc_rs::digest as digest_of;
 use rustls::{
     ClientConfig, RootCertStore,
-    client::{Resumption, ResolvesClientCert, WebPkiServerVerifier},
+    client::{ResolvesClientCert, Resumption, WebPkiServerVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
     sign::CertifiedKey,
@@ -107,8 +107,9 @@ impl Profile {
             .with_client_cert_resolver(Arc::new(OwnCertificate(own)));
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         let http1 = key.alpn.contains(&Alpn::Http1).then(|| {
-            let alpn_protocols = vec![b"http/1.1".to_vec()];
-            Arc::new(ClientConfig { alpn_protocols, ..config.clone() })
+            let mut only = config.clone();
+            only.alpn_protocols = vec![b"http/1.1".to_vec()];
+            Arc::new(only)
         });
         config.alpn_protocols = key
             .alpn
@@ -154,7 +155,9 @@ fn trust(name: &Name, credentials: &BTreeMap<Name, Arc<Credential>>) -> Result<R
     };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(name, pem)? {
-        roots.add(certificate).map_err(|error| format!("credential {name} holds a certificate that cannot be a root: {error}"))?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("credential {name} holds a certificate that cannot be a root: {error}"))?;
     }
     Ok(roots)
 }
@@ -169,9 +172,9 @@ fn certificate(
     };
     let key = PrivateKeyDer::from_pem_slice(key.reveal().as_bytes())
         .map_err(|_| format!("the key of credential {name} is not a PEM private key: upload it again"))?;
-    CertifiedKey::from_der(certificates(name, chain)?, key, provider)
-        .map(Arc::new)
-        .map_err(|error| format!("credential {name} cannot be used ({error}): check that its key belongs to its first certificate"))
+    CertifiedKey::from_der(certificates(name, chain)?, key, provider).map(Arc::new).map_err(|error| {
+        format!("credential {name} cannot be used ({error}): check that its key belongs to its first certificate")
+    })
 }
 
 fn certificates(name: &Name, pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
