@@ -26,11 +26,7 @@ use ::http::{Method, StatusCode, request::Parts};
 use bytes::Bytes;
 use http_body::Body as _;
 use std::{pin::Pin, rc::Rc, sync::Arc};
-use tidegate_policy::{
-    Denial, Identity, Permit, Reason,
-    route::Route,
-    target::Form,
-};
+use tidegate_policy::{Denial, Identity, Permit, Reason, route::Route, target::Form};
 
 /// What the caller gets.
 pub struct Answer {
@@ -121,13 +117,7 @@ async fn attempt(
 }
 
 /// The decision, and its place in the record.
-fn decide(
-    live: &Live,
-    identity: &Identity,
-    named: &Canonical,
-    head: &Parts,
-    record: &mut OpenRecord,
-) -> Result<Permit, Fault> {
+fn decide(live: &Live, identity: &Identity, named: &Canonical, head: &Parts, record: &mut OpenRecord) -> Result<Permit, Fault> {
     let tunnel = named.target.form == Form::Tunnel;
     let request = tidegate_policy::Request {
         target: &named.target,
@@ -156,7 +146,9 @@ fn sentence(denial: &Denial, named: &Canonical) -> String {
         Reason::UnregisteredHost => format!("no service registers {host} with port {port}: an operator can register it"),
         Reason::DeniedByRule => format!("a rule denies this caller {host}"),
         Reason::NoRuleAllows => format!("no rule allows this caller this request to {host}"),
-        Reason::CredentialsRequired => format!("{host} is allowed to known callers only: bring credentials in Proxy-Authorization"),
+        Reason::CredentialsRequired => {
+            format!("{host} is allowed to known callers only: bring credentials in Proxy-Authorization")
+        }
         Reason::MalformedTarget => format!("port {port} of {host} does not speak what was asked for: see the service's ports"),
         _ => format!("this request to {host} is refused"),
     }
@@ -186,7 +178,13 @@ async fn connect(
 }
 
 /// Wraps the answer so that the record closes with it.
-fn close(worker: &Rc<Worker>, downstream: &Rc<Downstream>, mut response: Response, mut record: OpenRecord, course: Course) -> Answer {
+fn close(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    mut response: Response,
+    mut record: OpenRecord,
+    course: Course,
+) -> Answer {
     record.answered(response.status());
     let Course { run, place, joined, pace } = course;
     let upgraded = if response.status() == StatusCode::SWITCHING_PROTOCOLS { response.body_mut().take_upgrade() } else { None };
@@ -195,7 +193,9 @@ fn close(worker: &Rc<Worker>, downstream: &Rc<Downstream>, mut response: Respons
         let settings = &worker.http.settings;
         Some(Joined { stream, read, agreement: None, idle: settings.tunnel_timeout, hello: settings.hello_timeout, kept: None })
     });
-    let Some(joined) = joined.filter(|_| response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS) else {
+    let Some(joined) =
+        joined.filter(|_| response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS)
+    else {
         let ending = Ending { record, run, place, idle: pace.idle };
         let downstream = Rc::clone(downstream);
         let response = response.map(|body| Body::recorded(Box::new(Recorded::new(body, downstream, ending))));
@@ -238,7 +238,10 @@ impl Course {
             return Ok(body);
         }
         if self.pace.bytes.is_some_and(|limit| body.size_hint().lower() > limit) {
-            return Err(Fault::new(Reason::BodyTooLarge, "the request's body is larger than its route's limits.request_body_bytes"));
+            return Err(Fault::new(
+                Reason::BodyTooLarge,
+                "the request's body is larger than its route's limits.request_body_bytes",
+            ));
         }
         Ok(Body::metered(Box::new(Metered::new(body, Rc::clone(downstream), self.pace))))
     }

@@ -3,4 +3,5 @@
 mod dns;
 pub(super) mod fixture;
 mod pool;
+mod send;
 mod tls;

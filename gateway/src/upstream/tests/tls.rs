@@ -197,6 +197,12 @@ async fn client_certificates_are_shown_where_mutual_and_missed_where_not() {
         let live = fixture::live(&service(address, &mutual), &credentials, &Live::default());
         connect(&upstreams, &live, address).await.expect("a connection");
 
+        // With TLS 1.3 the server refuses after the handshake, when the request is under way.
+        let connection = once(&server, &json!({"mode": "simple", "trust": "ca"})).await.expect("a connection so far");
+        let late = connection.send(&mut request()).await.err().expect("refused");
+        assert_eq!(late.reason(), Reason::TlsFailed, "{late}");
+        assert!(late.detail().contains("demands a client certificate"), "{late}");
+
         let server = Server { versions: tls12, ..server };
         let missing = sentence(once(&server, &json!({"mode": "simple", "trust": "ca"})).await);
         assert!(missing.contains("demands a client certificate"), "{missing}");
