@@ -199,7 +199,7 @@ async fn client_certificates_are_shown_where_mutual_and_missed_where_not() {
 
         // With TLS 1.3 the server refuses after the handshake, when the request is under way.
         let connection = once(&server, &json!({"mode": "simple", "trust": "ca"})).await.expect("a connection so far");
-        let late = connection.send(&mut request()).await.err().expect("refused");
+        let late = connection.send(&mut request()).await.expect_err("refused");
         assert_eq!(late.reason(), Reason::TlsFailed, "{late}");
         assert!(late.detail().contains("demands a client certificate"), "{late}");
 
