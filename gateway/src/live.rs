@@ -45,12 +45,21 @@ impl Live {
 ///
 /// Preparing may compile filters, so it runs where blocking harms nobody. Publications that come meanwhile are not queued:
 /// the newest is prepared next.
-pub async fn follow(mut publications: watch::Receiver<Arc<Publication>>, live: Arc<ArcSwap<Live>>, filters: Arc<filter::Host>) {
+pub async fn follow(publications: watch::Receiver<Arc<Publication>>, live: Arc<ArcSwap<Live>>, filters: Arc<filter::Host>) {
+    follow_with(publications, live, move |publication, before| Live::prepare(publication, before, &filters)).await;
+}
+
+async fn follow_with(
+    mut publications: watch::Receiver<Arc<Publication>>,
+    live: Arc<ArcSwap<Live>>,
+    prepare: impl Fn(&Publication, &Live) -> Live + Send + Sync + 'static,
+) {
+    let prepare = Arc::new(prepare);
     publications.mark_changed();
     while publications.changed().await.is_ok() {
         let publication = Arc::clone(&publications.borrow_and_update());
-        let (before, filters) = (live.load_full(), Arc::clone(&filters));
-        let prepared = tokio::task::spawn_blocking(move || Live::prepare(&publication, &before, &filters)).await;
+        let (before, prepare) = (live.load_full(), Arc::clone(&prepare));
+        let prepared = tokio::task::spawn_blocking(move || prepare(&publication, &before)).await;
         match prepared {
             Ok(prepared) => {
                 tracing::info!(revision = prepared.revision, "a revision is in force");
@@ -58,5 +67,68 @@ pub async fn follow(mut publications: watch::Receiver<Arc<Publication>>, live: A
             }
             Err(error) => tracing::error!(%error, "a revision could not be made ready; the one before it stays in force"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::time::{Duration, Instant};
+    use tidegate_policy::{Name, Rows};
+
+    fn prepare(publication: &Publication, before: &Live) -> Live {
+        assert!(publication.revision != 13, "a revision that cannot be made ready");
+        Live {
+            revision: publication.revision,
+            origination: upstream::tls::Origination::prepare(
+                &publication.snapshot,
+                &publication.credentials,
+                &before.origination,
+            ),
+            loads: upstream::Loads::prepare(&publication.snapshot, &before.loads),
+            snapshot: Arc::clone(&publication.snapshot),
+            ..Live::default()
+        }
+    }
+
+    fn publication(revision: u64, services: u32) -> Arc<Publication> {
+        let mut rows = Rows::default();
+        for index in 0..services {
+            let name: Name = format!("service-{index}").parse().expect("a name");
+            let document = json!({"hosts": [format!("api{index}.example")], "ports": [{"number": 443, "protocol": "https"}]});
+            rows.services.insert(name, Arc::new(serde_json::from_value(document).expect("a service")));
+        }
+        let snapshot = Arc::new(Snapshot::compile(&rows).expect("a snapshot"));
+        Arc::new(Publication { revision, snapshot, ..Publication::default() })
+    }
+
+    async fn until(live: &ArcSwap<Live>, revision: u64) {
+        while live.load().revision != revision {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_published_is_in_force_at_once_and_what_fails_changes_nothing() {
+        let live = Arc::new(ArcSwap::from_pointee(Live::default()));
+        let (publish, publications) = watch::channel(publication(1, 1));
+        let following = tokio::spawn(follow_with(publications, Arc::clone(&live), prepare));
+        until(&live, 1).await;
+        let held = live.load_full();
+
+        let next = publication(2, 1000);
+        let start = Instant::now();
+        publish.send_replace(next);
+        until(&live, 2).await;
+        let took = start.elapsed();
+        assert!(took < Duration::from_millis(50), "in force after {took:?}");
+        assert_eq!((held.revision, held.snapshot.services().count()), (1, 1), "an open exchange keeps what it began with");
+
+        publish.send_replace(publication(13, 1));
+        publish.send_replace(publication(14, 2));
+        until(&live, 14).await;
+        drop(publish);
+        following.await.expect("it ends with the publications");
     }
 }
