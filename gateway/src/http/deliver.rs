@@ -9,12 +9,7 @@ use super::{
 use crate::{fault::Fault, live::Live, record::OpenRecord, worker::Worker};
 use ::http::{StatusCode, header};
 use http_body::Body as _;
-use std::{
-    future::poll_fn,
-    pin::pin,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 use tidegate_policy::{
     Permit, Reason,
     route::{FaultInjection, Retries, RetryOn},
@@ -60,7 +55,9 @@ impl Delivery<'_> {
             let whole = request.headers().contains_key(header::HOST)
                 && (outcome.is_err() || (bodiless && request.method().is_idempotent()));
             match (cause, retries) {
-                (Some(cause), Some(Retries { attempts, on, .. })) if whole && made < *attempts && on.contains(&cause) => made += 1,
+                (Some(cause), Some(Retries { attempts, on, .. })) if whole && made < *attempts && on.contains(&cause) => {
+                    made += 1
+                }
                 _ => return outcome,
             }
         }

@@ -26,11 +26,7 @@ use ::http::{Method, StatusCode, request::Parts};
 use bytes::Bytes;
 use http_body::Body as _;
 use std::{pin::Pin, rc::Rc, sync::Arc};
-use tidegate_policy::{
-    Denial, Identity, Permit, Reason,
-    route::Route,
-    target::Form,
-};
+use tidegate_policy::{Denial, Identity, Permit, Reason, route::Route, target::Form};
 
 /// What the caller gets.
 pub struct Answer {
@@ -54,6 +50,7 @@ struct Course {
 
 /// Handles one request. Never fails: what goes wrong becomes the answer, and exactly one record is written.
 pub async fn exchange(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request: Request) -> Answer {
+    worker.ledger.room().await;
     let mut record = worker.open_record(&downstream.peer, &request);
     let dialect = Dialect::of(request.headers());
     let headless = *request.method() == Method::HEAD;
@@ -104,8 +101,10 @@ async fn attempt(
     }
     forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.pseudonym)?;
     record.traced(trace::propagate(&mut head.headers));
-    let facts = Facts { id: record.id(), identity: &identity, permit: &permit };
-    course.run = worker.instances.begin(&live.chains, facts).transpose()?;
+    if route.is_some_and(|route| !route.filters.is_empty()) {
+        let facts = Facts { id: record.id(), identity: &identity, permit: &permit };
+        course.run = worker.instances.begin(&live.chains, facts).transpose()?;
+    }
     if let Some(run) = &mut course.run
         && let Flow::Reply(response) = run.on_request(&mut head, body.is_end_stream())?
     {
@@ -121,13 +120,7 @@ async fn attempt(
 }
 
 /// The decision, and its place in the record.
-fn decide(
-    live: &Live,
-    identity: &Identity,
-    named: &Canonical,
-    head: &Parts,
-    record: &mut OpenRecord,
-) -> Result<Permit, Fault> {
+fn decide(live: &Live, identity: &Identity, named: &Canonical, head: &Parts, record: &mut OpenRecord) -> Result<Permit, Fault> {
     let tunnel = named.target.form == Form::Tunnel;
     let request = tidegate_policy::Request {
         target: &named.target,
@@ -156,7 +149,9 @@ fn sentence(denial: &Denial, named: &Canonical) -> String {
         Reason::UnregisteredHost => format!("no service registers {host} with port {port}: an operator can register it"),
         Reason::DeniedByRule => format!("a rule denies this caller {host}"),
         Reason::NoRuleAllows => format!("no rule allows this caller this request to {host}"),
-        Reason::CredentialsRequired => format!("{host} is allowed to known callers only: bring credentials in Proxy-Authorization"),
+        Reason::CredentialsRequired => {
+            format!("{host} is allowed to known callers only: bring credentials in Proxy-Authorization")
+        }
         Reason::MalformedTarget => format!("port {port} of {host} does not speak what was asked for: see the service's ports"),
         _ => format!("this request to {host} is refused"),
     }
@@ -186,7 +181,13 @@ async fn connect(
 }
 
 /// Wraps the answer so that the record closes with it.
-fn close(worker: &Rc<Worker>, downstream: &Rc<Downstream>, mut response: Response, mut record: OpenRecord, course: Course) -> Answer {
+fn close(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    mut response: Response,
+    mut record: OpenRecord,
+    course: Course,
+) -> Answer {
     record.answered(response.status());
     let Course { run, place, joined, pace } = course;
     let upgraded = if response.status() == StatusCode::SWITCHING_PROTOCOLS { response.body_mut().take_upgrade() } else { None };
@@ -195,7 +196,9 @@ fn close(worker: &Rc<Worker>, downstream: &Rc<Downstream>, mut response: Respons
         let settings = &worker.http.settings;
         Some(Joined { stream, read, agreement: None, idle: settings.tunnel_timeout, hello: settings.hello_timeout, kept: None })
     });
-    let Some(joined) = joined.filter(|_| response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS) else {
+    let Some(joined) =
+        joined.filter(|_| response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS)
+    else {
         let ending = Ending { record, run, place, idle: pace.idle };
         let downstream = Rc::clone(downstream);
         let response = response.map(|body| Body::recorded(Box::new(Recorded::new(body, downstream, ending))));
@@ -238,7 +241,10 @@ impl Course {
             return Ok(body);
         }
         if self.pace.bytes.is_some_and(|limit| body.size_hint().lower() > limit) {
-            return Err(Fault::new(Reason::BodyTooLarge, "the request's body is larger than its route's limits.request_body_bytes"));
+            return Err(Fault::new(
+                Reason::BodyTooLarge,
+                "the request's body is larger than its route's limits.request_body_bytes",
+            ));
         }
         Ok(Body::metered(Box::new(Metered::new(body, Rc::clone(downstream), self.pace))))
     }

@@ -5,11 +5,7 @@
 
 use crate::fault::Fault;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request, response};
-use tidegate_policy::{
-    Reason,
-    route::Route,
-    selector::PathPattern,
-};
+use tidegate_policy::{Reason, route::Route, selector::PathPattern};
 
 /// How this gateway calls itself in `Via` (RFC 9110 section 7.6.3).
 #[derive(Debug, Clone)]
@@ -112,7 +108,9 @@ fn max_forwards(head: &mut request::Parts) -> Result<(), Fault> {
     let Some(value) = head.headers.get(header::MAX_FORWARDS) else { return Ok(()) };
     let left = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
     match left {
-        Some(0) => Err(Fault::new(Reason::LoopDetected, "Max-Forwards is spent: the request goes no further than this gateway")),
+        Some(0) => {
+            Err(Fault::new(Reason::LoopDetected, "Max-Forwards is spent: the request goes no further than this gateway"))
+        }
         Some(left) => {
             head.headers.insert(header::MAX_FORWARDS, HeaderValue::from(left - 1));
             Ok(())
@@ -122,10 +120,9 @@ fn max_forwards(head: &mut request::Parts) -> Result<(), Fault> {
 }
 
 fn nominates(headers: &HeaderMap, option: &str) -> bool {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .any(|value| value.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(option.as_bytes())))
+    headers.get_all(header::CONNECTION).iter().any(|value| {
+        value.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+    })
 }
 
 /// Removes what is for this hop alone.
@@ -162,7 +159,8 @@ fn nominated(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
 /// Fields that the peer may not have removed by nominating them: those that say where a message goes and how long it is,
 /// and `Via`, whose removal would hide a loop.
 fn end_to_end(name: &HeaderName) -> bool {
-    [header::HOST, header::CONTENT_LENGTH, header::VIA, header::CONNECTION, header::AUTHORIZATION, header::CONTENT_TYPE].contains(name)
+    [header::HOST, header::CONTENT_LENGTH, header::VIA, header::CONNECTION, header::AUTHORIZATION, header::CONTENT_TYPE]
+        .contains(name)
 }
 
 /// HTTP/2 lets one `Cookie` come in pieces (RFC 9113 section 8.2.3); elsewhere it must be one.
@@ -243,17 +241,28 @@ mod tests {
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["accept", "content-length", "host", "te", "via"]);
-        assert_eq!((&headers["host"], &headers["te"]), (&HeaderValue::from_static("a.example"), &HeaderValue::from_static("trailers")));
+        assert_eq!(
+            (&headers["host"], &headers["te"]),
+            (&HeaderValue::from_static("a.example"), &HeaderValue::from_static("trailers"))
+        );
         assert_eq!(headers.get_all("via").iter().count(), 2);
     }
 
     #[test]
     fn an_offer_to_upgrade_passes_and_h2c_does_not() {
         let headers = forwarded(&[("connection", "Upgrade"), ("upgrade", "websocket")]).unwrap();
-        assert_eq!((&headers["connection"], &headers["upgrade"]), (&HeaderValue::from_static("upgrade"), &HeaderValue::from_static("websocket")));
+        assert_eq!(
+            (&headers["connection"], &headers["upgrade"]),
+            (&HeaderValue::from_static("upgrade"), &HeaderValue::from_static("websocket"))
+        );
         for offer in ["h2c", "H2C", "websocket, h2c"] {
-            let headers = forwarded(&[("connection", "upgrade, http2-settings"), ("upgrade", offer), ("http2-settings", "x")]).unwrap();
-            assert!(!headers.contains_key("upgrade") && !headers.contains_key("connection") && !headers.contains_key("http2-settings"));
+            let headers =
+                forwarded(&[("connection", "upgrade, http2-settings"), ("upgrade", offer), ("http2-settings", "x")]).unwrap();
+            assert!(
+                !headers.contains_key("upgrade")
+                    && !headers.contains_key("connection")
+                    && !headers.contains_key("http2-settings")
+            );
         }
     }
 

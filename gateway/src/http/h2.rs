@@ -108,7 +108,11 @@ pub async fn serve(worker: &Rc<Worker>, peer: &Rc<Peer>, stream: Stream, read: B
 }
 
 /// One stream: one exchange.
-async fn exchange_stream(worker: Rc<Worker>, downstream: Rc<Downstream>, mut request: ::http::Request<Incoming>) -> super::Response {
+async fn exchange_stream(
+    worker: Rc<Worker>,
+    downstream: Rc<Downstream>,
+    mut request: ::http::Request<Incoming>,
+) -> super::Response {
     let upgrade = (*request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
     let request: Request = request.map(|incoming| if upgrade.is_some() { Body::empty() } else { Body::from_h2(incoming) });
     let Answer { mut response, takeover } = exchange::exchange(&worker, &downstream, request).await;
@@ -152,7 +156,11 @@ impl AsyncWrite for Rewound {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 

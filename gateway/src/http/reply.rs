@@ -113,7 +113,10 @@ mod tests {
     #[tokio::test]
     async fn a_fault_becomes_a_problem_that_names_reason_and_exchange() {
         let response = to(&Fault::new(Reason::CredentialsRequired, "say who you are"), Dialect::Http, "17");
-        assert_eq!((response.status().as_u16(), &response.headers()[REASON]), (407, &HeaderValue::from_static("credentials_required")));
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[REASON]),
+            (407, &HeaderValue::from_static("credentials_required"))
+        );
         assert_eq!(response.headers().get_all(header::PROXY_AUTHENTICATE).iter().count(), 2);
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
@@ -137,7 +140,10 @@ mod tests {
         for (reason, status) in rows {
             let response = to(&Fault::new(reason, "50 % \u{e9}"), Dialect::Grpc, "1");
             assert_eq!(response.headers()["grpc-status"], status.to_string(), "{reason}");
-            assert_eq!((response.status(), &response.headers()["grpc-message"]), (StatusCode::OK, &HeaderValue::from_static("50 %25 %C3%A9")));
+            assert_eq!(
+                (response.status(), &response.headers()["grpc-message"]),
+                (StatusCode::OK, &HeaderValue::from_static("50 %25 %C3%A9"))
+            );
         }
         for reason in Reason::ALL {
             assert_ne!(grpc_status(&Fault::new(reason, "")), 0);

@@ -15,7 +15,8 @@ const MAX_ID_BYTES: usize = 2048;
 pub fn caller(certificate: &CertificateDer<'_>) -> Result<Arc<Caller>, String> {
     let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
         .map_err(|error| format!("the client certificate cannot be read: {error}"))?;
-    let names = parsed.subject_alternative_name().map_err(|error| format!("the client certificate's names cannot be read: {error}"))?;
+    let names =
+        parsed.subject_alternative_name().map_err(|error| format!("the client certificate's names cannot be read: {error}"))?;
     let mut uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
         GeneralName::URI(uri) => Some(*uri),
         _ => None,
@@ -23,7 +24,9 @@ pub fn caller(certificate: &CertificateDer<'_>) -> Result<Arc<Caller>, String> {
     match (uris.next(), uris.next()) {
         (Some(uri), None) => named(uri).map(Arc::new),
         (None, _) => Err("the client certificate has no SPIFFE ID: it needs one URI name, spiffe://DOMAIN/PATH".to_owned()),
-        (Some(_), Some(_)) => Err("the client certificate has more than one URI name, so whom it names is not clear".to_owned()),
+        (Some(_), Some(_)) => {
+            Err("the client certificate has more than one URI name, so whom it names is not clear".to_owned())
+        }
     }
 }
 
@@ -78,7 +81,15 @@ mod tests {
     fn what_names_nobody_clearly_is_refused() {
         assert!(caller(&certificate(&[])).is_err());
         assert!(caller(&certificate(&["spiffe://one/a", "spiffe://two/b"])).is_err());
-        for uri in ["https://cluster.local/a", "spiffe://cluster.local", "spiffe:///a", "spiffe://a/../b", "spiffe://A/b", "spiffe://a/b?c", "spiffe://user@a/b"] {
+        for uri in [
+            "https://cluster.local/a",
+            "spiffe://cluster.local",
+            "spiffe:///a",
+            "spiffe://a/../b",
+            "spiffe://A/b",
+            "spiffe://a/b?c",
+            "spiffe://user@a/b",
+        ] {
             assert!(caller(&certificate(&[uri])).is_err(), "{uri}");
         }
     }

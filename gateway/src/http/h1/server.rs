@@ -187,7 +187,10 @@ impl<H: Handler> Connection<'_, H> {
                 Some(Ok(count)) if count > 0 => {}
                 Some(Ok(_)) if begun => return Err(Fault::new(Reason::BadFraming, "the connection ended within a head")),
                 None if begun => {
-                    return Err(Fault::new(Reason::DownstreamTimeout, "the request's head was not complete within http.head_timeout"));
+                    return Err(Fault::new(
+                        Reason::DownstreamTimeout,
+                        "the request's head was not complete within http.head_timeout",
+                    ));
                 }
                 Some(_) | None => return Ok(None),
             }
@@ -250,16 +253,18 @@ impl<H: Handler> Connection<'_, H> {
             let mut waiting = false;
             if !*ended && self.wire.borrow().outgoing.has_room() {
                 // The body may read the request's from this connection: nothing is borrowed here.
-                match Pin::new(&mut *body).poll_frame(cx) {
-                    Poll::Ready(frame) => match self.wire.borrow_mut().encode(frame, body, sending) {
-                        Some(whole) => *ended = whole,
-                        None => {
-                            // What came before the failure still goes, as far as it can at once.
-                            let _whatever_goes = self.wire.borrow_mut().poll_write(cx);
-                            return Poll::Ready(Written::Broken);
-                        }
-                    },
-                    Poll::Pending => waiting = true,
+                let encoded = match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(frame) => Some(self.wire.borrow_mut().encode(frame, body, sending)),
+                    Poll::Pending => None,
+                };
+                match encoded {
+                    None => waiting = true,
+                    Some(Some(whole)) => *ended = whole,
+                    Some(None) => {
+                        // What came before the failure still goes, as far as it can at once.
+                        let _whatever_goes = self.wire.borrow_mut().poll_write(cx);
+                        return Poll::Ready(Written::Broken);
+                    }
                 }
                 if !waiting && !*ended {
                     continue;
@@ -356,13 +361,7 @@ fn too_large() -> Fault {
 }
 
 /// How the answer is framed, and whether the connection can go on after it.
-fn plan(
-    parts: &::http::response::Parts,
-    body: &Body,
-    method: &Method,
-    version: Version,
-    keep_alive: bool,
-) -> (Sending, bool) {
+fn plan(parts: &::http::response::Parts, body: &Body, method: &Method, version: Version, keep_alive: bool) -> (Sending, bool) {
     let status = parts.status;
     let bodiless = *method == Method::HEAD
         || status.is_informational()
