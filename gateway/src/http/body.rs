@@ -21,7 +21,7 @@ enum Kind {
     /// From an HTTP/2 connection, either side.
     H2(hyper::body::Incoming),
     /// From a shared HTTP/2 connection, whose place is kept for as long.
-    Held(hyper::body::Incoming, Held),
+    Held(hyper::body::Incoming, #[expect(dead_code, reason = "kept for its Drop")] Held),
     /// A request's, from a downstream HTTP/1 connection.
     H1Request(h1::server::Incoming),
     /// A response's, from an upstream HTTP/1 connection.
@@ -33,7 +33,9 @@ enum Kind {
 }
 
 /// What is kept for as long as a body: never looked at, only dropped.
-struct Held(#[expect(dead_code, reason = "held for its Drop")] Box<dyn std::any::Any>);
+struct Held {
+    _kept: Box<dyn std::any::Any>,
+}
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -59,7 +61,7 @@ impl Body {
 
     /// A body that an HTTP/2 connection reads; `kept` is dropped with it.
     pub fn held(incoming: hyper::body::Incoming, kept: Box<dyn std::any::Any>) -> Self {
-        Self(Kind::Held(incoming, Held(kept)))
+        Self(Kind::Held(incoming, Held { _kept: kept }))
     }
 
     pub(super) fn from_h1_request(incoming: h1::server::Incoming) -> Self {

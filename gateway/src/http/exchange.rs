@@ -50,6 +50,7 @@ struct Course {
 
 /// Handles one request. Never fails: what goes wrong becomes the answer, and exactly one record is written.
 pub async fn exchange(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request: Request) -> Answer {
+    worker.ledger.room().await;
     let mut record = worker.open_record(&downstream.peer, &request);
     let dialect = Dialect::of(request.headers());
     let headless = *request.method() == Method::HEAD;
@@ -100,8 +101,10 @@ async fn attempt(
     }
     forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.pseudonym)?;
     record.traced(trace::propagate(&mut head.headers));
-    let facts = Facts { id: record.id(), identity: &identity, permit: &permit };
-    course.run = worker.instances.begin(&live.chains, facts).transpose()?;
+    if route.is_some_and(|route| !route.filters.is_empty()) {
+        let facts = Facts { id: record.id(), identity: &identity, permit: &permit };
+        course.run = worker.instances.begin(&live.chains, facts).transpose()?;
+    }
     if let Some(run) = &mut course.run
         && let Flow::Reply(response) = run.on_request(&mut head, body.is_end_stream())?
     {

@@ -6,6 +6,8 @@ mod deliver;
 pub mod downstream;
 pub mod drain;
 pub mod exchange;
+#[cfg(test)]
+mod exchange_tests;
 pub mod forward;
 pub mod h1;
 pub mod h2;

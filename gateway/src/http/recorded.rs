@@ -14,7 +14,7 @@ use std::{
 use tidegate_policy::Reason;
 
 /// A response's body. The record is closed by its last byte, or by its being dropped.
-pub struct Recorded {
+pub(super) struct Recorded {
     body: Body,
     bytes: u64,
     idle: Duration,

@@ -136,7 +136,9 @@ impl Exchanger {
         let head = match head {
             Ok(head) => head,
             Err(fault) => {
-                let replayable = !self.wire.answered && !self.wire.body_begun;
+                let callers =
+                    matches!(&self.wire.upload, Upload::Broken(broken) if broken.source() != crate::fault::Source::Upstream);
+                let replayable = !self.wire.answered && !self.wire.body_begun && !callers;
                 // Without its body, or without an effect that a second time would add to, a request may be sent again.
                 let harmless =
                     request.method().is_idempotent() || !matches!(self.wire.upload, Upload::Done | Upload::Broken(_));

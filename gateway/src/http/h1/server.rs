@@ -253,16 +253,18 @@ impl<H: Handler> Connection<'_, H> {
             let mut waiting = false;
             if !*ended && self.wire.borrow().outgoing.has_room() {
                 // The body may read the request's from this connection: nothing is borrowed here.
-                match Pin::new(&mut *body).poll_frame(cx) {
-                    Poll::Ready(frame) => match self.wire.borrow_mut().encode(frame, body, sending) {
-                        Some(whole) => *ended = whole,
-                        None => {
-                            // What came before the failure still goes, as far as it can at once.
-                            let _whatever_goes = self.wire.borrow_mut().poll_write(cx);
-                            return Poll::Ready(Written::Broken);
-                        }
-                    },
-                    Poll::Pending => waiting = true,
+                let encoded = match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(frame) => Some(self.wire.borrow_mut().encode(frame, body, sending)),
+                    Poll::Pending => None,
+                };
+                match encoded {
+                    None => waiting = true,
+                    Some(Some(whole)) => *ended = whole,
+                    Some(None) => {
+                        // What came before the failure still goes, as far as it can at once.
+                        let _whatever_goes = self.wire.borrow_mut().poll_write(cx);
+                        return Poll::Ready(Written::Broken);
+                    }
                 }
                 if !waiting && !*ended {
                     continue;
