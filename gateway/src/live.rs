@@ -1,7 +1,10 @@
 //! What is in force: a publication made ready for use, swapped whole.
 
+use crate::{filter, identity, upstream};
+use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tidegate_policy::{Publication, Snapshot};
+use tokio::sync::watch;
 
 /// A publication with everything compiled that the request path needs. Parts that did not change are shared with its
 /// predecessor, so pools, limits and filter instances live on.
@@ -12,17 +15,124 @@ pub struct Live {
     /// The policy.
     pub snapshot: Arc<Snapshot>,
     /// TLS client configurations: see `upstream::tls`.
-    pub origination: crate::upstream::tls::Origination,
+    pub origination: upstream::tls::Origination,
+    /// Open connections by service: see `upstream`.
+    pub loads: upstream::Loads,
     /// Verification keys: see `identity`.
-    pub issuers: crate::identity::Issuers,
+    pub issuers: identity::Issuers,
     /// Compiled chains by route: see `filter`.
-    pub chains: crate::filter::Chains,
+    pub chains: filter::Chains,
 }
 
 impl Live {
     /// Makes `publication` ready, taking over from `before` what did not change. Runs on the control plane. What cannot
     /// be made ready (a certificate that does not parse) is logged and refuses only the exchanges that need it.
-    pub fn prepare(_publication: &Publication, _before: &Self, _filters: &crate::filter::Host) -> Self {
-        unimplemented!()
+    pub fn prepare(publication: &Publication, before: &Self, filters: &filter::Host) -> Self {
+        let snapshot = &publication.snapshot;
+        Self {
+            revision: publication.revision,
+            origination: upstream::tls::Origination::prepare(snapshot, &publication.credentials, &before.origination),
+            loads: upstream::Loads::prepare(snapshot, &before.loads),
+            issuers: identity::Issuers::prepare(snapshot, &before.issuers),
+            chains: filter::Chains::prepare(filters, snapshot, &publication.modules, &before.chains),
+            snapshot: Arc::clone(snapshot),
+        }
+    }
+}
+
+/// Puts every publication in force until there are no more. Workers load `live` once for each exchange, so the next
+/// exchange of every worker sees it; exchanges under way keep what they began with.
+///
+/// Preparing may compile filters, so it runs where blocking harms nobody. Publications that come meanwhile are not queued:
+/// the newest is prepared next.
+pub async fn follow(publications: watch::Receiver<Arc<Publication>>, live: Arc<ArcSwap<Live>>, filters: Arc<filter::Host>) {
+    follow_with(publications, live, move |publication, before| Live::prepare(publication, before, &filters)).await;
+}
+
+async fn follow_with(
+    mut publications: watch::Receiver<Arc<Publication>>,
+    live: Arc<ArcSwap<Live>>,
+    prepare: impl Fn(&Publication, &Live) -> Live + Send + Sync + 'static,
+) {
+    let prepare = Arc::new(prepare);
+    publications.mark_changed();
+    while publications.changed().await.is_ok() {
+        let publication = Arc::clone(&publications.borrow_and_update());
+        let (before, prepare) = (live.load_full(), Arc::clone(&prepare));
+        let prepared = tokio::task::spawn_blocking(move || prepare(&publication, &before)).await;
+        match prepared {
+            Ok(prepared) => {
+                tracing::info!(revision = prepared.revision, "a revision is in force");
+                live.store(Arc::new(prepared));
+            }
+            Err(error) => tracing::error!(%error, "a revision could not be made ready; the one before it stays in force"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::time::{Duration, Instant};
+    use tidegate_policy::{Name, Rows};
+
+    fn prepare(publication: &Publication, before: &Live) -> Live {
+        assert!(publication.revision != 13, "a revision that cannot be made ready");
+        Live {
+            revision: publication.revision,
+            origination: upstream::tls::Origination::prepare(
+                &publication.snapshot,
+                &publication.credentials,
+                &before.origination,
+            ),
+            loads: upstream::Loads::prepare(&publication.snapshot, &before.loads),
+            snapshot: Arc::clone(&publication.snapshot),
+            ..Live::default()
+        }
+    }
+
+    fn publication(revision: u64, services: u32) -> Arc<Publication> {
+        let mut rows = Rows::default();
+        for index in 0..services {
+            let name: Name = format!("service-{index}").parse().expect("a name");
+            let document = json!({"hosts": [format!("api{index}.example")], "ports": [{"number": 443, "protocol": "https"}]});
+            rows.services.insert(name, Arc::new(serde_json::from_value(document).expect("a service")));
+        }
+        let snapshot = Arc::new(Snapshot::compile(&rows).expect("a snapshot"));
+        Arc::new(Publication { revision, snapshot, ..Publication::default() })
+    }
+
+    async fn until(live: &ArcSwap<Live>, revision: u64) {
+        while live.load().revision != revision {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_published_is_in_force_at_once_and_what_fails_changes_nothing() {
+        let live = Arc::new(ArcSwap::from_pointee(Live::default()));
+        let (publish, publications) = watch::channel(publication(1, 1));
+        let following = tokio::spawn(follow_with(publications, Arc::clone(&live), prepare));
+        until(&live, 1).await;
+        let held = live.load_full();
+
+        // The quickest of several: on a busy machine one of them may have to wait for a processor.
+        let mut quickest = Duration::MAX;
+        for revision in 2..8 {
+            let next = publication(revision, 1000);
+            let start = Instant::now();
+            publish.send_replace(next);
+            until(&live, revision).await;
+            quickest = quickest.min(start.elapsed());
+        }
+        assert!(quickest < Duration::from_millis(50), "in force after {quickest:?}");
+        assert_eq!((held.revision, held.snapshot.services().count()), (1, 1), "an open exchange keeps what it began with");
+
+        publish.send_replace(publication(13, 1));
+        publish.send_replace(publication(14, 2));
+        until(&live, 14).await;
+        drop(publish);
+        following.await.expect("it ends with the publications");
     }
 }

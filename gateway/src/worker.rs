@@ -1,8 +1,34 @@
 //! A worker: one thread, its connections, its pools, its filter instances. Nothing in it is shared.
 
-use crate::{filter::Instances, identity::TokenCache, live::Live, upstream::Upstreams};
+use crate::{
+    filter::Instances,
+    http::{self, Request, drain::Drain},
+    identity::TokenCache,
+    listen::{Accepted, Peer, Serve, Timeouts, greet, greet::Mutual},
+    live::Live,
+    record::{Ledger, OpenRecord},
+    upstream::Upstreams,
+};
 use arc_swap::ArcSwap;
-use std::sync::Arc;
+use std::{
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::{Builder, JoinHandle},
+    time::Duration,
+};
+use tokio::{
+    runtime,
+    sync::mpsc,
+    task::{JoinError, JoinSet, LocalSet},
+};
+
+/// Accepted connections that may wait for one worker to notice them. The worker that is this far behind is not the
+/// least loaded one; the listener's backlog holds what comes then.
+const WAITING_CONNECTIONS: usize = 256;
 
 /// What one worker owns, and what it reads of the rest.
 pub struct Worker {
@@ -14,5 +40,156 @@ pub struct Worker {
     pub instances: Instances,
     /// Its verified tokens.
     pub tokens: TokenCache,
-    // metrics, records, settings: helper R
+    /// What its HTTP exchanges share: settings, limits, how the gateway calls itself.
+    pub http: http::Context,
+    /// Its records.
+    pub ledger: Rc<Ledger>,
+    /// Whether it is shutting down.
+    pub drain: Drain,
+    /// How long callers may take to begin.
+    pub timeouts: Timeouts,
+    /// How TLS is accepted on the mutual TLS listener, where there is one.
+    pub mutual: Option<Mutual>,
+}
+
+impl Worker {
+    /// Opens the record of a request whose head is complete now.
+    pub fn open_record(&self, peer: &Peer, request: &Request) -> OpenRecord {
+        OpenRecord::open(&self.ledger, peer, request)
+    }
+}
+
+impl Serve for Worker {
+    async fn serve(self: Rc<Self>, accepted: Accepted) {
+        let Some(connection) = greet::greet(accepted, self.timeouts, self.mutual.as_ref(), &self.drain).await else { return };
+        http::serve(self, connection).await;
+    }
+
+    async fn keep(self: Rc<Self>) {
+        Rc::clone(&self.ledger).keep().await;
+    }
+
+    fn drain(&self) {
+        self.drain.begin();
+    }
+
+    async fn finish(self: Rc<Self>) {
+        self.ledger.finish().await;
+    }
+}
+
+/// The running workers.
+#[derive(Debug)]
+pub struct Workers {
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The way to one worker, and how many connections it has.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// Where accepted connections go in.
+    pub arrivals: mpsc::Sender<Accepted>,
+    /// Connections the worker has open.
+    pub open: Arc<AtomicUsize>,
+}
+
+/// How workers are run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Worker threads.
+    pub workers: usize,
+    /// How long open exchanges may take to finish at a stop.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Settings {
+    // 30 s is what Kubernetes grants between SIGTERM and SIGKILL; one worker per core, since a worker never blocks.
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self { workers: cores.min(256), drain_timeout: Duration::from_secs(30) }
+    }
+}
+
+impl Workers {
+    /// Starts the threads. `make` is called once on each of them with the worker's number, and makes what serves there.
+    /// A worker drains when every clone of its door is gone, and its thread ends when its connections have.
+    ///
+    /// # Errors
+    /// The operating system refuses a thread or an event queue.
+    pub fn start<S: Serve>(
+        settings: &Settings,
+        make: impl Fn(u32) -> Rc<S> + Clone + Send + 'static,
+    ) -> io::Result<(Self, Vec<Door>)> {
+        let mut workers = Self { threads: Vec::with_capacity(settings.workers) };
+        let mut doors = Vec::with_capacity(settings.workers);
+        for (number, _) in (0_u32..).zip(0..settings.workers) {
+            let (arrivals, receiver) = mpsc::channel(WAITING_CONNECTIONS);
+            let open = Arc::new(AtomicUsize::new(0));
+            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+            let (make, drain_timeout) = (make.clone(), settings.drain_timeout);
+            let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {
+                LocalSet::new().block_on(&runtime, run(|| make(number), receiver, drain_timeout));
+            })?;
+            workers.threads.push(thread);
+            doors.push(Door { arrivals, open });
+        }
+        Ok((workers, doors))
+    }
+
+    /// Waits until every worker has ended.
+    pub fn join(self) {
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a worker failed; its last records may be missing");
+            }
+        }
+    }
+}
+
+impl Door {
+    /// Connections the worker has open.
+    pub fn load(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+/// The life of one worker: connections until its door closes, then what is open until it ends or time is up.
+async fn run<S: Serve>(make: impl FnOnce() -> Rc<S>, mut arrivals: mpsc::Receiver<Accepted>, drain_timeout: Duration) {
+    let serve = make();
+    let keeper = tokio::task::spawn_local(Rc::clone(&serve).keep());
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = arrivals.recv() => match accepted {
+                Some(accepted) => drop(connections.spawn_local(Rc::clone(&serve).serve(accepted))),
+                None => break,
+            },
+            Some(ended) = connections.join_next() => reap(ended),
+        }
+    }
+    serve.drain();
+    let all = async {
+        while let Some(ended) = connections.join_next().await {
+            reap(ended);
+        }
+    };
+    if tokio::time::timeout(drain_timeout, all).await.is_err() {
+        tracing::warn!(
+            connections = connections.len(),
+            drain_timeout_ms = u64::try_from(drain_timeout.as_millis()).unwrap_or(u64::MAX),
+            "connections are cut off: they did not end within drain_timeout"
+        );
+        connections.shutdown().await;
+    }
+    keeper.abort();
+    serve.finish().await;
+}
+
+/// A panic costs its own connection.
+fn reap(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a connection's task panicked and its connection was closed; please report this: {error}");
+    }
 }

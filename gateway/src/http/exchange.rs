@@ -1,8 +1,32 @@
 //! The life of one exchange, from its request's head to its record: the spine of the data plane.
 
-use super::{Request, Response};
-use crate::{listen::Peer, stream::Stream, worker::Worker};
-use std::{pin::Pin, rc::Rc};
+use super::{
+    Request, Response,
+    body::Body,
+    deliver::{self, Delivery},
+    downstream::{Downstream, Metered, Pace},
+    forward,
+    limits::Place,
+    recorded::{Ending, Recorded},
+    reply::{self, Dialect},
+    target::{self, Canonical},
+};
+use crate::{
+    fault::Fault,
+    filter::{Facts, Flow, Run},
+    identity,
+    live::Live,
+    record::OpenRecord,
+    stream::Stream,
+    telemetry::trace,
+    tunnel::{self, Joined},
+    worker::Worker,
+};
+use ::http::{Method, StatusCode, request::Parts};
+use bytes::Bytes;
+use http_body::Body as _;
+use std::{pin::Pin, rc::Rc, sync::Arc};
+use tidegate_policy::{Denial, Identity, Permit, Reason, route::Route, target::Form};
 
 /// What the caller gets.
 pub struct Answer {
@@ -14,9 +38,226 @@ pub struct Answer {
 }
 
 /// Takes a downstream connection over once its answer has been written.
-pub type Takeover = Box<dyn FnOnce(Stream, bytes::Bytes) -> Pin<Box<dyn Future<Output = ()>>>>;
+pub type Takeover = Box<dyn FnOnce(Stream, Bytes) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// What an exchange has under way beside its messages; it ends with the response.
+struct Course {
+    run: Option<Run>,
+    place: Option<Place>,
+    joined: Option<Joined>,
+    pace: Pace,
+}
 
 /// Handles one request. Never fails: what goes wrong becomes the answer, and exactly one record is written.
-pub async fn exchange(_worker: &Rc<Worker>, _peer: &Rc<Peer>, _request: Request) -> Answer {
-    unimplemented!()
+pub async fn exchange(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request: Request) -> Answer {
+    worker.ledger.room().await;
+    let mut record = worker.open_record(&downstream.peer, &request);
+    let dialect = Dialect::of(request.headers());
+    let headless = *request.method() == Method::HEAD;
+    let settings = &worker.http.settings;
+    let pace = Pace { bytes: None, idle: settings.body_timeout, first_byte: settings.first_byte_timeout };
+    let mut course = Course { run: None, place: None, joined: None, pace };
+    downstream.request_bytes.set(0);
+    downstream.clock.limit(None);
+    let outcome = attempt(worker, downstream, request, &mut record, &mut course).await;
+    let response = outcome.unwrap_or_else(|fault| {
+        record.failed(&fault);
+        let response = reply::to(&fault, dialect, &record.id_text());
+        if headless { response.map(|_| Body::empty()) } else { response }
+    });
+    close(worker, downstream, response, record, course)
+}
+
+/// The answer to bytes that are not a request: recorded like one.
+pub fn refuse(worker: &Rc<Worker>, downstream: &Rc<Downstream>, fault: &Fault) -> Response {
+    let mut record = worker.open_record(&downstream.peer, &Request::new(Body::empty()));
+    record.failed(fault);
+    let response = reply::to(fault, Dialect::Http, &record.id_text());
+    record.answered(response.status());
+    response
+}
+
+async fn attempt(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    request: Request,
+    record: &mut OpenRecord,
+    course: &mut Course,
+) -> Result<Response, Fault> {
+    let live = worker.live.load_full(); // one snapshot for the whole exchange
+    let (mut head, body) = request.into_parts();
+    let named = target::of(&head, &downstream.targets)?;
+    record.targeted(&named.target);
+    let identity = identity::of(&live, &worker.tokens, &downstream.peer, &mut head.headers)?;
+    record.identified(&identity);
+    let permit = decide(&live, &identity, &named, &head, record)?; // no permit, no socket
+    let route = permit.route().map(|route| &*route.document);
+    course.begin(worker, downstream, &permit)?;
+    if let Some(response) = deliver::inject(worker, route.and_then(|route| route.fault.as_ref())).await? {
+        return Ok(response);
+    }
+    if named.target.form == Form::Tunnel {
+        return connect(worker, &live, &permit, record, course).await;
+    }
+    forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.pseudonym)?;
+    record.traced(trace::propagate(&mut head.headers));
+    if route.is_some_and(|route| !route.filters.is_empty()) {
+        let facts = Facts { id: record.id(), identity: &identity, permit: &permit };
+        course.run = worker.instances.begin(&live.chains, facts).transpose()?;
+    }
+    if let Some(run) = &mut course.run
+        && let Flow::Reply(response) = run.on_request(&mut head, body.is_end_stream())?
+    {
+        return Ok(response);
+    }
+    if let Some(rewrite) = route.filter(|route| route.rewrite.is_some()) {
+        forward::rewrite(&mut head, rewrite)?;
+    }
+    let mut request = Request::from_parts(head, course.meter(downstream, body)?);
+    let delivery = Delivery { worker, live: &live, permit: &permit, downstream, pace: course.pace };
+    let response = delivery.run(&mut request, record).await?;
+    course.respond(worker, response)
+}
+
+/// The decision, and its place in the record.
+fn decide(live: &Live, identity: &Identity, named: &Canonical, head: &Parts, record: &mut OpenRecord) -> Result<Permit, Fault> {
+    let tunnel = named.target.form == Form::Tunnel;
+    let request = tidegate_policy::Request {
+        target: &named.target,
+        method: &head.method,
+        path: if tunnel { "" } else { head.uri.path() },
+        query: head.uri.query(),
+        headers: &head.headers,
+        time: std::time::SystemTime::now(),
+    };
+    match live.snapshot.decide(identity, &request) {
+        Ok(permit) => {
+            record.permitted(&permit);
+            Ok(permit)
+        }
+        Err(denial) => {
+            record.denied(&denial);
+            Err(Fault::new(denial.reason, sentence(&denial, named)))
+        }
+    }
+}
+
+/// What a denial says to its caller: never which other rules there are.
+fn sentence(denial: &Denial, named: &Canonical) -> String {
+    let (host, port) = (&named.target.host, named.target.port);
+    match denial.reason {
+        Reason::UnregisteredHost => format!("no service registers {host} with port {port}: an operator can register it"),
+        Reason::DeniedByRule => format!("a rule denies this caller {host}"),
+        Reason::NoRuleAllows => format!("no rule allows this caller this request to {host}"),
+        Reason::CredentialsRequired => {
+            format!("{host} is allowed to known callers only: bring credentials in Proxy-Authorization")
+        }
+        Reason::MalformedTarget => format!("port {port} of {host} does not speak what was asked for: see the service's ports"),
+        _ => format!("this request to {host} is refused"),
+    }
+}
+
+/// Opens a tunnel; bytes flow once the answer has been written.
+async fn connect(
+    worker: &Worker,
+    live: &Live,
+    permit: &Permit,
+    record: &mut OpenRecord,
+    course: &mut Course,
+) -> Result<Response, Fault> {
+    let upstream = worker.upstreams.tunnel(live, permit).await?;
+    record.connected(&upstream.facts);
+    let service = permit.service().map(|service| service.name.clone());
+    let idle = permit.route().and_then(|route| route.document.timeouts.idle).map(|span| span.length());
+    course.joined = Some(Joined {
+        stream: upstream.stream,
+        read: Bytes::new(),
+        agreement: Some(tunnel::Agreement { snapshot: Arc::clone(&live.snapshot), service, target: permit.target().clone() }),
+        idle: idle.unwrap_or(worker.http.settings.tunnel_timeout),
+        hello: worker.http.settings.hello_timeout,
+        kept: Some(Box::new(upstream.lease)),
+    });
+    Ok(Response::new(Body::empty()))
+}
+
+/// Wraps the answer so that the record closes with it.
+fn close(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    mut response: Response,
+    mut record: OpenRecord,
+    course: Course,
+) -> Answer {
+    record.answered(response.status());
+    let Course { run, place, joined, pace } = course;
+    let upgraded = if response.status() == StatusCode::SWITCHING_PROTOCOLS { response.body_mut().take_upgrade() } else { None };
+    let joined = joined.or_else(|| {
+        let (stream, read) = upgraded?;
+        let settings = &worker.http.settings;
+        Some(Joined { stream, read, agreement: None, idle: settings.tunnel_timeout, hello: settings.hello_timeout, kept: None })
+    });
+    let Some(joined) =
+        joined.filter(|_| response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS)
+    else {
+        let ending = Ending { record, run, place, idle: pace.idle };
+        let downstream = Rc::clone(downstream);
+        let response = response.map(|body| Body::recorded(Box::new(Recorded::new(body, downstream, ending))));
+        return Answer { response, takeover: None };
+    };
+    let takeover: Takeover = Box::new(move |stream, early| {
+        Box::pin(async move {
+            tunnel::run(stream, early, joined, &mut record).await;
+            if let Some(run) = run {
+                run.finish(&mut record);
+            }
+            drop(place);
+        })
+    });
+    Answer { response, takeover: Some(takeover) }
+}
+
+impl Course {
+    /// Takes a place under the route's limits and sets its times.
+    fn begin(&mut self, worker: &Worker, downstream: &Downstream, permit: &Permit) -> Result<(), Fault> {
+        let Some(route) = permit.route() else { return Ok(()) };
+        let Route { timeouts, limits, .. } = &*route.document;
+        self.place = worker.http.limiters.admit(&worker.http.known, &route.name, limits)?;
+        self.pace.bytes = limits.request_body_bytes;
+        if let Some(idle) = timeouts.idle {
+            self.pace.idle = idle.length();
+        }
+        if let Some(first_byte) = timeouts.first_byte {
+            self.pace.first_byte = first_byte.length();
+        }
+        if permit.target().form != Form::Tunnel {
+            downstream.clock.limit(timeouts.total.map(|total| total.length()));
+        }
+        Ok(())
+    }
+
+    /// The request's body with a meter on it, unless there is none. One that says it is too large goes no further.
+    fn meter(&self, downstream: &Rc<Downstream>, body: Body) -> Result<Body, Fault> {
+        if body.is_end_stream() {
+            return Ok(body);
+        }
+        if self.pace.bytes.is_some_and(|limit| body.size_hint().lower() > limit) {
+            return Err(Fault::new(
+                Reason::BodyTooLarge,
+                "the request's body is larger than its route's limits.request_body_bytes",
+            ));
+        }
+        Ok(Body::metered(Box::new(Metered::new(body, Rc::clone(downstream), self.pace))))
+    }
+
+    /// The response on its way back: made fit for the caller, and shown to the filters.
+    fn respond(&mut self, worker: &Worker, response: Response) -> Result<Response, Fault> {
+        let (mut head, body) = response.into_parts();
+        forward::response(&mut head, &worker.http.pseudonym);
+        if let Some(run) = &mut self.run
+            && let Flow::Reply(response) = run.on_response(&mut head, body.is_end_stream())?
+        {
+            return Ok(response);
+        }
+        Ok(Response::from_parts(head, body))
+    }
 }

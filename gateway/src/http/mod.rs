@@ -1,10 +1,64 @@
 //! HTTP on both sides. `exchange` is the spine; the rest is what it calls, named for its stage.
 
 pub mod body;
+pub mod clock;
+mod deliver;
+pub mod downstream;
+pub mod drain;
 pub mod exchange;
+#[cfg(test)]
+mod exchange_tests;
+pub mod forward;
+pub mod h1;
+pub mod h2;
+pub mod limits;
+mod recorded;
 pub mod reply;
+pub mod settings;
+pub mod target;
+
+pub use settings::{Context, Settings};
+
+use crate::{
+    fault::Fault,
+    listen::{Connection, Spoken},
+    worker::Worker,
+};
+use downstream::Downstream;
+use std::rc::Rc;
 
 /// A request in the making, whatever version of HTTP it came by.
 pub type Request = ::http::Request<body::Body>;
 /// A response in the making.
 pub type Response = ::http::Response<body::Body>;
+
+/// Serves a greeted connection until it ends.
+pub async fn serve(worker: Rc<Worker>, connection: Connection) {
+    let Connection { peer, stream, first, spoken, held } = connection;
+    match spoken {
+        Spoken::Http1 => {
+            let caller = Caller { downstream: Rc::new(Downstream::new(peer)), worker };
+            let Caller { downstream, worker } = &caller;
+            let limits = worker.http.settings.h1;
+            h1::server::serve(stream, first, &caller, &downstream.clock, &worker.drain, limits).await;
+        }
+        Spoken::Http2 => h2::serve(&worker, &peer, stream, first.freeze()).await,
+    }
+    drop(held);
+}
+
+/// The exchanges of one HTTP/1 connection.
+struct Caller {
+    worker: Rc<Worker>,
+    downstream: Rc<Downstream>,
+}
+
+impl h1::server::Handler for Caller {
+    async fn exchange(&self, request: Request) -> exchange::Answer {
+        exchange::exchange(&self.worker, &self.downstream, request).await
+    }
+
+    fn refuse(&self, fault: Fault) -> Response {
+        exchange::refuse(&self.worker, &self.downstream, &fault)
+    }
+}

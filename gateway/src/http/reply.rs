@@ -1,10 +1,152 @@
 //! The one place that turns a fault into an answer.
 
-use super::Response;
+use super::{Response, body::Body};
 use crate::fault::Fault;
+use ::http::{HeaderName, HeaderValue, StatusCode, header};
+use bytes::Bytes;
+use tidegate_policy::Reason;
 
-/// The answer for `fault`: its status, `x-tidegate-reason`, and a problem+json body (RFC 9457); for a gRPC caller, 200
-/// with the matching `grpc-status` and `grpc-message` as trailers-only.
-pub fn to(_fault: &Fault, _request: &::http::request::Parts) -> Response {
-    unimplemented!()
+/// The field that says why, in one word.
+pub const REASON: HeaderName = HeaderName::from_static("x-tidegate-reason");
+
+/// How a caller reads failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// By HTTP's status.
+    Http,
+    /// By `grpc-status`.
+    Grpc,
+}
+
+impl Dialect {
+    /// What a request's content type says of its sender.
+    pub fn of(headers: &::http::HeaderMap) -> Self {
+        match headers.get(header::CONTENT_TYPE) {
+            Some(kind) if kind.as_bytes().starts_with(b"application/grpc") => Self::Grpc,
+            _ => Self::Http,
+        }
+    }
+}
+
+/// The answer for `fault`: its status, `x-tidegate-reason`, and a problem+json body (RFC 9457) that names the exchange;
+/// for a gRPC caller, 200 with the matching `grpc-status` and `grpc-message` as trailers-only.
+pub fn to(fault: &Fault, dialect: Dialect, exchange: &str) -> Response {
+    let reason = fault.reason();
+    let mut response = match dialect {
+        Dialect::Http => problem(fault, exchange),
+        Dialect::Grpc => trailers_only(fault),
+    };
+    response.headers_mut().insert(REASON, HeaderValue::from_static(reason.as_str()));
+    response
+}
+
+fn problem(fault: &Fault, exchange: &str) -> Response {
+    let status = fault.status();
+    let reason = fault.reason();
+    let document = serde_json::json!({
+        "type": format!("https://tidegate.dev/problems/{reason}"),
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "detail": fault.detail(),
+        "reason": reason.as_str(),
+        "instance": format!("urn:tidegate:exchange:{exchange}"),
+    });
+    let mut response = Response::new(Body::full(Bytes::from(document.to_string())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        // A token is brought as it is, or as the password of clients that only know Basic.
+        headers.append(header::PROXY_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
+        headers.append(header::PROXY_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"tidegate\", charset=\"UTF-8\""));
+    }
+    response
+}
+
+fn trailers_only(fault: &Fault) -> Response {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(grpc_status(fault)));
+    if let Ok(message) = HeaderValue::try_from(percent_encoded(fault.detail())) {
+        headers.insert("grpc-message", message);
+    }
+    response
+}
+
+/// The gRPC status that says the same (gRPC's `statuscodes.md`).
+fn grpc_status(fault: &Fault) -> u16 {
+    match (fault.reason(), fault.status().as_u16()) {
+        (Reason::DownstreamClosed, _) => 1,
+        (Reason::BodyTooLarge | Reason::HeaderTooLarge | Reason::RateLimited, _) | (_, 429) => 8,
+        (Reason::LoopDetected, _) => 9,
+        (Reason::ConnectFailed | Reason::ResolveFailed | Reason::TlsFailed | Reason::UpstreamProtocol, _) => 14,
+        (_, 400 | 421) => 3,
+        (_, 401 | 407) => 16,
+        (_, 403) => 7,
+        (_, 404) => 12,
+        (_, 408 | 504) => 4,
+        (_, 503) => 14,
+        (_, 500..=599) => 13,
+        _ => 2,
+    }
+}
+
+/// gRPC writes messages with everything outside of printable ASCII, and `%`, percent-encoded.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+
+    #[tokio::test]
+    async fn a_fault_becomes_a_problem_that_names_reason_and_exchange() {
+        let response = to(&Fault::new(Reason::CredentialsRequired, "say who you are"), Dialect::Http, "17");
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()[REASON]),
+            (407, &HeaderValue::from_static("credentials_required"))
+        );
+        assert_eq!(response.headers().get_all(header::PROXY_AUTHENTICATE).iter().count(), 2);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(document["instance"], "urn:tidegate:exchange:17");
+        assert_eq!((&document["reason"], &document["status"]), (&"credentials_required".into(), &407.into()));
+    }
+
+    #[test]
+    fn every_reason_has_a_grpc_status() {
+        let rows = [
+            (Reason::DeniedByRule, 7),
+            (Reason::UnregisteredHost, 7),
+            (Reason::CredentialsRequired, 16),
+            (Reason::RateLimited, 8),
+            (Reason::Overloaded, 14),
+            (Reason::Timeout, 4),
+            (Reason::BadFraming, 3),
+            (Reason::ConnectFailed, 14),
+            (Reason::Internal, 13),
+        ];
+        for (reason, status) in rows {
+            let response = to(&Fault::new(reason, "50 % \u{e9}"), Dialect::Grpc, "1");
+            assert_eq!(response.headers()["grpc-status"], status.to_string(), "{reason}");
+            assert_eq!(
+                (response.status(), &response.headers()["grpc-message"]),
+                (StatusCode::OK, &HeaderValue::from_static("50 %25 %C3%A9"))
+            );
+        }
+        for reason in Reason::ALL {
+            assert_ne!(grpc_status(&Fault::new(reason, "")), 0);
+        }
+    }
 }

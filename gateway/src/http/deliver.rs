@@ -1,0 +1,143 @@
+//! Getting a permitted request to its service and the response's head back: destinations by weight, attempts, time.
+
+use super::{
+    Request, Response,
+    clock::Clock,
+    downstream::{Downstream, Pace},
+    target,
+};
+use crate::{fault::Fault, live::Live, record::OpenRecord, worker::Worker};
+use ::http::{StatusCode, header};
+use http_body::Body as _;
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use tidegate_policy::{
+    Permit, Reason,
+    route::{FaultInjection, Retries, RetryOn},
+};
+
+/// Attempts that a request gets for free when pooled connections turn out to have been closed. More than a few in a row
+/// mean that something else is wrong.
+const STALE_ATTEMPTS: u32 = 3;
+
+/// What an exchange's delivery needs.
+pub(super) struct Delivery<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) live: &'a Live,
+    pub(super) permit: &'a Permit,
+    pub(super) downstream: &'a Downstream,
+    pub(super) pace: Pace,
+}
+
+impl Delivery<'_> {
+    /// Delivers `request` and waits for the response's head, as often as the route allows.
+    pub(super) async fn run(&self, request: &mut Request, record: &mut OpenRecord) -> Result<Response, Fault> {
+        let redirected = self.destination(request)?;
+        let permit = redirected.as_ref().unwrap_or(self.permit);
+        let retries = permit.route().and_then(|route| route.document.retries.as_ref());
+        let bodiless = request.body().is_end_stream();
+        let limit = retries.and_then(|retries| retries.per_try_timeout).map(|span| span.length());
+        let limit = limit.map_or(self.pace.first_byte, |limit| limit.min(self.pace.first_byte));
+        let (mut stale, mut made) = (0, 0);
+        loop {
+            self.downstream.clock.arm(limit);
+            let mut reused = false;
+            let attempt = self.attempt(permit, request, record, &mut reused);
+            let outcome = within(&self.downstream.clock, attempt).await;
+            let cause = match &outcome {
+                Ok(response) => gateway_error(response.status()).then_some(RetryOn::GatewayError),
+                Err(fault) if fault.retryable() && reused && stale < STALE_ATTEMPTS => {
+                    stale += 1;
+                    continue;
+                }
+                Err(fault) => cause(fault, bodiless && request.method().is_idempotent()),
+            };
+            // A request that was given away whole cannot be sent again.
+            let whole = request.headers().contains_key(header::HOST)
+                && (outcome.is_err() || (bodiless && request.method().is_idempotent()));
+            match (cause, retries) {
+                (Some(cause), Some(Retries { attempts, on, .. })) if whole && made < *attempts && on.contains(&cause) => {
+                    made += 1
+                }
+                _ => return outcome,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        permit: &Permit,
+        request: &mut Request,
+        record: &mut OpenRecord,
+        reused: &mut bool,
+    ) -> Result<Response, Fault> {
+        let connection = self.worker.upstreams.connect(self.live, permit, request).await?;
+        record.connected(&connection.facts);
+        *reused = connection.facts.reused;
+        connection.send(request).await
+    }
+
+    /// The route's destination that this exchange goes to, by weight; none where it has none. `Host` follows.
+    fn destination(&self, request: &mut Request) -> Result<Option<Permit>, Fault> {
+        let destinations = self.permit.route().map_or(&[][..], |route| &route.document.destinations);
+        let whole: u64 = destinations.iter().map(|destination| u64::from(destination.weight)).sum();
+        if whole == 0 {
+            return Ok(None);
+        }
+        let mut left = self.worker.http.random(whole);
+        let chosen = destinations.iter().find(|destination| match left.checked_sub(u64::from(destination.weight)) {
+            Some(less) => {
+                left = less;
+                false
+            }
+            None => true,
+        });
+        let permit = chosen.and_then(|chosen| self.live.snapshot.redirect(self.permit, chosen.service.as_str()));
+        let Some(permit) = permit else {
+            let detail = "the route's destination has no such port, or would lose the TLS that was asked for";
+            return Err(Fault::new(Reason::NoHealthyEndpoint, detail));
+        };
+        if permit.target().host != self.permit.target().host {
+            request.headers_mut().insert(header::HOST, target::authority_of(permit.target())?);
+        }
+        Ok(Some(permit))
+    }
+}
+
+/// What kind of failure this is to a route's retries; none where another attempt could do harm.
+fn cause(fault: &Fault, harmless: bool) -> Option<RetryOn> {
+    match fault.reason() {
+        Reason::ConnectFailed | Reason::ResolveFailed | Reason::TlsFailed => Some(RetryOn::ConnectFailure),
+        Reason::UpstreamProtocol if fault.retryable() => Some(RetryOn::Reset),
+        Reason::Timeout if harmless || fault.retryable() => Some(RetryOn::Reset),
+        _ => None,
+    }
+}
+
+fn gateway_error(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+/// Runs `work` until the clock expires.
+async fn within<T>(clock: &Clock, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(outcome),
+        Poll::Pending => clock.poll_expired(cx).map(|()| {
+            Err(Fault::new(Reason::Timeout, "the upstream did not answer in time (timeouts.first_byte or timeouts.total)"))
+        }),
+    })
+    .await
+}
+
+/// Does to an exchange what its route says to do to a share of them: waits, then refuses.
+pub(super) async fn inject(worker: &Worker, fault: Option<&FaultInjection>) -> Result<Option<Response>, Fault> {
+    let Some(fault) = fault.filter(|fault| worker.http.random(100) < u64::from(fault.percent)) else { return Ok(None) };
+    if let Some(delay) = fault.delay {
+        tokio::time::sleep(delay.length().min(Duration::from_secs(3600))).await;
+    }
+    let Some(status) = fault.abort else { return Ok(None) };
+    let injected = Fault::new(Reason::FaultInjected, "the route injected this fault");
+    let mut response = super::reply::to(&injected, super::reply::Dialect::Http, "injected");
+    *response.status_mut() = StatusCode::from_u16(status).map_err(|_| injected)?;
+    Ok(Some(response))
+}

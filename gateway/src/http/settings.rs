@@ -1,0 +1,79 @@
+//! The knobs of HTTP, and what one worker's exchanges share beside its pools and filters.
+
+use super::{
+    forward::Pseudonym,
+    h1, h2,
+    limits::{Known, Limiters},
+};
+use std::{cell::Cell, hash::BuildHasher, sync::Arc, time::Duration};
+
+/// Knobs of HTTP and of tunnels.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Limits of HTTP/1 connections.
+    pub h1: h1::Limits,
+    /// Limits of HTTP/2 connections.
+    pub h2: h2::Limits,
+    /// How the gateway calls itself in `Via` (`http.pseudonym`). Gateways that forward to each other need different ones.
+    pub pseudonym: String,
+    /// From the request's last byte to the response's head, where a route says nothing (`http.first_byte_timeout`).
+    /// 60 s: what nginx waits, and longer than the slowest ordinary API.
+    pub first_byte_timeout: Duration,
+    /// Between two pieces of a body, where a route says nothing (`http.body_timeout`). 5 minutes leave event streams
+    /// their pauses.
+    pub body_timeout: Duration,
+    /// How long a tunnel may stay silent both ways, where a route says nothing (`http.tunnel_timeout`). One hour, as
+    /// Envoy has it: tunnels carry connections that pools keep.
+    pub tunnel_timeout: Duration,
+    /// How long a caller may take over its TLS ClientHello in a tunnel (`http.hello_timeout`); it is held until then.
+    pub hello_timeout: Duration,
+}
+
+/// What one worker's exchanges share.
+#[derive(Debug)]
+pub struct Context {
+    /// The knobs.
+    pub settings: Settings,
+    /// How the gateway calls itself.
+    pub pseudonym: Pseudonym,
+    /// Routes' limits, shared by all workers.
+    pub limiters: Arc<Limiters>,
+    pub(super) known: Known,
+    random: Cell<u64>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            h1: h1::Limits::default(),
+            h2: h2::Limits::default(),
+            pseudonym: "tidegate".to_owned(),
+            first_byte_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(300),
+            tunnel_timeout: Duration::from_secs(3600),
+            hello_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Context {
+    /// A worker's own context.
+    ///
+    /// # Errors
+    /// The pseudonym cannot be written in `Via`.
+    pub fn new(settings: Settings, limiters: Arc<Limiters>) -> Result<Self, String> {
+        let pseudonym = Pseudonym::new(&settings.pseudonym)?;
+        let seed = foldhash::fast::RandomState::default().hash_one(std::thread::current().id());
+        Ok(Self { settings, pseudonym, limiters, known: Known::default(), random: Cell::new(seed | 1) })
+    }
+
+    /// A number below `bound`, for shares of exchanges; not for secrets.
+    pub(super) fn random(&self, bound: u64) -> u64 {
+        let mut state = self.random.get();
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        self.random.set(state);
+        (state >> 16) % bound.max(1)
+    }
+}

@@ -1,0 +1,242 @@
+//! One record per exchange: opened with the request, closed with the response's last byte or by being dropped.
+//!
+//! An open record holds shared facts and copies no text; `line` writes its one JSON line when it closes, `ledger`
+//! gathers a worker's lines into batches, `recorder` takes the batches to the record log and to the control plane.
+
+pub mod clock;
+pub mod ledger;
+mod line;
+pub mod recorder;
+
+pub use ledger::Ledger;
+
+use crate::{fault::Fault, http::Request, listen::Peer, telemetry::trace::TraceContext, upstream};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration, time::Instant};
+use tidegate_policy::{
+    Denial, Identity, Permit, Reason, Target,
+    exchange::{Durations, FilterFacts, Verdict},
+    identity::Caller,
+};
+
+/// Knobs of the records.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the JSON lines go besides the control plane.
+    pub log: recorder::Log,
+    /// What happens when records come faster than they are taken away.
+    pub when_full: ledger::WhenFull,
+    /// Batches, of at most 64 KiB each, that may wait for the recorder. 256 of them are 16 MiB, and at 20,000
+    /// exchanges a second they bridge some three seconds of a stalled disk.
+    pub queue_batches: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { log: recorder::Log::Stdout, when_full: ledger::WhenFull::Drop, queue_batches: 256 }
+    }
+}
+
+/// The record of an exchange under way. Written exactly once, when it is dropped; drop it when the response's last byte
+/// has gone.
+pub struct OpenRecord {
+    ledger: Rc<Ledger>,
+    facts: Facts,
+}
+
+/// What is known of an exchange so far.
+struct Facts {
+    id: clock::Stamp,
+    opened: Instant,
+    source: SocketAddr,
+    method: ::http::Method,
+    uri: ::http::Uri,
+    protocol: &'static str,
+    trace: TraceContext,
+    target: Option<Target>,
+    caller: Option<Arc<Caller>>,
+    outcome: Outcome,
+    upstream: Option<(upstream::Facts, Instant)>,
+    filters: Vec<FilterFacts<'static>>,
+    status: Option<::http::StatusCode>,
+    answered: Option<Instant>,
+    fault: Option<Fault>,
+    request_bytes: u64,
+    response_bytes: u64,
+}
+
+enum Outcome {
+    Undecided,
+    Permitted(Permit),
+    Denied(Denial),
+}
+
+impl OpenRecord {
+    /// Opens the record of `request`, whose head is complete now.
+    pub fn open(ledger: &Rc<Ledger>, peer: &Peer, request: &Request) -> Self {
+        let protocol = match request.version() {
+            ::http::Version::HTTP_2 => "HTTP/2",
+            ::http::Version::HTTP_10 => "HTTP/1.0",
+            _ => "HTTP/1.1",
+        };
+        let facts = Facts {
+            id: ledger.stamp(),
+            opened: Instant::now(),
+            source: peer.address,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            protocol,
+            trace: TraceContext::default(),
+            target: None,
+            caller: None,
+            outcome: Outcome::Undecided,
+            upstream: None,
+            filters: Vec::new(),
+            status: None,
+            answered: None,
+            fault: None,
+            request_bytes: 0,
+            response_bytes: 0,
+        };
+        ledger.opened();
+        Self { ledger: Rc::clone(ledger), facts }
+    }
+
+    /// The exchange's number: unique within one worker, ascending with time (microseconds since 1970).
+    pub fn id(&self) -> u64 {
+        self.facts.id.micros
+    }
+
+    /// The exchange's id as it is recorded: 24 hexadecimal digits.
+    pub fn id_text(&self) -> String {
+        String::from_utf8_lossy(&self.facts.id.digits()).into_owned()
+    }
+
+    /// The trace the exchange is part of.
+    pub fn traced(&mut self, context: TraceContext) {
+        self.facts.trace = context;
+    }
+
+    /// What was asked for, in canonical form.
+    pub fn targeted(&mut self, target: &Target) {
+        self.facts.target = Some(target.clone());
+    }
+
+    /// Who called.
+    pub fn identified(&mut self, identity: &Identity) {
+        self.facts.caller = Some(Arc::clone(&identity.caller));
+    }
+
+    /// That it was permitted.
+    pub fn permitted(&mut self, permit: &Permit) {
+        self.facts.outcome = Outcome::Permitted(permit.clone());
+    }
+
+    /// That it was denied.
+    pub fn denied(&mut self, denial: &Denial) {
+        self.facts.outcome = Outcome::Denied(denial.clone());
+    }
+
+    /// Where it goes; called right before the request is sent there, for every attempt.
+    pub fn connected(&mut self, facts: &upstream::Facts) {
+        self.facts.upstream = Some((facts.clone(), Instant::now()));
+    }
+
+    /// What the filters did.
+    pub fn filtered(&mut self, filters: Vec<FilterFacts<'static>>) {
+        self.facts.filters = filters;
+    }
+
+    /// That the response's head has come, or was made here. A later call corrects the status.
+    pub fn answered(&mut self, status: ::http::StatusCode) {
+        self.facts.status = Some(status);
+        self.facts.answered.get_or_insert_with(Instant::now);
+    }
+
+    /// What went wrong. The first fault is the one that is recorded: what follows is its consequence.
+    pub fn failed(&mut self, fault: &Fault) {
+        self.facts.fault.get_or_insert_with(|| fault.clone());
+    }
+
+    /// Body bytes that came from the caller.
+    pub fn request_bytes(&mut self, count: u64) {
+        self.facts.request_bytes += count;
+    }
+
+    /// Body bytes that went to the caller.
+    pub fn response_bytes(&mut self, count: u64) {
+        self.facts.response_bytes += count;
+    }
+}
+
+impl Drop for OpenRecord {
+    fn drop(&mut self) {
+        self.ledger.close(&mut self.facts);
+    }
+}
+
+impl std::fmt::Debug for OpenRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OpenRecord({})", self.id_text())
+    }
+}
+
+impl Facts {
+    /// Why the exchange ended as it did. One that was dropped without an answer and without a fault lost its caller.
+    fn reason(&self) -> Reason {
+        match (&self.fault, &self.outcome) {
+            (Some(fault), _) => fault.reason(),
+            (None, Outcome::Denied(denial)) => denial.reason,
+            (None, _) if self.status.is_none() => Reason::DownstreamClosed,
+            (None, Outcome::Permitted(permit)) => permit.reason(),
+            (None, Outcome::Undecided) => Reason::Internal,
+        }
+    }
+
+    /// What became of it: `Denied` where policy, a limit, the guard or a filter refused it, even after the decision.
+    fn verdict(&self) -> Verdict {
+        match (&self.outcome, self.reason()) {
+            (_, Reason::CredentialsRequired | Reason::CredentialsInvalid) => Verdict::Invalid,
+            (
+                _,
+                Reason::UnregisteredHost
+                | Reason::DeniedByRule
+                | Reason::NoRuleAllows
+                | Reason::AddressRefused
+                | Reason::FilterDenied
+                | Reason::RateLimited,
+            )
+            | (Outcome::Denied(_), _) => Verdict::Denied,
+            (Outcome::Permitted(_), _) => Verdict::Allowed,
+            (Outcome::Undecided, _) => Verdict::Invalid,
+        }
+    }
+
+    fn service(&self) -> Option<&tidegate_policy::Name> {
+        let service = match &self.outcome {
+            Outcome::Permitted(permit) => permit.service(),
+            Outcome::Denied(denial) => denial.service.as_ref(),
+            Outcome::Undecided => None,
+        };
+        service.map(|service| &service.name)
+    }
+
+    fn durations(&self, closed: Instant) -> Durations {
+        let upstream = self.upstream.as_ref();
+        let filters: u64 = self.filters.iter().map(|filter| filter.time_us).sum();
+        Durations {
+            total_us: micros(closed.saturating_duration_since(self.opened)),
+            resolve_us: upstream.and_then(|(facts, _)| facts.resolve).map(micros),
+            connect_us: upstream.and_then(|(facts, _)| facts.connect).map(micros),
+            tls_us: upstream.and_then(|(facts, _)| facts.handshake).map(micros),
+            filters_us: (!self.filters.is_empty()).then_some(filters),
+            first_byte_us: upstream
+                .zip(self.answered)
+                .and_then(|((_, sent), answered)| answered.checked_duration_since(*sent))
+                .map(micros),
+        }
+    }
+}
+
+fn micros(length: Duration) -> u64 {
+    u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,115 @@
+//! The table of settings. One entry per knob; whoever adds a knob adds one entry, and the rest follows.
+
+use super::{Settings, value::Value};
+use std::fmt::Write as _;
+
+/// One setting.
+pub struct Definition {
+    /// Its name in the file; `--name` with hyphens as a flag, `TIDEGATE_NAME` in the environment.
+    pub name: &'static str,
+    /// What its values look like.
+    pub kind: &'static str,
+    /// What it means, in a sentence or two.
+    pub doc: &'static str,
+    /// Reads a value into the settings.
+    pub(super) read: fn(&mut Settings, &str) -> Result<(), String>,
+    /// The value as it would be written.
+    pub(super) show: fn(&Settings) -> String,
+}
+
+/// The value's kind, from the field it goes to.
+const fn kind_of<T: Value>(_: fn(&Settings) -> &T) -> &'static str {
+    T::KIND
+}
+
+macro_rules! settings {
+    ($($name:literal => $($field:ident).+, $doc:literal;)*) => {
+        /// Every setting.
+        pub const DEFINITIONS: &[Definition] = &[$(Definition {
+            name: $name,
+            kind: kind_of(|settings| &settings.$($field).+),
+            doc: $doc,
+            read: |settings, text| {
+                settings.$($field).+ = Value::read(text)?;
+                Ok(())
+            },
+            show: |settings| Value::show(&settings.$($field).+),
+        },)*];
+    };
+}
+
+settings! {
+    "data_dir" => data_dir, "Where the databases, keys and the first admin token live. Made if absent; one gateway at a time.";
+    "proxy_listen" => listen.proxy, "Where callers connect in the clear. Port 0 takes any free one, here and elsewhere.";
+    "mtls_listen" => listen.mutual, "Where callers connect over mutual TLS, once it has a certificate.";
+    "mtls_certificate" => mutual.certificate, "The gateway's certificate chain for mutual TLS, a PEM file.";
+    "mtls_key" => mutual.key, "The key of that certificate, a PEM file.";
+    "mtls_client_ca" => mutual.client_ca, "Whose client certificates are believed, a PEM file.";
+    "admin_listen" => admin_listen, "Where the REST API listens.";
+    "metrics_listen" => metrics_listen, "Where /metrics, /healthz and /readyz are served.";
+    "mode" => mode, "What becomes of exchanges that no rule matches: refused (registered) or let through (open).";
+    "resolver" => resolvers, "DNS servers that are asked instead of the system's.";
+    "workers" => workers.workers, "Worker threads, 1 to 256; by default as many as there are cores.";
+    "drain_timeout" => workers.drain_timeout, "How long open exchanges may take to finish at a stop before they are cut off.";
+    "max_connections" => listen.max_connections, "Caller connections open at once; more wait in the kernel's backlog.";
+    "backlog" => listen.backlog, "Connections the kernel completes ahead of the gateway; its own limit may be lower.";
+    "first_byte_timeout" => listen.timeouts.first_byte, "How long a new connection may stay silent.";
+    "mtls_handshake_timeout" => listen.timeouts.handshake, "How long a caller's TLS handshake may take.";
+    "record_log" => record.log, "Where records go as JSON lines, besides the database; a file is opened again on SIGHUP.";
+    "records_when_full" => record.when_full, "When records come faster than they are taken: drop and count them, or let new exchanges wait.";
+    "record_queue_batches" => record.queue_batches, "Batches of records, of at most 64 KiB or 256 lines each, that may wait for the recorder.";
+    "service_series" => service_series, "Services with metric series of their own; those seen later share the label other.";
+    "otlp_endpoint" => otlp.endpoint, "Base URL of the OTLP receiver (HTTP, protobuf) for spans and metrics; OTEL_EXPORTER_OTLP_ENDPOINT is read too.";
+    "otlp_metrics_interval" => otlp.metrics_interval, "How often metrics are exported.";
+    "otlp_service_name" => otlp.service_name, "What exported telemetry calls this gateway (service.name).";
+    "trace_sample_ratio" => otlp.sample_ratio, "Share of the traces begun here that are recorded, 0 to 1; a caller's own choice is honoured.";
+    "log" => log, "What the gateway logs about itself to standard error: a level, or target=level pairs with commas.";
+    "log_format" => log_format, "How it is written.";
+    "filter_memory_bytes" => filter.memory_bytes, "Linear memory of one filter instance.";
+    "filter_table_elements" => filter.table_elements, "Table elements of one filter instance.";
+    "filter_callback_timeout" => filter.callback, "Time for one callback of a filter.";
+    "filter_hostcall_bytes" => filter.hostcall_bytes, "Bytes a filter may hand to the host in one call.";
+    "filter_module_bytes" => filter.module_bytes, "Largest filter module.";
+}
+
+impl Definition {
+    /// As a flag, without the leading hyphens.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// As an environment variable.
+    pub fn variable(&self) -> String {
+        format!("TIDEGATE_{}", self.name.to_uppercase())
+    }
+
+    /// Its value unless set, as it would be written; empty where it is unset. The number of workers is the machine's.
+    pub fn default_text(&self) -> String {
+        match self.name {
+            "workers" => "cores".to_owned(),
+            _ => (self.show)(&Settings::default()),
+        }
+    }
+}
+
+/// The page `docs/settings.md`.
+pub fn document() -> String {
+    let mut page = String::from(
+        "# Settings\n\n\
+         Every setting can be given as a flag, in the environment, or in a TOML file named by `--config` (or\n\
+         `TIDEGATE_CONFIG`); a flag goes before the environment, and the environment before the file. `data_dir` is\n\
+         `--data-dir`, `TIDEGATE_DATA_DIR` and `data_dir = \"…\"`. Durations are a whole number and one of ms, s, m, h, d.\n\
+         Unknown keys in the file are refused. This page is made from the table in the code and checked by a test.\n\n\
+         | setting | value | default | meaning |\n| --- | --- | --- | --- |\n",
+    );
+    for definition in super::DEFINITIONS {
+        let kind = definition.kind.replace('|', "\\|");
+        let default = match definition.default_text().as_str() {
+            "" => String::new(),
+            text => format!("`{text}`"),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| `{}` | {kind} | {default} | {} |", definition.name, definition.doc);
+    }
+    page
+}
