@@ -16,7 +16,15 @@ pub struct Canonical {
 
 /// The last target of a connection, by the exact text that named it: most requests of a connection name the same one.
 #[derive(Debug, Default)]
-pub struct Cache(RefCell<Option<(Form, Vec<u8>, Rc<Canonical>)>>);
+pub struct Cache(RefCell<Option<Last>>);
+
+/// What was named, and how.
+#[derive(Debug)]
+struct Last {
+    form: Form,
+    text: Vec<u8>,
+    canonical: Rc<Canonical>,
+}
 
 /// The target of a request: absolute form, origin form by `Host`, authority form for CONNECT, or HTTP/2's
 /// pseudo-header fields. A `Host` beside an authority must name the same host and port.
@@ -55,18 +63,18 @@ fn agree(named: &Canonical, host: &HeaderValue, form: Form) -> Result<(), Fault>
 }
 
 fn canonical(form: Form, text: &[u8], cache: &Cache) -> Result<Rc<Canonical>, Fault> {
-    if let Some((last_form, last_text, last)) = &*cache.0.borrow()
-        && *last_form == form
-        && last_text == text
+    if let Some(last) = &*cache.0.borrow()
+        && last.form == form
+        && last.text == text
     {
-        return Ok(Rc::clone(last));
+        return Ok(Rc::clone(&last.canonical));
     }
     let target = parse(form, text)?;
     if target.port == 0 {
         return Err(malformed("a tunnel's target must have a port, as in CONNECT api.example.com:443"));
     }
     let canonical = Rc::new(Canonical { authority: authority_of(&target)?, target });
-    *cache.0.borrow_mut() = Some((form, text.to_vec(), Rc::clone(&canonical)));
+    *cache.0.borrow_mut() = Some(Last { form, text: text.to_vec(), canonical: Rc::clone(&canonical) });
     Ok(canonical)
 }
 

@@ -191,8 +191,10 @@ fn hexadecimal(digit: u8) -> u8 {
 mod tests {
     use super::*;
 
+    type Fed = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
     /// Feeds `wire` in two pieces cut at `cut` and returns the body, whether trailers came, and what is left over.
-    fn feed(wire: &[u8], cut: usize) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), Framing> {
+    fn feed(wire: &[u8], cut: usize) -> Result<Fed, Framing> {
         let mut decoder = Decoder::Chunked(Chunks::default());
         let mut buffer = BytesMut::new();
         let mut body = Vec::new();
