@@ -77,6 +77,11 @@ impl Listeners {
         if mistakes.is_empty() { Ok(Self { sockets, settings: settings.clone(), metrics }) } else { Err(mistakes) }
     }
 
+    /// What is counted of them.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
+    }
+
     /// The addresses that are listened on.
     pub fn addresses(&self) -> impl Iterator<Item = (Entry, SocketAddr)> {
         self.sockets.iter().filter_map(|(entry, socket)| Some((*entry, socket.local_addr().ok()?)))
