@@ -1,12 +1,14 @@
 //! A message body: a stream of chunks and perhaps trailers, from whichever codec reads it.
 
-use crate::fault::Fault;
+use super::{downstream::Metered, h1, recorded::Recorded};
+use crate::{fault::Fault, stream::Stream};
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use std::{
     pin::Pin,
     task::{Context, Poll},
 };
+use tidegate_policy::Reason;
 
 /// A message body. Never buffered whole; dropping it ends what it was reading from.
 #[derive(Debug)]
@@ -18,7 +20,14 @@ enum Kind {
     Full(Option<Bytes>),
     /// From an HTTP/2 connection, either side.
     H2(hyper::body::Incoming),
-    // H1(super::h1::Incoming): helper H
+    /// A request's, from a downstream HTTP/1 connection.
+    H1Request(h1::server::Incoming),
+    /// A response's, from an upstream HTTP/1 connection.
+    H1Response(h1::client::Incoming),
+    /// A request's, counted and limited.
+    Metered(Box<Metered>),
+    /// A response's, with the record that its end closes.
+    Recorded(Box<Recorded>),
 }
 
 impl Body {
@@ -29,7 +38,46 @@ impl Body {
 
     /// A body that is all here.
     pub fn full(bytes: Bytes) -> Self {
-        Self(Kind::Full(Some(bytes)))
+        Self(if bytes.is_empty() { Kind::Empty } else { Kind::Full(Some(bytes)) })
+    }
+
+    /// A body that an HTTP/2 connection reads.
+    pub fn from_h2(incoming: hyper::body::Incoming) -> Self {
+        Self(if incoming.is_end_stream() { Kind::Empty } else { Kind::H2(incoming) })
+    }
+
+    pub(super) fn from_h1_request(incoming: h1::server::Incoming) -> Self {
+        Self(Kind::H1Request(incoming))
+    }
+
+    pub(super) fn from_h1_response(incoming: h1::client::Incoming) -> Self {
+        Self(Kind::H1Response(incoming))
+    }
+
+    pub(super) fn metered(metered: Box<Metered>) -> Self {
+        Self(Kind::Metered(metered))
+    }
+
+    pub(super) fn recorded(recorded: Box<Recorded>) -> Self {
+        Self(Kind::Recorded(recorded))
+    }
+
+    /// After a response of status 101 from an HTTP/1 upstream: its stream, and what was read from it beyond the head.
+    pub fn take_upgrade(&mut self) -> Option<(Stream, Bytes)> {
+        match &mut self.0 {
+            Kind::H1Response(incoming) => incoming.take_upgrade(),
+            _ => None,
+        }
+    }
+
+    /// Goes on with whatever is under way in the other direction, without taking a frame: for when the frames that
+    /// were taken cannot be written yet.
+    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        match &mut self.0 {
+            Kind::H1Response(incoming) => incoming.poll_upload(cx),
+            Kind::Recorded(recorded) => recorded.body().poll_upload(cx),
+            _ => {}
+        }
     }
 }
 
@@ -37,15 +85,46 @@ impl http_body::Body for Body {
     type Data = Bytes;
     type Error = Fault;
 
-    fn poll_frame(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        unimplemented!()
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        match &mut self.get_mut().0 {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::H1Request(incoming) => incoming.poll_frame(cx),
+            Kind::H1Response(incoming) => incoming.poll_frame(cx),
+            Kind::Metered(metered) => metered.poll_frame(cx),
+            Kind::Recorded(recorded) => recorded.poll_frame(cx),
+            Kind::H2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
+                let reason = if error.is_timeout() { Reason::Timeout } else { Reason::UpstreamProtocol };
+                Fault::new(reason, format!("an HTTP/2 stream failed in its body: {error}"))
+            }),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        unimplemented!()
+        match &self.0 {
+            Kind::Empty | Kind::Full(None) => true,
+            Kind::Full(Some(_)) => false,
+            Kind::H2(incoming) => incoming.is_end_stream(),
+            Kind::H1Request(incoming) => incoming.is_end_stream(),
+            Kind::H1Response(incoming) => incoming.is_end_stream(),
+            Kind::Metered(metered) => metered.inner().is_end_stream(),
+            Kind::Recorded(recorded) => recorded.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        unimplemented!()
+        match &self.0 {
+            Kind::Empty | Kind::Full(None) => SizeHint::with_exact(0),
+            Kind::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::H2(incoming) => incoming.size_hint(),
+            Kind::H1Request(incoming) => hint(incoming.remaining()),
+            Kind::H1Response(incoming) => hint(incoming.remaining()),
+            Kind::Metered(metered) => metered.inner().size_hint(),
+            Kind::Recorded(recorded) => recorded.inner().size_hint(),
+        }
     }
+}
+
+fn hint(remaining: Option<u64>) -> SizeHint {
+    remaining.map_or_else(SizeHint::default, SizeHint::with_exact)
 }

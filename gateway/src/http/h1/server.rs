@@ -1,0 +1,508 @@
+//! The downstream side of HTTP/1.1: one task per connection reads a head, runs the exchange, writes the answer, and
+//! begins again. The connection is shared with the request's body and with nobody else.
+
+use super::{
+    FIRST_READ_BYTES, Framing, Limits, client,
+    decode::{Decoded, Decoder},
+    encode::{Outgoing, Sending},
+    head::{self, RequestHead},
+};
+use crate::{
+    fault::Fault,
+    http::{
+        Request, Response,
+        body::Body,
+        clock::Clock,
+        drain::Drain,
+        exchange::{Answer, Takeover},
+    },
+    stream::Stream,
+};
+use ::http::{HeaderMap, Method, StatusCode, Version};
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::{Body as _, Frame};
+use std::{
+    cell::RefCell,
+    fmt,
+    future::poll_fn,
+    io, mem,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+};
+use tidegate_policy::Reason;
+use tokio::io::AsyncWrite;
+
+/// Most bytes that are read ahead while an exchange is under way: pipelined requests, or what follows a CONNECT.
+const READ_AHEAD_BYTES: usize = 64 * 1024;
+
+/// What a connection does with the requests it reads.
+pub trait Handler {
+    /// Handles one request; what goes wrong becomes the answer.
+    fn exchange(&self, request: Request) -> impl Future<Output = Answer>;
+
+    /// The answer to bytes that are not a request. The connection is closed after it.
+    fn refuse(&self, fault: Fault) -> Response;
+}
+
+/// A downstream connection, shared by its loop and the body of the request under way. Borrowed only within a poll.
+struct Wire {
+    stream: Stream,
+    incoming: BytesMut,
+    read_bytes: usize,
+    outgoing: Outgoing,
+    decoder: Decoder,
+    /// `100 Continue` is still owed to the downstream.
+    continue_owed: bool,
+    /// The response's head has been put on its way: it is too late for `100 Continue`.
+    answered: bool,
+    /// The loop, where the body is read by another task.
+    watcher: Option<Waker>,
+    gone: bool,
+    /// The body's framing is broken: where the next request begins is unknown.
+    broken: bool,
+    /// Which request this is, so that a body that outlives its exchange never reads the next one's.
+    serial: u64,
+}
+
+/// A request's body on its way in.
+pub struct Incoming {
+    wire: Rc<RefCell<Wire>>,
+    serial: u64,
+}
+
+/// How writing an answer ended.
+enum Written {
+    Whole,
+    /// The connection cannot be used any further.
+    Broken,
+}
+
+/// One connection's loop.
+struct Connection<'a, H> {
+    wire: Rc<RefCell<Wire>>,
+    handler: &'a H,
+    clock: &'a Clock,
+    drain: &'a Drain,
+    limits: Limits,
+}
+
+/// Serves `stream`, of which `read` has been read already, until either side ends it, it stays idle, or the worker
+/// drains. `clock` is also what the handler's exchanges are timed with.
+pub async fn serve<H: Handler>(stream: Stream, read: BytesMut, handler: &H, clock: &Clock, drain: &Drain, limits: Limits) {
+    let wire = Wire {
+        stream,
+        incoming: read,
+        read_bytes: FIRST_READ_BYTES,
+        outgoing: Outgoing::default(),
+        decoder: Decoder::Length(0),
+        continue_owed: false,
+        answered: false,
+        watcher: None,
+        gone: false,
+        broken: false,
+        serial: 0,
+    };
+    let connection = Connection { wire: Rc::new(RefCell::new(wire)), handler, clock, drain, limits };
+    let _registered = drain.register().await;
+    if let Some(takeover) = connection.run().await
+        && let Ok(wire) = Rc::try_unwrap(connection.wire)
+    {
+        // The connection belongs to another protocol from here on.
+        let wire = wire.into_inner();
+        takeover(wire.stream, wire.incoming.freeze()).await;
+    }
+}
+
+impl<H: Handler> Connection<'_, H> {
+    /// Runs until the connection ends, or is taken over by what it returns.
+    async fn run(&self) -> Option<Takeover> {
+        loop {
+            let head = match self.head().await {
+                Ok(Some(head)) => head,
+                Ok(None) => return None,
+                Err(fault) => {
+                    self.refuse(fault).await;
+                    return None;
+                }
+            };
+            let RequestHead { request, decoder, keep_alive, expects_continue, may_switch } = head;
+            let (method, version) = (request.method().clone(), request.version());
+            let request = request.map(|()| self.body(decoder, expects_continue));
+            let Answer { response, takeover } = self.exchange(request).await?;
+            let switched = takeover.is_some();
+            // After a switch that was refused, bytes sent in the hope of it must not be taken for a request (RFC 9931).
+            let keep_alive = keep_alive && !may_switch && !self.wire.borrow().must_close() && !self.drain.begun();
+            let (Written::Whole, keep_alive) = self.answer(response, &method, version, keep_alive || switched).await else {
+                return None;
+            };
+            if takeover.is_some() {
+                return takeover;
+            }
+            if !keep_alive || !self.rest_read().await {
+                self.close().await;
+                return None;
+            }
+        }
+    }
+
+    /// The next request's head; none when the connection has ended or stayed idle.
+    async fn head(&self) -> Result<Option<RequestHead>, Fault> {
+        let mut scan = head::Scan::default();
+        let mut begun = false;
+        self.clock.limit(None);
+        loop {
+            {
+                let wire = &mut *self.wire.borrow_mut();
+                // One empty line before a request is ignored (RFC 9112 section 2.2).
+                if !begun && wire.incoming.starts_with(b"\r\n") {
+                    wire.incoming.advance(2);
+                }
+                if let Some(length) = scan.advance(&wire.incoming).map_err(Framing::downstream)? {
+                    if length > self.limits.head_bytes {
+                        return Err(too_large());
+                    }
+                    let bytes = wire.incoming.split_to(length).freeze();
+                    self.clock.disarm();
+                    return head::parse_request(&bytes).map(Some).map_err(Framing::downstream);
+                }
+                if wire.incoming.len() > self.limits.head_bytes {
+                    return Err(too_large());
+                }
+                if !begun {
+                    begun = !wire.incoming.is_empty() && !matches!(&wire.incoming[..], b"\r");
+                    self.clock.arm(if begun { self.limits.head_timeout } else { self.limits.idle_timeout });
+                }
+            }
+            let read = poll_fn(|cx| {
+                if let Poll::Ready(read) = self.wire.borrow_mut().poll_read(cx) {
+                    return Poll::Ready(Some(read));
+                }
+                if !begun && self.drain.begun() {
+                    return Poll::Ready(None);
+                }
+                self.clock.poll_expired(cx).map(|()| None)
+            });
+            match read.await {
+                Some(Ok(count)) if count > 0 => {}
+                Some(Ok(_)) if begun => return Err(Fault::new(Reason::BadFraming, "the connection ended within a head")),
+                None if begun => {
+                    return Err(Fault::new(Reason::DownstreamTimeout, "the request's head was not complete within http.head_timeout"));
+                }
+                Some(_) | None => return Ok(None),
+            }
+        }
+    }
+
+    fn body(&self, decoder: Decoder, expects_continue: bool) -> Body {
+        let mut wire = self.wire.borrow_mut();
+        wire.continue_owed = expects_continue;
+        wire.answered = false;
+        wire.decoder = decoder;
+        wire.serial += 1;
+        if wire.decoder.ended() {
+            return Body::empty();
+        }
+        Body::from_h1_request(Incoming { wire: Rc::clone(&self.wire), serial: wire.serial })
+    }
+
+    /// Runs the exchange; none when the downstream went away meanwhile, which ends the exchange.
+    async fn exchange(&self, request: Request) -> Option<Answer> {
+        let mut exchange = pin!(self.handler.exchange(request));
+        poll_fn(|cx| {
+            if let Poll::Ready(answer) = exchange.as_mut().poll(cx) {
+                return Poll::Ready(Some(answer));
+            }
+            self.wire.borrow_mut().poll_gone(cx).map(|()| None)
+        })
+        .await
+    }
+
+    /// Writes an answer. Returns whether the connection could go on afterwards.
+    async fn answer(&self, response: Response, method: &Method, version: Version, keep_alive: bool) -> (Written, bool) {
+        let (parts, mut body) = response.into_parts();
+        let (mut sending, keep_alive) = plan(&parts, &body, method, version, keep_alive);
+        {
+            let wire = &mut *self.wire.borrow_mut();
+            wire.answered = true;
+            wire.outgoing.response_head((parts.status, &parts.headers), version, sending, keep_alive);
+        }
+        let bodiless = sending == Sending::Nothing;
+        let mut ended = bodiless || body.is_end_stream();
+        if ended && !bodiless {
+            let _nothing_left = self.wire.borrow_mut().outgoing.end(sending, None);
+        }
+        let mut stalled = false;
+        let written = poll_fn(|cx| self.poll_answer(cx, &mut body, &mut sending, &mut ended, &mut stalled)).await;
+        (written, keep_alive)
+    }
+
+    /// Moves the body into the outgoing buffer and that to the downstream, whichever can go on.
+    fn poll_answer(
+        &self,
+        cx: &mut Context<'_>,
+        body: &mut Body,
+        sending: &mut Sending,
+        ended: &mut bool,
+        stalled: &mut bool,
+    ) -> Poll<Written> {
+        loop {
+            let mut waiting = false;
+            if !*ended && self.wire.borrow().outgoing.has_room() {
+                // The body may read the request's from this connection: nothing is borrowed here.
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(frame) => match self.wire.borrow_mut().encode(frame, body, sending) {
+                        Some(whole) => *ended = whole,
+                        None => {
+                            // What came before the failure still goes, as far as it can at once.
+                            let _whatever_goes = self.wire.borrow_mut().poll_write(cx);
+                            return Poll::Ready(Written::Broken);
+                        }
+                    },
+                    Poll::Pending => waiting = true,
+                }
+                if !waiting && !*ended {
+                    continue;
+                }
+            }
+            let written = self.wire.borrow_mut().poll_write(cx);
+            match written {
+                Poll::Ready(Ok(())) => {
+                    if mem::take(stalled) {
+                        self.clock.disarm();
+                    }
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Written::Broken),
+                Poll::Pending => {
+                    if !mem::replace(stalled, true) {
+                        self.clock.arm(self.limits.write_timeout);
+                    }
+                    // While the downstream does not take its response, the request's body may still go up.
+                    body.poll_upload(cx);
+                    return self.clock.poll_expired(cx).map(|()| Written::Broken);
+                }
+            }
+            if *ended {
+                return Poll::Ready(Written::Whole);
+            }
+            if waiting {
+                return self.wire.borrow_mut().poll_gone(cx).map(|()| Written::Broken);
+            }
+        }
+    }
+
+    async fn refuse(&self, fault: Fault) {
+        let response = self.handler.refuse(fault);
+        self.wire.borrow_mut().decoder = Decoder::Close;
+        if let (Written::Whole, _) = self.answer(response, &Method::GET, Version::HTTP_11, false).await {
+            self.close().await;
+        }
+    }
+
+    /// Reads what is left of the request's body and throws it away, up to the limit. Whether it has ended.
+    async fn rest_read(&self) -> bool {
+        // From here on the exchange's own body, if anything still holds it, reads nothing.
+        self.wire.borrow_mut().serial += 1;
+        if self.wire.borrow().decoder.ended() {
+            return true;
+        }
+        let mut left = self.limits.drain_bytes;
+        self.clock.limit(None);
+        self.clock.arm(self.limits.drain_timeout);
+        poll_fn(|cx| {
+            loop {
+                match self.wire.borrow_mut().poll_body(cx) {
+                    Poll::Ready(Some(Ok(frame))) => match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                        Some(less) => left = less,
+                        None => return Poll::Ready(false),
+                    },
+                    Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
+                    Poll::Ready(None) => return Poll::Ready(true),
+                    Poll::Pending => return self.clock.poll_expired(cx).map(|()| false),
+                }
+            }
+        })
+        .await
+    }
+
+    /// Closes so that the answer arrives: what the downstream still sends is read for a while, since closing a socket
+    /// with unread bytes resets it and can destroy what was written.
+    async fn close(&self) {
+        self.clock.limit(None);
+        self.clock.arm(self.limits.drain_timeout);
+        let mut left = self.limits.drain_bytes * 16;
+        let mut shut = false;
+        poll_fn(|cx| {
+            let wire = &mut *self.wire.borrow_mut();
+            if !shut {
+                let _either_way = ready!(Pin::new(&mut wire.stream).poll_shutdown(cx));
+                shut = true;
+            }
+            loop {
+                wire.incoming.clear();
+                match wire.poll_read(cx) {
+                    Poll::Ready(Ok(count)) if count > 0 && count < left => left -= count,
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => return self.clock.poll_expired(cx),
+                }
+            }
+        })
+        .await;
+    }
+}
+
+fn too_large() -> Fault {
+    Fault::new(Reason::HeaderTooLarge, "the request's head is larger than http.head_bytes")
+}
+
+/// How the answer is framed, and whether the connection can go on after it.
+fn plan(
+    parts: &::http::response::Parts,
+    body: &Body,
+    method: &Method,
+    version: Version,
+    keep_alive: bool,
+) -> (Sending, bool) {
+    let status = parts.status;
+    let bodiless = *method == Method::HEAD
+        || status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || (*method == Method::CONNECT && status.is_success());
+    match body.size_hint().exact() {
+        _ if bodiless => (Sending::Nothing, keep_alive),
+        Some(length) => (Sending::Length(length), keep_alive),
+        None if version == Version::HTTP_11 => (Sending::Chunked, keep_alive),
+        None => (Sending::Close, false),
+    }
+}
+
+impl Wire {
+    /// Whether the next request's beginning is not known: the body's framing broke, or the body was held back by a
+    /// `100 Continue` that was never sent, so that whether it comes is unknown.
+    fn must_close(&self) -> bool {
+        self.broken || (self.continue_owed && !self.decoder.ended())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outgoing.poll_write(&mut self.stream, cx)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        client::poll_read(&mut self.stream, &mut self.incoming, &mut self.read_bytes, cx)
+    }
+
+    /// Ready when the downstream has gone. What it sends meanwhile is kept, up to a bound.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.decoder.ended() {
+            // The body's reader sees the end before anyone else; it may be another task.
+            if self.watcher.as_ref().is_none_or(|watcher| !watcher.will_wake(cx.waker())) {
+                self.watcher = Some(cx.waker().clone());
+            }
+            return if self.gone { Poll::Ready(()) } else { Poll::Pending };
+        }
+        while self.incoming.len() < READ_AHEAD_BYTES {
+            if !matches!(ready!(self.poll_read(cx)), Ok(count) if count > 0) {
+                self.gone = true;
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The next frame of the request's body.
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if self.continue_owed && !self.answered {
+            self.continue_owed = false;
+            if self.incoming.is_empty() {
+                self.outgoing.put(b"HTTP/1.1 100 Continue\r\n\r\n");
+            }
+        }
+        if !self.answered && !self.outgoing.is_empty() && ready!(self.outgoing.poll_write(&mut self.stream, cx)).is_err() {
+            return self.lost();
+        }
+        loop {
+            let decoded = match self.decoder.decode(&mut self.incoming) {
+                Ok(decoded) => decoded,
+                Err(framing) => {
+                    // The rest cannot be made sense of, so the connection cannot be used again.
+                    self.decoder = Decoder::Close;
+                    self.broken = true;
+                    return Poll::Ready(Some(Err(framing.downstream())));
+                }
+            };
+            if self.decoder.ended()
+                && let Some(watcher) = self.watcher.take()
+                && !watcher.will_wake(cx.waker())
+            {
+                watcher.wake();
+            }
+            match decoded {
+                Decoded::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Decoded::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Decoded::End => return Poll::Ready(None),
+                Decoded::More => match ready!(self.poll_read(cx)) {
+                    Ok(count) if count > 0 => {}
+                    _ => return self.lost(),
+                },
+            }
+        }
+    }
+
+    fn lost(&mut self) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.gone = true;
+        if let Some(watcher) = self.watcher.take() {
+            watcher.wake();
+        }
+        let detail = "the downstream closed before its request was complete";
+        Poll::Ready(Some(Err(Fault::new(Reason::DownstreamClosed, detail))))
+    }
+
+    /// Puts one frame of the response on its way: whether the body has ended, or none when it failed.
+    fn encode(&mut self, frame: Option<Result<Frame<Bytes>, Fault>>, body: &Body, sending: &mut Sending) -> Option<bool> {
+        let trailers: Option<HeaderMap> = match frame {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => {
+                    self.outgoing.data(sending, data).ok()?;
+                    // Behind a large piece there is no room for what ends the chunks: that comes with the next poll.
+                    if !body.is_end_stream() || (*sending == Sending::Chunked && !self.outgoing.has_room()) {
+                        return Some(false);
+                    }
+                    None
+                }
+                Err(other) => other.into_trailers().ok(),
+            },
+            Some(Err(_)) => return None,
+            None => None,
+        };
+        self.outgoing.end(*sending, trailers.as_ref()).ok()?;
+        Some(true)
+    }
+}
+
+impl Incoming {
+    /// The next frame of the request's body.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let mut wire = self.wire.borrow_mut();
+        if wire.serial != self.serial {
+            let detail = "the exchange ended before its request's body did";
+            return Poll::Ready(Some(Err(Fault::new(Reason::DownstreamClosed, detail))));
+        }
+        wire.poll_body(cx)
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        let wire = self.wire.borrow();
+        wire.serial == self.serial && wire.decoder.ended()
+    }
+
+    /// Bytes still to come, where that is known.
+    pub(crate) fn remaining(&self) -> Option<u64> {
+        self.wire.borrow().decoder.remaining()
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,116 @@
+//! Where a request wants to go: its target in any of its forms, brought into the one canonical form that is decided on.
+
+use crate::fault::Fault;
+use ::http::{HeaderValue, Method, Version, header, request::Parts, uri::Authority};
+use std::{cell::RefCell, rc::Rc};
+use tidegate_policy::{
+    Host, Reason, Target,
+    target::Form,
+};
+
+/// A target with its authority as it is written in `Host`.
+#[derive(Debug, Clone)]
+pub struct Canonical {
+    /// The target.
+    pub target: Target,
+    /// Its host, and its port where that is not the scheme's own.
+    pub authority: HeaderValue,
+}
+
+/// The last target of a connection, by the exact text that named it: most requests of a connection name the same one.
+#[derive(Debug, Default)]
+pub struct Cache(RefCell<Option<(Form, Vec<u8>, Rc<Canonical>)>>);
+
+/// The target of a request: absolute form, origin form by `Host`, authority form for CONNECT, or HTTP/2's
+/// pseudo-header fields. A `Host` beside an authority must name the same host and port.
+pub fn of(head: &Parts, cache: &Cache) -> Result<Rc<Canonical>, Fault> {
+    let tunnel = head.method == Method::CONNECT;
+    let host = head.headers.get(header::HOST);
+    let Some(authority) = head.uri.authority() else {
+        let host = host.ok_or_else(|| malformed("the request names no host: it has neither an authority nor a Host field"))?;
+        return canonical(Form::Plain, host.as_bytes(), cache);
+    };
+    let form = match head.uri.scheme_str() {
+        _ if tunnel => Form::Tunnel,
+        Some("http") => Form::Plain,
+        Some("https") => Form::Secure,
+        Some(_) => return Err(malformed("only http and https targets are forwarded; use CONNECT for anything else")),
+        None if head.version == Version::HTTP_2 => Form::Plain,
+        None => return Err(malformed("the request target has an authority and no scheme")),
+    };
+    let named = canonical(form, authority.as_str().as_bytes(), cache)?;
+    match host {
+        Some(host) if host.as_bytes() != authority.as_str().as_bytes() => agree(&named, host, form)?,
+        _ => {}
+    }
+    Ok(named)
+}
+
+fn agree(named: &Canonical, host: &HeaderValue, form: Form) -> Result<(), Fault> {
+    let other = parse(form, host.as_bytes())?;
+    // CONNECT's Host is often written without the port (RFC 9110 section 7.2 says with): the host must agree.
+    let port_agrees = other.port == named.target.port || (form == Form::Tunnel && other.port == 0);
+    if other.host == named.target.host && port_agrees {
+        return Ok(());
+    }
+    let detail = "the request's authority and its Host field name different hosts or ports";
+    Err(Fault::new(Reason::AuthorityMismatch, detail))
+}
+
+fn canonical(form: Form, text: &[u8], cache: &Cache) -> Result<Rc<Canonical>, Fault> {
+    if let Some((last_form, last_text, last)) = &*cache.0.borrow()
+        && *last_form == form
+        && last_text == text
+    {
+        return Ok(Rc::clone(last));
+    }
+    let target = parse(form, text)?;
+    if target.port == 0 {
+        return Err(malformed("a tunnel's target must have a port, as in CONNECT api.example.com:443"));
+    }
+    let canonical = Rc::new(Canonical { authority: authority_of(&target)?, target });
+    *cache.0.borrow_mut() = Some((form, text.to_vec(), Rc::clone(&canonical)));
+    Ok(canonical)
+}
+
+/// Host and port; a tunnel without a port has port 0.
+fn parse(form: Form, text: &[u8]) -> Result<Target, Fault> {
+    let authority = Authority::try_from(text).map_err(|_| malformed("the target's authority is not a host and a port"))?;
+    if text.contains(&b'@') {
+        return Err(malformed("user information in a target is refused"));
+    }
+    let bare = authority.host();
+    let given = &authority.as_str()[bare.len()..];
+    let port = match given.strip_prefix(':') {
+        None if given.is_empty() => default_port(form),
+        Some("") => default_port(form),
+        Some(digits) if digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit()) => match digits.parse() {
+            Ok(port) if port > 0 => port,
+            _ => return Err(malformed("the target's port is not one of 1 to 65535")),
+        },
+        _ => return Err(malformed("the target's port is not one of 1 to 65535")),
+    };
+    let host: Host = bare.parse().map_err(|detail: String| Fault::new(Reason::MalformedTarget, detail))?;
+    Ok(Target { form, host, port })
+}
+
+fn default_port(form: Form) -> u16 {
+    match form {
+        Form::Plain => 80,
+        Form::Secure => 443,
+        Form::Tunnel => 0,
+    }
+}
+
+fn authority_of(target: &Target) -> Result<HeaderValue, Fault> {
+    let host = match &target.host {
+        Host::Address(std::net::IpAddr::V6(address)) => format!("[{address}]"),
+        host => host.to_string(),
+    };
+    let text = if target.port == default_port(target.form) { host } else { format!("{host}:{}", target.port) };
+    HeaderValue::try_from(text).map_err(|_| malformed("the target's host cannot be written in a Host field"))
+}
+
+fn malformed(detail: &'static str) -> Fault {
+    Fault::new(Reason::MalformedTarget, detail)
+}
