@@ -139,7 +139,7 @@ fn control_settings(settings: &Settings) -> tidegate_admin::Settings {
     tidegate_admin::Settings {
         listen: settings.admin_listen,
         mode: settings.mode,
-        key: std::env::var("TIDEGATE_KEY").ok().map(Secret::new),
+        key: std::env::var("TIDEGATE_KEY").ok().map(Secret::from),
         ..tidegate_admin::Settings::new(&settings.data_dir)
     }
 }

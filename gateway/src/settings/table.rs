@@ -102,7 +102,7 @@ pub fn document() -> String {
          Unknown keys in the file are refused. This page is made from the table in the code and checked by a test.\n\n\
          | setting | value | default | meaning |\n| --- | --- | --- | --- |\n",
     );
-    for definition in super::DEFINITIONS {
+    for definition in DEFINITIONS {
         let kind = definition.kind.replace('|', "\\|");
         let default = match definition.default_text().as_str() {
             "" => String::new(),
