@@ -4,15 +4,15 @@
 use crate::{
     filter, listen,
     listen::{Listeners, accept::Accepting, greet::Mutual},
-    live::Live,
+    live::{self, Live},
     record::{
         self, Ledger,
         ledger::{self, WhenFull},
         recorder::{self, Recorder},
     },
-    settings::Settings,
-    telemetry::{Registry, exchanges::Exchanges, otlp, process, spans, trace},
-    upstream::Upstreams,
+    settings::{MutualFiles, Settings},
+    telemetry::{Registry, exchanges::Exchanges, modules, otlp, process, spans, trace},
+    upstream::{self, Upstreams},
     worker::{Worker, Workers},
 };
 use arc_swap::ArcSwap;
@@ -40,7 +40,6 @@ pub struct Plane {
     filters: Arc<filter::Host>,
     registry: Registry,
     exchanges: Arc<Exchanges>,
-    in_force: AtomicBool,
     accepting: AtomicBool,
     draining: AtomicBool,
 }
@@ -73,8 +72,7 @@ struct Shared {
     spans: Option<spans::Outbox>,
     records: Arc<ledger::Metrics>,
     mutual: Option<Mutual>,
-    /// The gateway's own listeners, which no exchange may reach.
-    own: Arc<[SocketAddr]>,
+    upstream: upstream::Shared,
 }
 
 impl Plane {
@@ -96,7 +94,6 @@ impl Plane {
             filters: Arc::new(filters),
             registry,
             exchanges,
-            in_force: AtomicBool::new(false),
             accepting: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         }))
@@ -120,8 +117,8 @@ impl Plane {
         if self.draining.load(Ordering::Relaxed) {
             return Err("draining: the gateway is shutting down".to_owned());
         }
-        if !self.in_force.load(Ordering::Relaxed) || !self.accepting.load(Ordering::Relaxed) {
-            return Err("starting: no configuration is in force yet".to_owned());
+        if !self.accepting.load(Ordering::Relaxed) {
+            return Err("starting: connections are not accepted yet".to_owned());
         }
         Ok(())
     }
@@ -131,24 +128,19 @@ impl Plane {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Puts the present publication in force, and every later one as it comes.
-    pub fn follow(self: &Arc<Self>, mut publications: watch::Receiver<Arc<Publication>>) {
-        let plane = Arc::clone(self);
-        tokio::spawn(async move {
-            loop {
-                let publication = Arc::clone(&publications.borrow_and_update());
-                let (live, filters) = (Arc::clone(&plane.live), Arc::clone(&plane.filters));
-                // Compiling takes its time, and the API shares this thread.
-                let put = move || live.store(Arc::new(Live::prepare(&publication, &live.load(), &filters)));
-                match tokio::task::spawn_blocking(put).await {
-                    Ok(()) => plane.in_force.store(true, Ordering::Relaxed),
-                    Err(error) => tracing::error!(error = %error, "a publication could not be put in force"),
-                }
-                if publications.changed().await.is_err() {
-                    return;
-                }
-            }
-        });
+    /// Puts the present publication in force before it returns, and every later one as it comes.
+    ///
+    /// # Errors
+    /// The present one cannot be put in force; a sentence for the operator.
+    pub async fn follow(&self, publications: watch::Receiver<Arc<Publication>>) -> Result<(), String> {
+        let first = Arc::clone(&publications.borrow());
+        let (live, filters) = (Arc::clone(&self.live), Arc::clone(&self.filters));
+        // Compiling takes its time, and the API shares this thread.
+        let put = move || live.store(Arc::new(Live::prepare(&first, &Live::default(), &filters)));
+        let done = tokio::task::spawn_blocking(put).await;
+        done.map_err(|error| format!("what is registered could not be put in force: {error}"))?;
+        tokio::spawn(live::follow(publications, Arc::clone(&self.live), Arc::clone(&self.filters)));
+        Ok(())
     }
 
     /// Starts recorder, exports, workers and accepting. `own` are the gateway's own listeners, which no exchange may
@@ -169,12 +161,27 @@ impl Plane {
         self.count(&listeners, &records, &outbox);
         let (exports, spans) = self.exports()?;
         let mutual = self.mutual()?;
-        let shared = Shared { plane: Arc::clone(self), outbox, spans, records, mutual, own: own.into() };
+        let upstream = self.upstream(own)?;
+        let shared = Shared { plane: Arc::clone(self), outbox, spans, records, mutual, upstream };
         let started = Workers::start(&self.settings.workers, move |number| shared.worker(number));
         let (workers, doors) = started.map_err(|error| format!("the workers could not be started: {error}"))?;
         let accepting = listeners.accept(doors).map_err(|error| format!("accepting could not be started: {error}"))?;
         self.accepting.store(true, Ordering::Relaxed);
         Ok(Running { accepting, workers, recorder, exports })
+    }
+
+    /// What the workers' ways out share. The resolver's questions run on the control runtime.
+    fn upstream(&self, own: Vec<SocketAddr>) -> Result<upstream::Shared, String> {
+        let settings = Arc::new(self.settings.upstream.clone());
+        let metrics = Arc::new(upstream::Metrics::default());
+        let counted = Arc::clone(&metrics);
+        self.registry.add(move |page| modules::upstream(page, &counted));
+        Ok(upstream::Shared {
+            resolver: upstream::Resolver::start(&settings.resolve, Handle::current())?,
+            listeners: upstream::Listeners::new(own),
+            settings,
+            metrics,
+        })
     }
 
     fn recorder(
@@ -216,10 +223,13 @@ impl Plane {
 
     /// How TLS is accepted, where the mutual TLS listener is on.
     fn mutual(&self) -> Result<Option<Mutual>, String> {
-        if !self.settings.has_mutual() {
+        let MutualFiles { certificate: Some(certificate), key: Some(key), client_ca: Some(client_ca) } = &self.settings.mutual
+        else {
             return Ok(None);
-        }
-        listen::greet::mutual(&self.settings.mutual).map(Some)
+        };
+        let [certificate, key, client_ca] = [certificate, key, client_ca].map(Clone::clone);
+        let config = listen::tls::configure(&listen::tls::Settings { certificate, key, client_ca })?;
+        Ok(Some(Mutual { config }))
     }
 }
 
@@ -238,7 +248,7 @@ impl Shared {
         });
         Rc::new(Worker {
             live: Arc::clone(&self.plane.live),
-            upstreams: Upstreams {},
+            upstreams: Upstreams::start(self.upstream.clone()),
             instances: filter::Instances::default(),
             tokens: crate::identity::TokenCache::default(),
             ledger,

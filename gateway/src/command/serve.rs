@@ -90,7 +90,7 @@ async fn run(settings: &Settings, bound: Bound) -> anyhow::Result<()> {
     let addresses = addresses(&listeners, metrics.local_addr()?, &control)?;
     let own = [Some(addresses.proxy), addresses.mtls, Some(addresses.admin), Some(addresses.metrics)];
     let (forward, records) = mpsc::channel::<Batch>(FORWARDED_BATCHES);
-    plane.follow(control.publications());
+    plane.follow(control.publications()).await.map_err(|error| anyhow!(error))?;
     let running = plane.start(listeners, own.into_iter().flatten().collect(), forward).map_err(|error| anyhow!(error))?;
     let ready = Arc::clone(&plane);
     let metrics = tokio::net::TcpListener::from_std(metrics)?;

@@ -28,12 +28,19 @@ enum Kind {
     Metered(Box<Metered>),
     /// A response's, with the record that its end closes.
     Recorded(Box<Recorded>),
+    /// The same, with something that lives as long.
+    Held(hyper::body::Incoming, Box<dyn std::any::Any>),
 }
 
 impl Body {
     /// No body.
     pub fn empty() -> Self {
         Self(Kind::Empty)
+    }
+
+    /// A body from an HTTP/2 connection; `hold` is dropped with it.
+    pub fn held(incoming: hyper::body::Incoming, hold: Box<dyn std::any::Any>) -> Self {
+        Self(Kind::Held(incoming, hold))
     }
 
     /// A body that is all here.
@@ -93,7 +100,7 @@ impl http_body::Body for Body {
             Kind::H1Response(incoming) => incoming.poll_frame(cx),
             Kind::Metered(metered) => metered.poll_frame(cx),
             Kind::Recorded(recorded) => recorded.poll_frame(cx),
-            Kind::H2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
+            Kind::H2(incoming) | Kind::Held(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
                 let reason = if error.is_timeout() { Reason::Timeout } else { Reason::UpstreamProtocol };
                 Fault::new(reason, format!("an HTTP/2 stream failed in its body: {error}"))
             }),
@@ -104,7 +111,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty | Kind::Full(None) => true,
             Kind::Full(Some(_)) => false,
-            Kind::H2(incoming) => incoming.is_end_stream(),
+            Kind::H2(incoming) | Kind::Held(incoming, _) => incoming.is_end_stream(),
             Kind::H1Request(incoming) => incoming.is_end_stream(),
             Kind::H1Response(incoming) => incoming.is_end_stream(),
             Kind::Metered(metered) => metered.inner().is_end_stream(),
@@ -116,7 +123,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty | Kind::Full(None) => SizeHint::with_exact(0),
             Kind::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::H2(incoming) => incoming.size_hint(),
+            Kind::H2(incoming) | Kind::Held(incoming, _) => incoming.size_hint(),
             Kind::H1Request(incoming) => hint(incoming.remaining()),
             Kind::H1Response(incoming) => hint(incoming.remaining()),
             Kind::Metered(metered) => metered.inner().size_hint(),

@@ -7,6 +7,7 @@ pub mod accept;
 pub mod greet;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 
 pub use accept::{Listeners, Metrics};
 

@@ -1,0 +1,197 @@
+//! HTTP/2 connections, shared by the exchanges of one worker. hyper speaks the protocol; this module counts the streams
+//! and puts requests into HTTP/2's form.
+
+use super::load::Lease;
+use crate::{
+    fault::Fault,
+    http::{Request, Response, body::Body},
+    stream::Stream,
+};
+use ::http::{HeaderName, Uri, Version, header, uri::PathAndQuery};
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{
+    cell::Cell,
+    mem,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+use tidegate_policy::Reason;
+
+/// Between two pings on a connection with open streams: a dead peer is noticed after this and the next.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// How long a ping may stay unanswered.
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Received and not yet read, of one stream and of one connection. Enough for 100 Mbit/s over 80 ms, and a bound on what
+/// one slow caller can make the gateway hold.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// Largest header section accepted, like that of HTTP/1.1.
+const HEADER_BYTES: u32 = 64 << 10;
+
+/// One connection and what is under way on it.
+pub(super) struct Shared {
+    sender: SendRequest<Body>,
+    streams: Cell<u32>,
+    idle_since: Cell<Instant>,
+    scheme: &'static str,
+}
+
+/// A stream's place on a connection, held until the response's last byte.
+pub(super) struct Place(Rc<Shared>);
+
+#[derive(Debug, Clone, Copy)]
+struct OnThisThread;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+impl Shared {
+    /// Begins HTTP/2 over `stream`. The connection is driven by a task of this worker, which holds `lease` as long.
+    pub(super) async fn begin(stream: Stream, limit: Duration, lease: Lease) -> Result<Self, Fault> {
+        match stream {
+            Stream::Plain(tcp) => Self::over(TokioIo::new(tcp), "http", limit, lease).await,
+            Stream::Originated(tls) => Self::over(TokioIo::new(tls), "https", limit, lease).await,
+            Stream::Accepted(_) | Stream::Tunnel(_) => {
+                Err(Fault::new(Reason::Internal, "HTTP/2 over a connection that was not dialled"))
+            }
+        }
+    }
+
+    async fn over<T>(io: T, scheme: &'static str, limit: Duration, lease: Lease) -> Result<Self, Fault>
+    where
+        T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    {
+        let mut builder = Builder::new(OnThisThread);
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_header_list_size(HEADER_BYTES)
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT);
+        let handshake = tokio::time::timeout(limit, builder.handshake(io)).await;
+        let (sender, connection) = handshake
+            .map_err(|_elapsed| {
+                Fault::new(Reason::Timeout, "HTTP/2 with the upstream could not be begun in time").before_send()
+            })?
+            .map_err(|error| {
+                Fault::new(Reason::UpstreamProtocol, format!("HTTP/2 with the upstream could not be begun: {error}"))
+                    .before_send()
+            })?;
+        tokio::task::spawn_local(async move {
+            let _open = lease;
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
+            }
+        });
+        Ok(Self { sender, streams: Cell::new(0), idle_since: Cell::new(Instant::now()), scheme })
+    }
+
+    /// Whether it can carry another exchange.
+    pub(super) fn has_room(&self, most: u32) -> bool {
+        !self.sender.is_closed() && self.streams.get() < most
+    }
+
+    /// Whether it should be let go: closed by the peer (GOAWAY), or without an exchange for `idle`.
+    pub(super) fn is_over(&self, now: Instant, idle: Duration) -> bool {
+        self.sender.is_closed() || (self.streams.get() == 0 && now.saturating_duration_since(self.idle_since.get()) >= idle)
+    }
+
+    /// A place for one more exchange.
+    pub(super) fn place(self: &Rc<Self>) -> Place {
+        self.streams.set(self.streams.get() + 1);
+        Place(Rc::clone(self))
+    }
+}
+
+impl Place {
+    /// Sends the request and waits for the response's head. After a retryable fault the request is whole again.
+    pub(super) async fn send(self, request: &mut Request) -> Result<Response, Fault> {
+        let ready = in_http2_form(mem::replace(request, Request::new(Body::empty())), self.0.scheme)?;
+        let mut sender = self.0.sender.clone();
+        match sender.try_send_request(ready).await {
+            Ok(response) => Ok(response.map(|incoming| Body::held(incoming, Box::new(self)))),
+            Err(mut failure) => {
+                let unsent = failure.take_message();
+                let fault = Fault::new(
+                    Reason::UpstreamProtocol,
+                    format!("the upstream's HTTP/2 connection failed: {}", failure.into_error()),
+                );
+                Err(match unsent {
+                    Some(unsent) => {
+                        *request = unsent;
+                        fault.before_send()
+                    }
+                    None => fault,
+                })
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let shared = &self.0;
+        shared.streams.set(shared.streams.get().saturating_sub(1));
+        shared.idle_since.set(Instant::now());
+    }
+}
+
+/// The same request with its target in the pseudo-header fields, and without what HTTP/2 forbids (RFC 9113 section
+/// 8.2.2). Doing it again changes nothing.
+fn in_http2_form(mut request: Request, scheme: &'static str) -> Result<Request, Fault> {
+    const FORBIDDEN: [HeaderName; 5] = [
+        header::CONNECTION,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ];
+    let host = request.headers_mut().remove(header::HOST);
+    for name in &FORBIDDEN {
+        request.headers_mut().remove(name);
+    }
+    if request.headers().get(header::TE).is_some_and(|te| te != "trailers") {
+        request.headers_mut().remove(header::TE);
+    }
+    let authority = host.as_ref().and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|own| own.as_str()));
+    let authority =
+        authority.ok_or_else(|| Fault::new(Reason::Internal, "a request without a host was about to leave"))?.to_owned();
+    let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    *request.uri_mut() = Uri::builder()
+        .scheme(scheme)
+        .authority(authority)
+        .path_and_query(path)
+        .build()
+        .map_err(|error| Fault::new(Reason::MalformedTarget, format!("the target cannot be sent by HTTP/2: {error}")))?;
+    *request.version_mut() = Version::HTTP_2;
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_take_their_form() {
+        let request = ::http::Request::get("/a?b")
+            .header("host", "api.example:8443")
+            .header("connection", "keep-alive, te")
+            .header("te", "gzip")
+            .header("x-kept", "1")
+            .body(Body::empty())
+            .expect("a request");
+        let request = in_http2_form(request, "https").expect("a form");
+        assert_eq!(request.uri(), "https://api.example:8443/a?b");
+        assert_eq!(request.version(), Version::HTTP_2);
+        assert_eq!(request.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+        let again = in_http2_form(request, "https").expect("a form");
+        assert_eq!(again.uri(), "https://api.example:8443/a?b");
+    }
+}
