@@ -2,6 +2,7 @@
 
 use crate::{
     Name, Reason, Target,
+    route::Match,
     service::Port,
     snapshot::{CompiledRoute, CompiledService},
 };
@@ -14,6 +15,7 @@ pub struct Permit {
     pub(crate) service: Option<Arc<CompiledService>>,
     pub(crate) port: Port,
     pub(crate) route: Option<Arc<CompiledRoute>>,
+    pub(crate) matched: Option<usize>,
     pub(crate) rule: Option<Name>,
     pub(crate) reason: Reason,
     pub(crate) reports: Vec<Name>,
@@ -52,6 +54,12 @@ impl Permit {
     /// The route that was matched; none where the service has none that matches.
     pub fn route(&self) -> Option<&Arc<CompiledRoute>> {
         self.route.as_ref()
+    }
+
+    /// The entry of the route's `match` that the request met, whose prefix a rewrite replaces; none where the route takes
+    /// everything.
+    pub fn matched(&self) -> Option<&Match> {
+        self.route.as_ref()?.document.matches.get(self.matched?)
     }
 
     /// The rule that allowed it; none in `open` mode.
