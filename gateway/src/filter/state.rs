@@ -17,7 +17,8 @@ use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
 
 /// The host's side of a `headers` handle. Never made: the handle's number says which callback it was lent for.
 #[derive(Debug)]
-pub(super) enum HeadersView {}
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub enum HeadersView {}
 
 /// When a filter is being called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

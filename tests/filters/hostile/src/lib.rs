@@ -38,7 +38,7 @@ enum Mode {
     TrapOnDemand,
     /// Never ends.
     Loop,
-    /// Grows its memory until it is stopped, then traps.
+    /// Allocates until it gets no more.
     Memory,
     /// Grows its memory until it is stopped, and says how far it came.
     MemoryReport,
@@ -129,7 +129,9 @@ impl Hostile {
         match self.0.mode {
             Mode::Trap => panic!("told to trap"),
             Mode::Loop => forever(),
-            Mode::Memory => assert!(grow() < usize::MAX, "grown as far as it goes"),
+            Mode::Memory => loop {
+                std::mem::forget(black_box(vec![1_u8; 4 << 20]));
+            },
             Mode::MemoryReport => report("grown", "mib", u64::try_from(grow()).unwrap_or(u64::MAX) / (1024 * 1024)),
             Mode::Stack => report("recursed", "depth", deeper(1)),
             Mode::LogSize => log::info(&"x".repeat(16 * 1024 * 1024)),
