@@ -1,0 +1,103 @@
+//! The API's handlers, one file for each noun, and how requests are read.
+
+pub(crate) mod collections;
+pub(crate) mod docs;
+pub(crate) mod exchanges;
+pub(crate) mod explain;
+pub(crate) mod status;
+
+use crate::{control::Control, problem::Problem};
+use axum::{
+    body::Body,
+    extract::Query,
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
+    response::Response,
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use std::collections::BTreeMap;
+
+/// What a body may be, and how large.
+struct Limit {
+    bytes: usize,
+    setting: &'static str,
+}
+
+/// Reads a whole body within its limits of size and time.
+async fn read_body(control: &Control, body: Body, limit: Limit) -> Result<Bytes, Problem> {
+    let reading = Limited::new(body, limit.bytes).collect();
+    match tokio::time::timeout(control.settings.api_body_timeout, reading).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let detail = format!("the body is larger than {} bytes; the setting {} allows more", limit.bytes, limit.setting);
+            Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
+        }
+        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "the body ended before its announced length")),
+        Err(_) => {
+            let detail = "the body did not arrive in time; the setting api_body_timeout allows more";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
+        }
+    }
+}
+
+/// Reads a JSON body. One without a content type is taken for JSON.
+async fn read_json(control: &Control, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE).map_or("application/json", |kind| kind.to_str().unwrap_or("?"));
+    let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {
+        let detail = format!(
+            "a JSON document is needed and the content type is {kind:?}: send `content-type: application/json` (curl: --json, or -H 'content-type: application/json')"
+        );
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let limit = Limit { bytes: control.settings.document_bytes, setting: "document_bytes" };
+    read_body(control, body, limit).await
+}
+
+/// The query's parameters; one that is not `known`, or stands twice, is refused.
+fn parameters(uri: &Uri, known: &[&str]) -> Result<BTreeMap<String, String>, Problem> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the query cannot be read: {error}")))?;
+    let mut parameters = BTreeMap::new();
+    for (name, value) in pairs {
+        if !known.contains(&name.as_str()) {
+            let detail = format!("the query parameter {name:?} is not known here; known are {}", known.join(", "));
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+        if parameters.insert(name.clone(), value).is_some() {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, format!("the query parameter {name:?} stands twice: keep one")));
+        }
+    }
+    Ok(parameters)
+}
+
+/// How many items a page may have.
+fn page_limit(parameters: &BTreeMap<String, String>) -> Result<usize, Problem> {
+    let Some(text) = parameters.get("limit") else { return Ok(DEFAULT_PAGE) };
+    text.parse().ok().filter(|limit| (1..=MAX_PAGE).contains(limit)).ok_or_else(|| {
+        Problem::new(StatusCode::BAD_REQUEST, format!("limit={text} is not a page size: give 1 to {MAX_PAGE}"))
+    })
+}
+
+/// A page that is read at a glance, and one that is still answered at once.
+const DEFAULT_PAGE: usize = 100;
+const MAX_PAGE: usize = 1000;
+
+/// Whether a parameter that is a switch is on.
+fn switch(parameters: &BTreeMap<String, String>, name: &str) -> Result<bool, Problem> {
+    match parameters.get(name).map(String::as_str) {
+        None | Some("false" | "0") => Ok(false),
+        Some("true" | "1" | "") => Ok(true),
+        Some(other) => Err(Problem::new(StatusCode::BAD_REQUEST, format!("{name}={other} is neither true nor false"))),
+    }
+}
+
+/// An answer in JSON, indented for the people who read it, with a final newline.
+fn json(status: StatusCode, value: &impl serde::Serialize) -> Result<Response, Problem> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| Problem::internal("write its answer", &error))?;
+    text.push('\n');
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}

@@ -1,0 +1,172 @@
+//! Who may use the API: JSON Web Tokens (RFC 7519) signed with a key of the gateway's own, and three roles.
+
+use crate::{StartError, problem::Problem, secret_file};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use std::{
+    path::Path,
+    str::FromStr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+const ISSUER: &str = "tidegate";
+const AUDIENCE: &str = "tidegate-admin";
+const KEY_BYTES: usize = 32;
+/// The first token lasts a year: long enough to set up with, and it does not stay valid for ever when it is forgotten.
+const FIRST_TOKEN: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Longest life of a token, ten years; more is a mistake in the unit.
+const MAX_TTL: Duration = Duration::from_secs(3650 * 24 * 3600);
+
+/// What a token permits. Each role may do what the ones before it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Reads everything but key material, which nobody reads.
+    Viewer,
+    /// Changes services, routes, rules, workloads and plugins.
+    Editor,
+    /// Changes credentials and issuers too.
+    Admin,
+}
+
+impl Role {
+    /// The role's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Editor => "editor",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "viewer" => Ok(Self::Viewer),
+            "editor" => Ok(Self::Editor),
+            "admin" => Ok(Self::Admin),
+            other => Err(format!("{other:?} is not a role: use viewer, editor or admin")),
+        }
+    }
+}
+
+/// A caller whose token held.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) who: String,
+    pub(crate) role: Role,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: String,
+    role: Role,
+    iat: u64,
+    exp: u64,
+}
+
+/// Verifies tokens.
+pub(crate) struct Verifier {
+    key: DecodingKey,
+    validation: Validation,
+}
+
+/// Mints a token for `role` that lasts `ttl` (a second to ten years), signed with the key in `data_dir`, which is made at
+/// the first need. For `tidegate token`.
+pub fn mint_token(data_dir: &Path, role: Role, ttl: Duration) -> Result<String, StartError> {
+    let origin = data_dir.join("token.key");
+    let key = secret_file::read_or_make(&origin, KEY_BYTES)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let ttl = ttl.clamp(Duration::from_secs(1), MAX_TTL);
+    let claims = Claims {
+        iss: ISSUER.to_owned(),
+        aud: AUDIENCE.to_owned(),
+        sub: role.as_str().to_owned(),
+        role,
+        iat: now,
+        exp: now + ttl.as_secs(),
+    };
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(&key))
+        .map_err(|_| StartError::KeyForm { origin: origin.display().to_string(), detail: "32 random bytes are needed" })
+}
+
+impl Verifier {
+    /// Loads the signing key, and at the very first start writes the first token to `DIR/admin.token`.
+    pub(crate) fn load(data_dir: &Path, first_start: bool) -> Result<Self, StartError> {
+        let origin = data_dir.join("token.key");
+        let key = secret_file::read_or_make(&origin, KEY_BYTES)?;
+        if key.len() < KEY_BYTES {
+            return Err(StartError::KeyForm { origin: origin.display().to_string(), detail: "32 random bytes are needed" });
+        }
+        let path = data_dir.join("admin.token");
+        if first_start && !path.exists() {
+            let token = mint_token(data_dir, Role::Admin, FIRST_TOKEN)?;
+            secret_file::write(&path, format!("{token}\n").as_bytes())?;
+            tracing::info!(path = %path.display(), "wrote a token with the admin role, valid for a year");
+        }
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        // Tokens are minted and checked by the same clock.
+        validation.leeway = 0;
+        Ok(Self { key: DecodingKey::from_secret(&key), validation })
+    }
+
+    /// The caller of a request, or the 401 that says what to do.
+    pub(crate) fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let refused = |detail: &str| {
+            let how = "send `Authorization: Bearer <token>`; the first token is in admin.token in the data directory, and `tidegate token` mints more";
+            Problem::new(StatusCode::UNAUTHORIZED, format!("{detail}: {how}"))
+        };
+        let value = headers.get(header::AUTHORIZATION).ok_or_else(|| refused("this resource needs a token"))?;
+        let token = value
+            .to_str()
+            .ok()
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim())
+            .ok_or_else(|| refused("the Authorization header is not a bearer token"))?;
+        match jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation) {
+            Ok(data) => Ok(Caller { who: data.claims.sub, role: data.claims.role }),
+            Err(error) => Err(refused(match error.kind() {
+                jsonwebtoken::errors::ErrorKind::ExpiredSignature => "the token has expired",
+                jsonwebtoken::errors::ErrorKind::InvalidSignature => "the token was not signed by this gateway",
+                jsonwebtoken::errors::ErrorKind::InvalidIssuer | jsonwebtoken::errors::ErrorKind::InvalidAudience => {
+                    "the token was not made for this API"
+                }
+                _ => "the token cannot be read",
+            })),
+        }
+    }
+}
+
+/// The role that `method` on `path` needs: one table, so that no handler can forget it.
+pub(crate) fn needed(method: &Method, path: &str) -> Role {
+    let reads = matches!(*method, Method::GET | Method::HEAD) || path == "/v1/explain";
+    let sensitive = ["/v1/credentials/", "/v1/issuers/"].iter().any(|prefix| path.starts_with(prefix));
+    match (reads, sensitive) {
+        (true, _) => Role::Viewer,
+        (false, false) => Role::Editor,
+        (false, true) => Role::Admin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roles_are_needed_as_documented() {
+        assert_eq!(needed(&Method::GET, "/v1/credentials/a"), Role::Viewer);
+        assert_eq!(needed(&Method::POST, "/v1/explain"), Role::Viewer);
+        assert_eq!(needed(&Method::PUT, "/v1/rules/a"), Role::Editor);
+        assert_eq!(needed(&Method::DELETE, "/v1/issuers/a"), Role::Admin);
+        assert!(Role::Viewer < Role::Editor && Role::Editor < Role::Admin);
+    }
+}

@@ -1,0 +1,62 @@
+//! Is this file a database that this release can use? Asked before anything is written, and without writing.
+
+use crate::StartError;
+use sqlx::{ConnectOptions, Connection, Row, migrate::Migrator, sqlite::SqliteConnectOptions};
+use std::{io::ErrorKind, path::Path};
+
+/// What every SQLite database begins with.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Checks the file at `path`; an absent or empty one is fine, it will be made.
+pub(super) async fn file(path: &Path, migrations: &Migrator) -> Result<(), StartError> {
+    match read_start(path) {
+        Ok(start) if start.is_empty() => return Ok(()),
+        Ok(start) if start != MAGIC => {
+            return Err(damaged(path, "it does not begin as an SQLite database does"));
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StartError::DatabaseUnreadable { path: path.to_owned(), detail: error.to_string() }),
+    }
+    // A log beside it belongs to it: read through it. Without one the file is complete, and reading it as immutable
+    // leaves no new files beside it.
+    let log = path.with_file_name(format!("{}-wal", path.file_name().unwrap_or_default().to_string_lossy()));
+    let has_log = log.metadata().is_ok_and(|log| log.len() > 0);
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(!has_log);
+    let mut connection = options.connect().await.map_err(|error| refused(path, &error))?;
+    let verdict = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&mut connection).await;
+    match verdict.as_deref() {
+        Ok("ok") => {}
+        Ok(finding) => return Err(damaged(path, finding)),
+        Err(error) => return Err(refused(path, error)),
+    }
+    let applied = sqlx::query("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(&mut connection).await;
+    // No such table: a database that was made and not yet migrated.
+    let found = applied.ok().and_then(|row| row.try_get::<Option<i64>, _>(0).ok().flatten()).unwrap_or(0);
+    connection.close().await.map_err(|error| refused(path, &error))?;
+    let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
+    if found > known {
+        return Err(StartError::DatabaseNewer { path: path.to_owned(), found, known });
+    }
+    Ok(())
+}
+
+fn read_start(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut start = Vec::with_capacity(MAGIC.len());
+    std::io::Read::read_to_end(&mut std::io::Read::take(std::fs::File::open(path)?, MAGIC.len() as u64), &mut start)?;
+    Ok(start)
+}
+
+/// What the database engine's refusal means for the operator.
+pub(super) fn refused(path: &Path, error: &sqlx::Error) -> StartError {
+    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
+    // The low byte is the primary result code: 11 is SQLITE_CORRUPT, 26 SQLITE_NOTADB.
+    match code.map(|code| code & 0xff) {
+        Some(11 | 26) => damaged(path, &error.to_string()),
+        _ => StartError::DatabaseUnreadable { path: path.to_owned(), detail: error.to_string() },
+    }
+}
+
+fn damaged(path: &Path, detail: &str) -> StartError {
+    StartError::DatabaseDamaged { path: path.to_owned(), detail: detail.to_owned() }
+}
