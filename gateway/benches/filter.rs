@@ -34,7 +34,8 @@ fn main() {
             };
             let stage = Stage::new((0..count).map(link).collect());
             let spent = cheapest(|| stage.exchange_measured()) - bare;
-            writeln!(out, "{name} × {count:2}: {spent:6.2} µs an exchange, {:5.2} µs a filter", spent / f64::from(count)).unwrap();
+            writeln!(out, "{name} × {count:2}: {spent:6.2} µs an exchange, {:5.2} µs a filter", spent / f64::from(count))
+                .unwrap();
         }
     }
 }

@@ -24,7 +24,10 @@ impl Addresses {
     /// The lines that people read.
     pub(super) fn lines(&self) -> String {
         let mutual = self.mtls.map(|address| format!("mutual TLS proxy on {address}\n")).unwrap_or_default();
-        format!("proxy on {}\n{mutual}REST API on http://{}\nmetrics on http://{}/metrics", self.proxy, self.admin, self.metrics)
+        format!(
+            "proxy on {}\n{mutual}REST API on http://{}\nmetrics on http://{}/metrics",
+            self.proxy, self.admin, self.metrics
+        )
     }
 
     /// Writes the file whole or not at all.

@@ -6,13 +6,7 @@ mod serve;
 mod token;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
-use std::{
-    collections::BTreeMap,
-    fmt::Display,
-    io::Write,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{collections::BTreeMap, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
 use tidegate_gateway::settings::{self, DEFINITIONS, Settings, Sources};
 
 /// What a command ends with when its settings are wrong: clap's own code for a usage error.
@@ -80,7 +74,9 @@ fn with_settings(given: &ArgMatches, work: impl FnOnce(Settings) -> ExitCode) ->
     match settings::read(&sources) {
         Ok(settings) => work(settings),
         Err(mistakes) => {
-            mistakes.0.iter().for_each(|mistake| complain(mistake));
+            for mistake in &mistakes.0 {
+                complain(mistake);
+            }
             ExitCode::from(USAGE)
         }
     }

@@ -106,7 +106,9 @@ pub fn to_http2(head: &mut request::Parts, scheme: ::http::uri::Scheme) -> Resul
     let host = head.headers.remove(header::HOST).ok_or_else(malformed)?;
     let mut parts = std::mem::take(&mut head.uri).into_parts();
     parts.scheme = Some(scheme);
-    parts.authority = Some(::http::uri::Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(host.as_bytes())).map_err(|_| malformed())?);
+    parts.authority = Some(
+        ::http::uri::Authority::from_maybe_shared(bytes::Bytes::copy_from_slice(host.as_bytes())).map_err(|_| malformed())?,
+    );
     parts.path_and_query.get_or_insert_with(|| ::http::uri::PathAndQuery::from_static("/"));
     head.uri = ::http::Uri::from_parts(parts).map_err(|_| malformed())?;
     head.version = Version::HTTP_2;
@@ -125,7 +127,9 @@ fn max_forwards(head: &mut request::Parts) -> Result<(), Fault> {
     let Some(value) = head.headers.get(header::MAX_FORWARDS) else { return Ok(()) };
     let left = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
     match left {
-        Some(0) => Err(Fault::new(Reason::LoopDetected, "Max-Forwards is spent: the request goes no further than this gateway")),
+        Some(0) => {
+            Err(Fault::new(Reason::LoopDetected, "Max-Forwards is spent: the request goes no further than this gateway"))
+        }
         Some(left) => {
             head.headers.insert(header::MAX_FORWARDS, HeaderValue::from(left - 1));
             Ok(())
@@ -135,10 +139,9 @@ fn max_forwards(head: &mut request::Parts) -> Result<(), Fault> {
 }
 
 fn nominates(headers: &HeaderMap, option: &str) -> bool {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .any(|value| value.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(option.as_bytes())))
+    headers.get_all(header::CONNECTION).iter().any(|value| {
+        value.as_bytes().split(|&byte| byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(option.as_bytes()))
+    })
 }
 
 /// Removes what is for this hop alone.
@@ -175,7 +178,8 @@ fn nominated(value: &HeaderValue) -> impl Iterator<Item = HeaderName> {
 /// Fields that the peer may not have removed by nominating them: those that say where a message goes and how long it is,
 /// and `Via`, whose removal would hide a loop.
 fn end_to_end(name: &HeaderName) -> bool {
-    [header::HOST, header::CONTENT_LENGTH, header::VIA, header::CONNECTION, header::AUTHORIZATION, header::CONTENT_TYPE].contains(name)
+    [header::HOST, header::CONTENT_LENGTH, header::VIA, header::CONNECTION, header::AUTHORIZATION, header::CONTENT_TYPE]
+        .contains(name)
 }
 
 /// HTTP/2 lets one `Cookie` come in pieces (RFC 9113 section 8.2.3); elsewhere it must be one.

@@ -38,17 +38,7 @@ pub(super) struct Ending {
 impl Recorded {
     pub(super) fn new(body: Body, downstream: Rc<Downstream>, ending: Ending) -> Self {
         let Ending { record, run, place, idle } = ending;
-        Self {
-            body,
-            bytes: 0,
-            idle,
-            waiting: false,
-            failed: false,
-            downstream,
-            record: Some(record),
-            run,
-            _place: place,
-        }
+        Self { body, bytes: 0, idle, waiting: false, failed: false, downstream, record: Some(record), run, _place: place }
     }
 
     pub(super) fn inner(&self) -> &Body {

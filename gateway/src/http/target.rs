@@ -3,10 +3,7 @@
 use crate::fault::Fault;
 use ::http::{HeaderValue, Method, Version, header, request::Parts, uri::Authority};
 use std::{cell::RefCell, rc::Rc};
-use tidegate_policy::{
-    Host, Reason, Target,
-    target::Form,
-};
+use tidegate_policy::{Host, Reason, Target, target::Form};
 
 /// A target with its authority as it is written in `Host`.
 #[derive(Debug, Clone)]

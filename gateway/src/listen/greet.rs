@@ -29,7 +29,11 @@ pub async fn greet(accepted: Accepted, timeouts: Timeouts, mutual: Option<&Mutua
     let _registered = drain.register().await;
     let address = accepted.address;
     let greeted = unless_drained(drain, begin(accepted, timeouts, mutual)).await?;
-    greeted.inspect_err(|error| tracing::debug!(peer.address = %address, error = %error, "a connection ended before its first request")).ok()
+    greeted
+        .inspect_err(
+            |error| tracing::debug!(peer.address = %address, error = %error, "a connection ended before its first request"),
+        )
+        .ok()
 }
 
 async fn begin(accepted: Accepted, timeouts: Timeouts, mutual: Option<&Mutual>) -> io::Result<Connection> {

@@ -87,14 +87,9 @@ fn second_text(seconds: u64) -> [u8; 19] {
     let (days, of_day) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = date(days);
     let mut text = *b"1970-01-01T00:00:00";
-    for (number, place) in [
-        (year, 0..4),
-        (month, 5..7),
-        (day, 8..10),
-        (of_day / 3600, 11..13),
-        (of_day / 60 % 60, 14..16),
-        (of_day % 60, 17..19),
-    ] {
+    for (number, place) in
+        [(year, 0..4), (month, 5..7), (day, 8..10), (of_day / 3600, 11..13), (of_day / 60 % 60, 14..16), (of_day % 60, 17..19)]
+    {
         digits(number, &mut text[place]);
     }
     text

@@ -2,7 +2,11 @@
 //! worker keeps, so that a line costs no allocation once the buffers have grown.
 
 use super::{Facts, Outcome, clock::Clock};
-use std::{borrow::Cow, fmt::Write as _, net::{IpAddr, SocketAddr}};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 use tidegate_policy::{
     Host,
     exchange::{Durations, EndpointFacts, Exchange},

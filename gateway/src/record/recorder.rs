@@ -171,7 +171,8 @@ fn refusal(path: &Path, error: &io::Error) -> String {
 impl Metrics {
     /// Writes the numbers to `page`.
     pub fn write(&self, page: &mut Page) {
-        let log = page.family(Kind::Counter, "tidegate_records_logged_total", "Records by what became of them at the record log.");
+        let log =
+            page.family(Kind::Counter, "tidegate_records_logged_total", "Records by what became of them at the record log.");
         log.add(&[("outcome", "written")], self.logged.value());
         log.add(&[("outcome", "failed")], self.failed.value());
         let help = "Records by what became of them at the control plane's queue.";

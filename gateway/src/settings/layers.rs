@@ -115,9 +115,7 @@ fn written(value: &toml::Value) -> Option<String> {
         toml::Value::Integer(number) => Some(number.to_string()),
         toml::Value::Float(number) => Some(number.to_string()),
         toml::Value::Boolean(choice) => Some(choice.to_string()),
-        toml::Value::Array(values) => {
-            Some(values.iter().map(|value| value.as_str()).collect::<Option<Vec<_>>>()?.join(","))
-        }
+        toml::Value::Array(values) => Some(values.iter().map(|value| value.as_str()).collect::<Option<Vec<_>>>()?.join(",")),
         toml::Value::Datetime(_) | toml::Value::Table(_) => None,
     }
 }
@@ -211,7 +209,8 @@ mod tests {
 
     #[test]
     fn the_standard_otlp_variable_is_read_after_ours() {
-        let (_file, both) = sources("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"), ("TIDEGATE_OTLP_ENDPOINT", "http://b:2")], &[]);
+        let (_file, both) =
+            sources("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1"), ("TIDEGATE_OTLP_ENDPOINT", "http://b:2")], &[]);
         assert_eq!(read(&both).unwrap().otlp.endpoint.as_deref(), Some("http://b:2"));
         let (_file, one) = sources("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:1")], &[]);
         assert_eq!(read(&one).unwrap().otlp.endpoint.as_deref(), Some("http://a:1"));

@@ -107,7 +107,10 @@ impl Settings {
         if self.has_mutual() {
             for (name, file) in [("mtls_certificate", certificate), ("mtls_key", key), ("mtls_client_ca", client_ca)] {
                 if file.is_none() {
-                    found.push((name, "is needed too: mutual TLS takes mtls_certificate, mtls_key and mtls_client_ca".to_owned()));
+                    found.push((
+                        name,
+                        "is needed too: mutual TLS takes mtls_certificate, mtls_key and mtls_client_ca".to_owned(),
+                    ));
                 }
             }
         }

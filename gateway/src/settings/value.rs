@@ -78,7 +78,8 @@ impl Value for Vec<SocketAddr> {
     fn read(text: &str) -> Result<Self, String> {
         let address = |text: &str| {
             // A name server's port is 53 unless it is given.
-            text.parse().or_else(|_| text.parse().map(|ip: std::net::IpAddr| SocketAddr::new(ip, 53)))
+            text.parse()
+                .or_else(|_| text.parse().map(|ip: std::net::IpAddr| SocketAddr::new(ip, 53)))
                 .map_err(|_: std::net::AddrParseError| format!("{text:?} is not an IP address, with a port or without"))
         };
         text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(address).collect()

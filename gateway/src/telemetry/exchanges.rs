@@ -180,7 +180,8 @@ impl Exchanges {
 }
 
 fn write_outcomes(page: &mut Page, services: &BTreeMap<Arc<str>, Vec<Arc<Series>>>) {
-    let family = page.family(Kind::Counter, "tidegate_exchanges_total", "Exchanges that ended, by service, verdict and reason.");
+    let family =
+        page.family(Kind::Counter, "tidegate_exchanges_total", "Exchanges that ended, by service, verdict and reason.");
     for (service, series) in services {
         for (place, (_, verdict)) in VERDICTS.iter().enumerate() {
             for (reason, word) in Reason::ALL.iter().enumerate() {
@@ -213,11 +214,17 @@ fn write_phases(page: &mut Page, shards: &[Arc<Shard>]) {
         let read = |bucket: usize| shards.iter().map(|shard| shard.phases[place].buckets[bucket].load(Ordering::Relaxed)).sum();
         let mut below: u64 = 0;
         for (bucket, bound) in BUCKETS_US.iter().enumerate() {
-            below += { let count: u64 = read(bucket); count };
+            below += {
+                let count: u64 = read(bucket);
+                count
+            };
             let bound = (*bound as f64 / 1e6).to_string();
             family.put("_bucket", &[("phase", phase), ("le", &bound)], below as f64);
         }
-        below += { let count: u64 = read(BUCKETS_US.len()); count };
+        below += {
+            let count: u64 = read(BUCKETS_US.len());
+            count
+        };
         let sum_us: u64 = shards.iter().map(|shard| shard.phases[place].sum_us.load(Ordering::Relaxed)).sum();
         family.put("_bucket", &[("phase", phase), ("le", "+Inf")], below as f64);
         family.put("_sum", &[("phase", phase)], sum_us as f64 / 1e6);

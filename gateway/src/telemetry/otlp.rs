@@ -108,7 +108,8 @@ pub fn export_metrics(
             for family in registry.read().families().iter().filter(|family| family.name == name) {
                 for sample in &family.samples {
                     let labels = sample.labels.iter().map(|(name, value)| KeyValue::new(*name, value.clone()));
-                    let part = (!sample.suffix.is_empty()).then(|| KeyValue::new("part", sample.suffix.trim_start_matches('_')));
+                    let part =
+                        (!sample.suffix.is_empty()).then(|| KeyValue::new("part", sample.suffix.trim_start_matches('_')));
                     report(sample.value, &labels.chain(part).collect::<Vec<_>>());
                 }
             }

@@ -16,12 +16,12 @@ use ::http::{Method, StatusCode, Version, header};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame};
 use std::{
+    fmt,
     future::poll_fn,
-    mem, fmt,
+    io, mem,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
-    io,
 };
 use tidegate_policy::Reason;
 use tokio::time::{Instant, Sleep};
@@ -137,7 +137,8 @@ impl Exchanger {
             Err(fault) => {
                 let replayable = !self.wire.answered && !self.wire.body_begun;
                 // Without its body, or without an effect that a second time would add to, a request may be sent again.
-                let harmless = request.method().is_idempotent() || !matches!(self.wire.upload, Upload::Done | Upload::Broken(_));
+                let harmless =
+                    request.method().is_idempotent() || !matches!(self.wire.upload, Upload::Done | Upload::Broken(_));
                 if let Upload::Waiting(body, ..) | Upload::Going(body, _) = mem::replace(&mut self.wire.upload, Upload::Done)
                     && replayable
                 {
@@ -184,7 +185,8 @@ impl Wire {
         };
         self.outgoing.request_head(request.method(), request.uri(), request.headers(), sending);
         (self.answered, self.body_begun, self.informational) = (false, false, 0);
-        let expects = request.headers().get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let expects =
+            request.headers().get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         self.upload = match sending {
             Sending::Nothing | Sending::Length(0) => Upload::Done,
             _ if expects => {
@@ -261,7 +263,10 @@ impl Wire {
                 match head.status {
                     StatusCode::SWITCHING_PROTOCOLS if upgrade => return Poll::Ready(Ok(head)),
                     StatusCode::SWITCHING_PROTOCOLS => {
-                        return Poll::Ready(Err(Fault::new(Reason::UpstreamProtocol, "the upstream switched protocols unasked")));
+                        return Poll::Ready(Err(Fault::new(
+                            Reason::UpstreamProtocol,
+                            "the upstream switched protocols unasked",
+                        )));
                     }
                     status if status.is_informational() => {
                         self.informational += 1;

@@ -200,7 +200,9 @@ mod tests {
         loop {
             match decoder.decode(&mut buffer)? {
                 Decoded::Data(data) => body.extend_from_slice(&data),
-                Decoded::Trailers(trailers) => return Ok((body, Some(trailers), [&buffer[..], pieces.next().unwrap_or(b"")].concat())),
+                Decoded::Trailers(trailers) => {
+                    return Ok((body, Some(trailers), [&buffer[..], pieces.next().unwrap_or(b"")].concat()));
+                }
                 Decoded::End => return Ok((body, None, [&buffer[..], pieces.next().unwrap_or(b"")].concat())),
                 Decoded::More => match pieces.next() {
                     Some(piece) => buffer.extend_from_slice(piece),

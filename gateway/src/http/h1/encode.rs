@@ -176,7 +176,8 @@ impl Outgoing {
         for (name, value) in headers {
             // A response without a body may still say how long it would be: to HEAD, and 304.
             let replaced = *name == header::TRANSFER_ENCODING
-                || (*name == header::CONTENT_LENGTH && (counted || status.is_informational() || status == StatusCode::NO_CONTENT));
+                || (*name == header::CONTENT_LENGTH
+                    && (counted || status.is_informational() || status == StatusCode::NO_CONTENT));
             if !replaced {
                 self.field(name, value.as_bytes());
             }

@@ -110,7 +110,8 @@ pub(super) fn parse_request(head: &Bytes) -> Result<RequestHead, Framing> {
     *request.version_mut() = version;
     *request.headers_mut() = headers;
     let keep_alive = !fields.close && (version == Version::HTTP_11 || fields.keep_alive);
-    let may_switch = method == Method::CONNECT || (fields.upgrade && crate::http::forward::offered_protocol(request.headers()).is_some());
+    let may_switch =
+        method == Method::CONNECT || (fields.upgrade && crate::http::forward::offered_protocol(request.headers()).is_some());
     *request.method_mut() = method;
     let expects_continue = fields.expects_continue && version == Version::HTTP_11 && !decoder.ended();
     Ok(RequestHead { request, decoder, keep_alive, expects_continue, may_switch })
@@ -134,9 +135,7 @@ pub(super) fn parse_response(head: &Bytes, method: &Method) -> Result<ResponseHe
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let framed = response_body(&fields, version)?;
     let decoder = if bodiless { Decoder::Length(0) } else { framed };
-    let keep_alive = !fields.close
-        && (version == Version::HTTP_11 || fields.keep_alive)
-        && !matches!(decoder, Decoder::Close);
+    let keep_alive = !fields.close && (version == Version::HTTP_11 || fields.keep_alive) && !matches!(decoder, Decoder::Close);
     Ok(ResponseHead { status, version, headers, decoder, keep_alive })
 }
 

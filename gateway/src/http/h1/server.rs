@@ -187,7 +187,10 @@ impl<H: Handler> Connection<'_, H> {
                 Some(Ok(count)) if count > 0 => {}
                 Some(Ok(_)) if begun => return Err(Fault::new(Reason::BadFraming, "the connection ended within a head")),
                 None if begun => {
-                    return Err(Fault::new(Reason::DownstreamTimeout, "the request's head was not complete within http.head_timeout"));
+                    return Err(Fault::new(
+                        Reason::DownstreamTimeout,
+                        "the request's head was not complete within http.head_timeout",
+                    ));
                 }
                 Some(_) | None => return Ok(None),
             }
@@ -356,13 +359,7 @@ fn too_large() -> Fault {
 }
 
 /// How the answer is framed, and whether the connection can go on after it.
-fn plan(
-    parts: &::http::response::Parts,
-    body: &Body,
-    method: &Method,
-    version: Version,
-    keep_alive: bool,
-) -> (Sending, bool) {
+fn plan(parts: &::http::response::Parts, body: &Body, method: &Method, version: Version, keep_alive: bool) -> (Sending, bool) {
     let status = parts.status;
     let bodiless = *method == Method::HEAD
         || status.is_informational()

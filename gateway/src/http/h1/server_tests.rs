@@ -31,7 +31,8 @@ struct Local {
 impl Handler for Local {
     async fn exchange(&self, request: Request) -> Answer {
         self.seen.borrow_mut().push(format!("{} {}", request.method(), request.uri()));
-        let takes_over = request.uri().path() == "/switch" || request.uri().path() == "/takeover" || request.method() == Method::CONNECT;
+        let takes_over =
+            request.uri().path() == "/switch" || request.uri().path() == "/takeover" || request.method() == Method::CONNECT;
         let mut response = match request.uri().path() {
             "/early" => Response::new(Body::full(Bytes::from_static(b"early"))),
             "/refused" => Response::new(Body::full(Bytes::from_static(b"no"))),
@@ -219,8 +220,14 @@ const REFUSED: &[(&str, &str)] = &[
     ("TE gzip", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n"),
     ("TE gzip, chunked", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
     ("TE chunked twice", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
-    ("two TE fields", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
-    ("second TE identity", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
+    (
+        "two TE fields",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ),
+    (
+        "second TE identity",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+    ),
     ("TE xchunked", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"),
     ("TE quoted", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \"chunked\"\r\n\r\n0\r\n\r\n"),
     ("TE with a parameter", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n"),
@@ -453,8 +460,16 @@ async fn every_framing_of_a_response_arrives_whole() {
         ("equal lengths", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", "\r\n\r\nhello"),
         ("until closed", "HTTP/1.1 200 OK\r\n\r\nhello", "\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
         ("1.0 until closed", "HTTP/1.0 200 OK\r\n\r\nhello", "\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
-        ("chunks", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", "\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
-        ("trailers", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\nHost: b\r\n\r\n", "\r\n\r\n0\r\nx-sum: 1\r\n\r\n"),
+        (
+            "chunks",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            "\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        ),
+        (
+            "trailers",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Sum: 1\r\nHost: b\r\n\r\n",
+            "\r\n\r\n0\r\nx-sum: 1\r\n\r\n",
+        ),
         ("204", "HTTP/1.1 204 No Content\r\n\r\n", "204 No Content\r\nconnection: close\r\n\r\n"),
         ("304", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", "content-length: 5\r\nconnection: close\r\n\r\n"),
         ("103 first", "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nz", "\r\n\r\nz"),
@@ -518,7 +533,10 @@ async fn a_response_may_begin_before_the_request_has_ended() {
 
 #[tokio::test]
 async fn an_expectation_is_passed_on_and_its_answer_too() {
-    let script = vec![("\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()), ("body", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec())];
+    let script = vec![
+        ("\r\n\r\n", b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()),
+        ("body", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()),
+    ];
     let (address, playing) = upstream(vec![script]).await;
     let handler = Forwarding { upstream: address, idle: Rc::default() };
     with(handler, async |address| {
@@ -569,7 +587,8 @@ async fn a_large_body_goes_through_both_ways() {
     });
     let handler = Forwarding { upstream: address, idle: Rc::default() };
     with(handler, async |address| {
-        let mut request = format!("PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n").into_bytes();
+        let mut request =
+            format!("PUT / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n").into_bytes();
         request.extend((0..size).map(|index| b'a' + (index % 23) as u8));
         let answer = talk(address, &[&request]).await;
         let sent = &request[request.len() - size..];
