@@ -89,6 +89,8 @@ impl Plane {
         let registry = Registry::default();
         let counted = Arc::clone(&exchanges);
         registry.add(process::write);
+        let of_filters = Arc::clone(filters.metrics());
+        registry.add(move |page| modules::filter(page, &of_filters));
         registry.add(move |page| counted.write(page));
         Ok(Arc::new(Self {
             settings: settings.clone(),

@@ -74,7 +74,9 @@ fn with_settings(given: &ArgMatches, work: impl FnOnce(Settings) -> ExitCode) ->
     match settings::read(&sources) {
         Ok(settings) => work(settings),
         Err(mistakes) => {
-            mistakes.0.iter().for_each(|mistake| complain(mistake));
+            for mistake in &mistakes.0 {
+                complain(mistake);
+            }
             ExitCode::from(USAGE)
         }
     }

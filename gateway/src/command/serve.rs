@@ -41,7 +41,9 @@ pub(super) fn serve(settings: Settings) -> ExitCode {
     let bound = match bind(&settings) {
         Ok(bound) => bound,
         Err(mistakes) => {
-            mistakes.iter().for_each(|mistake| drop(complain(mistake)));
+            for mistake in &mistakes {
+                complain(mistake);
+            }
             return ExitCode::FAILURE;
         }
     };
@@ -97,7 +99,7 @@ async fn run(settings: &Settings, bound: Bound) -> anyhow::Result<()> {
     tokio::spawn(server::serve(metrics, plane.registry().clone(), Arc::new(move || ready.ready())));
     addresses.write(&settings.data_dir).context("addresses.json cannot be written to the data directory")?;
     say(&addresses.lines());
-    let (stop, stopped) = oneshot::channel();
+    let (stop, stopped) = oneshot::channel::<()>();
     let api = control.run(records, async {
         // A sender that is gone means the same as one that has spoken.
         let _ = stopped.await;

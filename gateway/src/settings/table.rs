@@ -96,8 +96,20 @@ settings! {
     "filter_memory_bytes" => filter.memory_bytes, "Linear memory of one filter instance.";
     "filter_table_elements" => filter.table_elements, "Table elements of one filter instance.";
     "filter_callback_timeout" => filter.callback, "Time for one callback of a filter.";
+    "filter_configure_timeout" => filter.configure, "Time for starting a filter instance and for its configure.";
     "filter_hostcall_bytes" => filter.hostcall_bytes, "Bytes a filter may hand to the host in one call.";
+    "filter_handles" => filter.handles, "Handles an instance may hold: one for each exchange open on it.";
     "filter_module_bytes" => filter.module_bytes, "Largest filter module.";
+    "filter_compile_timeout" => filter.compile, "Time for compiling a module.";
+    "filter_compilers" => filter.compilers, "Modules compiled at once.";
+    "filter_compiled_modules" => filter.compiled, "Compiled modules kept although no route uses them.";
+    "filter_header_count" => filter.header_count, "Fields of a message that a filter wrote to.";
+    "filter_header_bytes" => filter.header_bytes, "Bytes of names and values of a message that a filter wrote to.";
+    "filter_event_count" => filter.event_count, "Audit events of one filter in one exchange.";
+    "filter_event_bytes" => filter.event_bytes, "Bytes of audit events of one filter in one exchange.";
+    "filter_log_rate" => filter.log_rate, "Log messages of one instance in a second.";
+    "filter_log_bytes" => filter.log_bytes, "Bytes of one log message of a filter; longer ones are cut.";
+    "filter_back_off" => filter.back_off, "Longest wait before an instance that keeps failing is started again.";
 }
 
 impl Definition {

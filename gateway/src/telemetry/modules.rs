@@ -1,7 +1,7 @@
 //! Names and meanings of the numbers that other modules count.
 
 use super::page::{Kind, Page};
-use crate::upstream;
+use crate::{filter, upstream};
 
 /// Writes what the way out counts.
 pub fn upstream(page: &mut Page, metrics: &upstream::Metrics) {
@@ -36,4 +36,26 @@ pub fn upstream(page: &mut Page, metrics: &upstream::Metrics) {
     page.gauge("tidegate_upstream_connections_idle", "Upstream connections idle in pools.", idle);
     let help = "Exchanges refused because a limit on upstream connections was reached.";
     page.counter("tidegate_upstream_overloaded_total", help, metrics.overloaded.value());
+}
+
+/// Writes what the filter host counts.
+pub fn filter(page: &mut Page, metrics: &filter::Metrics) {
+    let help = "Failed callbacks of filters, by kind.";
+    let failures = page.family(Kind::Counter, "tidegate_filter_failures_total", help);
+    let timeouts = metrics.timeouts.value();
+    failures.add(&[("kind", "timeout")], timeouts);
+    failures.add(&[("kind", "other")], metrics.failures.value().saturating_sub(timeouts));
+    let help = "Exchanges that met a filter which could not run just then.";
+    page.counter("tidegate_filter_unavailable_total", help, metrics.unavailable.value());
+    page.counter("tidegate_filter_replies_total", "Answers filters gave.", metrics.replies.value());
+    page.counter("tidegate_filter_starts_total", "Filter instances started.", metrics.starts.value());
+    page.gauge("tidegate_filter_instances", "Filter instances alive.", metrics.instances.value());
+    let help = "What filters asked for beyond a limit, by kind.";
+    let refused = page.family(Kind::Counter, "tidegate_filter_refused_total", help);
+    refused.add(&[("kind", "memory")], metrics.memory_refused.value());
+    refused.add(&[("kind", "header")], metrics.headers_refused.value());
+    refused.add(&[("kind", "event")], metrics.events_dropped.value());
+    refused.add(&[("kind", "log")], metrics.logs_dropped.value());
+    refused.add(&[("kind", "compile")], metrics.compile_refused.value());
+    page.counter("tidegate_filter_compiled_total", "Modules compiled.", metrics.compiled.value());
 }
