@@ -9,6 +9,7 @@ pub mod http;
 pub mod identity;
 pub mod listen;
 pub mod live;
+pub mod plane;
 pub mod record;
 pub mod settings;
 pub mod stream;

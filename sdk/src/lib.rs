@@ -1,1 +1,118 @@
-//! Placeholder.
+//! Write filters for the Tidegate egress gateway.
+//!
+//! A filter sees the head of every request and response of the routes it is put on. It may read and change headers,
+//! answer in the upstream's place, ask what the gateway knows of the exchange, and leave audit events in its record.
+//!
+//! ```
+//! use tidegate_sdk::{ConfigError, Exchange, Filter, Flow, Headers, Reply, StatusCode};
+//!
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! pub struct Config {
+//!     /// Callers must name a team.
+//!     header: String,
+//! }
+//!
+//! pub struct RequireTeam(Config);
+//!
+//! impl Filter for RequireTeam {
+//!     type Config = Config;
+//!     type State = ();
+//!
+//!     fn new(config: Config) -> Result<Self, ConfigError> {
+//!         Ok(Self(config))
+//!     }
+//!
+//!     fn on_request(&self, _: &mut Exchange<()>, headers: &mut Headers<'_>, _end: bool) -> Flow {
+//!         if headers.contains(&self.0.header) {
+//!             return Flow::Proceed;
+//!         }
+//!         Flow::Reply(Reply::new(StatusCode::FORBIDDEN).body("name your team").details("no team named"))
+//!     }
+//! }
+//!
+//! tidegate_sdk::export!(RequireTeam);
+//!
+//! // The same filter, natively, without any WebAssembly:
+//! use tidegate_sdk::testing::Driver;
+//! let driver = Driver::<RequireTeam>::new(serde_json::json!({"header": "x-team"})).unwrap();
+//! assert!(driver.exchange().request([]).replied().is_some());
+//! assert!(driver.exchange().request([("x-team", "checkout")]).replied().is_none());
+//! ```
+//!
+//! Build it as a `cdylib` with `cargo build --target wasm32-unknown-unknown --profile filter` and upload what cargo made.
+//! On every other target the crate is its own small host, so that `cargo test` runs a filter natively: see [`testing`].
+
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod bindings;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod glue;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
+
+pub mod attributes;
+pub mod audit;
+pub mod clock;
+mod config;
+mod filter;
+mod headers;
+mod host;
+pub mod log;
+mod reply;
+
+pub use config::ConfigError;
+pub use filter::{Exchange, Filter};
+pub use headers::{HeaderError, Headers};
+pub use http::{HeaderName, HeaderValue, Method, StatusCode};
+pub use reply::{Flow, Reply};
+
+/// Random bytes of cryptographic quality, at most 4096.
+pub fn random(count: u32) -> Vec<u8> {
+    host::random(count)
+}
+
+/// Makes a type that implements [`Filter`] the filter of this module. Call it once, at the root of a `cdylib` crate.
+#[cfg(target_arch = "wasm32")]
+#[macro_export]
+macro_rules! export {
+    ($filter:ty) => {
+        ::std::thread_local! {
+            static TIDEGATE_FILTER: ::core::cell::OnceCell<::std::rc::Rc<$filter>> = const { ::core::cell::OnceCell::new() };
+        }
+        #[doc(hidden)]
+        pub struct TidegateComponent;
+        impl $crate::glue::Installed for TidegateComponent {
+            type Filter = $filter;
+            fn install(filter: $filter) {
+                TIDEGATE_FILTER.with(|cell| {
+                    let _ = cell.set(::std::rc::Rc::new(filter));
+                });
+            }
+            fn installed() -> ::std::rc::Rc<$filter> {
+                TIDEGATE_FILTER.with(|cell| ::std::rc::Rc::clone(cell.get().expect("configure comes before any exchange")))
+            }
+        }
+        impl $crate::bindings::exports::tidegate::filter::handler::Guest for TidegateComponent {
+            type Exchange = $crate::glue::Handler<TidegateComponent>;
+            fn configure() -> ::core::result::Result<(), ::std::string::String> {
+                $crate::glue::configure::<TidegateComponent>()
+            }
+        }
+        $crate::bindings::export!(TidegateComponent with_types_in $crate::bindings);
+    };
+}
+
+/// Makes a type that implements [`Filter`] the filter of this module. Call it once, at the root of a `cdylib` crate.
+/// Natively there is nothing to export; the type is only checked.
+#[cfg(not(target_arch = "wasm32"))]
+#[macro_export]
+macro_rules! export {
+    ($filter:ty) => {
+        const _: () = {
+            const fn is_a_filter<F: $crate::Filter>() {}
+            is_a_filter::<$filter>()
+        };
+    };
+}

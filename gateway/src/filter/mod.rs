@@ -1,36 +1,38 @@
 //! The WebAssembly host: compiles modules, keeps one instance of each filter per worker, and runs chains of them on
 //! exchanges. A filter that traps, spins or grows costs its own exchange and nothing else.
+//!
+//! In order: `inspect` and `library` turn uploaded bytes into compiled modules, `chain` puts them on routes, `instance`
+//! runs them, `run` takes an exchange through them, `calls` is what they may call.
 
-use crate::{fault::Fault, http::Response, record::OpenRecord};
+mod attributes;
+mod bindings;
+mod calls;
+mod chain;
+mod engine;
+mod headers;
+mod inspect;
+mod instance;
+mod library;
+mod limits;
+mod reply;
+mod run;
+mod state;
 
-use tidegate_policy::{Identity, Name, Permit, publication::Module};
+pub use chain::Chains;
+pub use inspect::Inspection;
+pub use instance::Instances;
+pub use limits::{Limits, Metrics};
+pub use run::Run;
+
+use crate::http::Response;
+use std::{fmt, sync::Arc};
+use tidegate_policy::{Identity, Permit, plugin::Digest, publication::Module};
 
 /// The process-wide half: the engine, the linker, compiled modules by digest, and the epoch ticker.
-#[derive(Debug)]
-pub struct Host {}
-
-/// What inspection found in a module.
-#[derive(Debug, Clone)]
-pub struct Inspection {
-    /// The world, such as `tidegate:filter/filter@0.1.0`.
-    pub world: String,
-    /// The host interfaces it imports.
-    pub imports: Vec<String>,
+pub struct Host {
+    shared: Arc<engine::Shared>,
+    library: library::Library,
 }
-
-/// The chain of each route that has filters, compiled and configured, by route name.
-#[derive(Debug, Default)]
-pub struct Chains {
-    // HashMap<Name, Arc<Chain>>: helper F
-}
-
-/// The per-worker half: live instances.
-#[derive(Debug, Default)]
-pub struct Instances {}
-
-/// One exchange on its way through a route's chain. Dropping it ends the filters' own exchange resources.
-#[derive(Debug)]
-pub struct Run {}
 
 /// What the chain wants done with a message whose head it has seen.
 #[derive(Debug)]
@@ -54,68 +56,39 @@ pub struct Facts<'a> {
 
 impl Host {
     /// Starts the engine and its ticker.
-    pub fn start(_limits: Limits) -> Result<Self, wasmtime::Error> {
-        unimplemented!()
+    pub fn start(limits: Limits) -> Result<Self, wasmtime::Error> {
+        let shared = Arc::new(engine::Shared::start(limits)?);
+        Ok(Self { library: library::Library::open(Arc::clone(&shared))?, shared })
     }
 
-    /// Compiles and inspects uploaded bytes. Every reason to refuse them is a sentence for the operator.
-    pub fn inspect(&self, _bytes: &[u8]) -> Result<Inspection, Vec<String>> {
-        unimplemented!()
+    /// Compiles and inspects uploaded bytes: a component, or a core module that holds its component type. Every reason
+    /// to refuse them is a sentence for the operator.
+    pub fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Vec<String>> {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(digest.as_ref());
+        self.library.compiled(Digest::new(sha256), bytes.into()).map(|compiled| compiled.inspection.clone())
     }
 
     /// Starts a filter on a canary instance with `config`, as a route would: the filter's own `configure` decides.
-    pub fn configure(&self, _module: &Module, _config: &[u8]) -> Result<(), String> {
-        unimplemented!()
+    pub fn configure(&self, module: &Module, config: &[u8]) -> Result<(), String> {
+        let compiled = self.compiled(module).map_err(|reasons| reasons.join("; "))?;
+        let filter = chain::Filter::new(&self.shared, "canary", compiled, config.into());
+        instance::Instance::start(&filter).map(drop)
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.shared.metrics
+    }
+
+    fn compiled(&self, module: &Module) -> Result<Arc<inspect::Compiled>, Vec<String>> {
+        self.library.compiled(module.digest, Arc::clone(&module.bytes))
     }
 }
 
-/// Limits on what a filter may use. Each has a setting and a metric.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Linear memory of one instance, in bytes.
-    pub memory_bytes: usize,
-    /// Table elements of one instance.
-    pub table_elements: usize,
-    /// Time for one callback.
-    pub callback: std::time::Duration,
-    /// Bytes a filter may hand to the host in one call.
-    pub hostcall_bytes: usize,
-    /// Uploaded size.
-    pub module_bytes: usize,
-}
-
-impl Chains {
-    /// Compiles the chains of `permit`-able routes; what did not change since `before` is shared.
-    pub fn prepare(
-        _host: &Host,
-        _snapshot: &tidegate_policy::Snapshot,
-        _modules: &std::collections::BTreeMap<Name, Module>,
-        _before: &Self,
-    ) -> Self {
-        unimplemented!()
-    }
-}
-
-impl Instances {
-    /// Begins a run of the permit's route's chain; `None` where it has no filters.
-    pub fn begin(&self, _chains: &Chains, _facts: Facts<'_>) -> Option<Result<Run, Fault>> {
-        unimplemented!()
-    }
-}
-
-impl Run {
-    /// Shows the request's head to every filter in order. `end` says that no body follows.
-    pub fn on_request(&mut self, _head: &mut ::http::request::Parts, _end: bool) -> Result<Flow, Fault> {
-        unimplemented!()
-    }
-
-    /// Shows the response's head to every filter in reverse order.
-    pub fn on_response(&mut self, _head: &mut ::http::response::Parts, _end: bool) -> Result<Flow, Fault> {
-        unimplemented!()
-    }
-
-    /// Runs `on-log` and writes what each filter did into the record.
-    pub fn finish(self, _record: &mut OpenRecord) {
-        unimplemented!()
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("limits", &self.shared.limits).finish_non_exhaustive()
     }
 }

@@ -99,7 +99,7 @@ async fn attempt(
     if named.target.form == Form::Tunnel {
         return connect(worker, &live, &permit, record, course).await;
     }
-    forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.pseudonym)?;
+    forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.settings.pseudonym)?;
     record.traced(trace::propagate(&mut head.headers));
     if route.is_some_and(|route| !route.filters.is_empty()) {
         let facts = Facts { id: record.id(), identity: &identity, permit: &permit };
@@ -252,7 +252,7 @@ impl Course {
     /// The response on its way back: made fit for the caller, and shown to the filters.
     fn respond(&mut self, worker: &Worker, response: Response) -> Result<Response, Fault> {
         let (mut head, body) = response.into_parts();
-        forward::response(&mut head, &worker.http.pseudonym);
+        forward::response(&mut head, &worker.http.settings.pseudonym);
         if let Some(run) = &mut self.run
             && let Flow::Reply(response) = run.on_response(&mut head, body.is_end_stream())?
         {

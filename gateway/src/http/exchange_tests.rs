@@ -106,7 +106,7 @@ fn worker(documents: &Value) -> (Worker, mpsc::Receiver<Batch>) {
         upstreams: Upstreams::start(shared),
         instances: Instances::default(),
         tokens: TokenCache::default(),
-        http: Context::new(settings, Arc::new(Limiters::default())).unwrap(),
+        http: Context::new(settings, Arc::new(Limiters::default())),
         ledger: Ledger::new(parts),
         drain: super::drain::Drain::default(),
         timeouts: Timeouts { first_byte: Duration::from_secs(5), handshake: Duration::from_secs(5) },

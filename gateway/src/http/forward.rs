@@ -17,6 +17,16 @@ pub struct Pseudonym {
     http2: HeaderValue,
 }
 
+impl Default for Pseudonym {
+    fn default() -> Self {
+        Self {
+            name: "tidegate".to_owned(),
+            http1: HeaderValue::from_static("1.1 tidegate"),
+            http2: HeaderValue::from_static("2 tidegate"),
+        }
+    }
+}
+
 impl Pseudonym {
     /// A pseudonym; an error says why `name` cannot be one. It must differ between gateways that forward to each other.
     pub fn new(name: &str) -> Result<Self, String> {

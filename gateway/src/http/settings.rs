@@ -15,7 +15,7 @@ pub struct Settings {
     /// Limits of HTTP/2 connections.
     pub h2: h2::Limits,
     /// How the gateway calls itself in `Via` (`http.pseudonym`). Gateways that forward to each other need different ones.
-    pub pseudonym: String,
+    pub pseudonym: Pseudonym,
     /// From the request's last byte to the response's head, where a route says nothing (`http.first_byte_timeout`).
     /// 60 s: what nginx waits, and longer than the slowest ordinary API.
     pub first_byte_timeout: Duration,
@@ -34,8 +34,6 @@ pub struct Settings {
 pub struct Context {
     /// The knobs.
     pub settings: Settings,
-    /// How the gateway calls itself.
-    pub pseudonym: Pseudonym,
     /// Routes' limits, shared by all workers.
     pub limiters: Arc<Limiters>,
     pub(super) known: Known,
@@ -47,7 +45,7 @@ impl Default for Settings {
         Self {
             h1: h1::Limits::default(),
             h2: h2::Limits::default(),
-            pseudonym: "tidegate".to_owned(),
+            pseudonym: Pseudonym::default(),
             first_byte_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(300),
             tunnel_timeout: Duration::from_secs(3600),
@@ -57,14 +55,10 @@ impl Default for Settings {
 }
 
 impl Context {
-    /// A worker's own context.
-    ///
-    /// # Errors
-    /// The pseudonym cannot be written in `Via`.
-    pub fn new(settings: Settings, limiters: Arc<Limiters>) -> Result<Self, String> {
-        let pseudonym = Pseudonym::new(&settings.pseudonym)?;
+    /// A worker's own context; `limiters` are those of all workers.
+    pub fn new(settings: Settings, limiters: Arc<Limiters>) -> Self {
         let seed = foldhash::fast::RandomState::default().hash_one(std::thread::current().id());
-        Ok(Self { settings, pseudonym, limiters, known: Known::default(), random: Cell::new(seed | 1) })
+        Self { settings, limiters, known: Known::default(), random: Cell::new(seed | 1) }
     }
 
     /// A number below `bound`, for shares of exchanges; not for secrets.

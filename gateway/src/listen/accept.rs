@@ -16,7 +16,7 @@ use std::{
     thread::{Builder, JoinHandle},
     time::Duration,
 };
-use tokio::{io::unix::AsyncFd, runtime, sync::Semaphore, task::JoinSet};
+use tokio::{runtime, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Wait after an accept that failed for want of descriptors or memory: trying at once would only burn the core that
@@ -75,6 +75,11 @@ impl Listeners {
             }
         }
         if mistakes.is_empty() { Ok(Self { sockets, settings: settings.clone(), metrics }) } else { Err(mistakes) }
+    }
+
+    /// What is counted of them.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// The addresses that are listened on.
@@ -138,9 +143,9 @@ struct Accept {
 
 impl Accept {
     async fn run(mut self, socket: TcpListener) {
-        let socket = match AsyncFd::new(socket) {
+        let socket = match tokio::net::TcpListener::from_std(socket) {
             Ok(socket) => socket,
-            Err(error) => return tracing::error!(error = %error, "a listener could not be watched; nothing is accepted on it"),
+            Err(error) => return tracing::error!(error = %error, "nothing is accepted: the listener could not be watched"),
         };
         loop {
             if self.places.available_permits() == 0 {
@@ -184,16 +189,10 @@ impl Accept {
 }
 
 /// The next connection, its socket ready for a worker's event queue.
-async fn accept(listener: &AsyncFd<TcpListener>) -> io::Result<(std::net::TcpStream, SocketAddr)> {
-    let (socket, address) = loop {
-        let mut ready = listener.readable().await?;
-        match ready.try_io(|listener| listener.get_ref().accept()) {
-            Ok(accepted) => break accepted?,
-            Err(_would_block) => {}
-        }
-    };
-    socket.set_nonblocking(true)?;
+async fn accept(listener: &tokio::net::TcpListener) -> io::Result<(std::net::TcpStream, SocketAddr)> {
+    let (socket, address) = listener.accept().await?;
     socket.set_nodelay(true)?;
+    let socket = socket.into_std()?;
     SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     Ok((socket, address))
 }

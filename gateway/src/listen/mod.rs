@@ -4,8 +4,9 @@
 //! protocol is not spoken: a load balancer in front must keep source addresses by other means.
 
 pub mod accept;
-pub mod certificate;
 pub mod greet;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 
 pub use accept::{Listeners, Metrics};

@@ -7,6 +7,8 @@ pub mod clock;
 pub mod ledger;
 mod line;
 pub mod recorder;
+#[cfg(test)]
+mod tests;
 
 pub use ledger::Ledger;
 

@@ -171,7 +171,7 @@ mod tests {
         assert_eq!(settings.workers.workers, 4);
         assert_eq!(settings.workers.drain_timeout, Duration::from_secs(6));
         assert_eq!(settings.mode, tidegate_policy::snapshot::Mode::Open);
-        assert_eq!(settings.resolvers, ["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:5353".parse().unwrap()]);
+        assert_eq!(settings.upstream.resolve.servers, ["192.0.2.1:53".parse().unwrap(), "[2001:db8::1]:5353".parse().unwrap()]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod value;
 pub use layers::{Mistakes, Sources, read};
 pub use table::{DEFINITIONS, Definition, document};
 
-use crate::{filter, listen, record, telemetry, worker};
+use crate::{filter, http, listen, record, telemetry, upstream, worker};
 use std::{net::SocketAddr, path::PathBuf};
 use tidegate_policy::snapshot::Mode;
 
@@ -25,8 +25,6 @@ pub struct Settings {
     pub metrics_listen: SocketAddr,
     /// What becomes of exchanges that no rule matches.
     pub mode: Mode,
-    /// DNS servers asked instead of the system's.
-    pub resolvers: Vec<SocketAddr>,
     /// The mutual TLS listener's key material; it is off without.
     pub mutual: MutualFiles,
     /// Services with metric series of their own.
@@ -45,6 +43,10 @@ pub struct Settings {
     pub otlp: telemetry::otlp::Settings,
     /// Limits on filters.
     pub filter: filter::Limits,
+    /// The way out.
+    pub upstream: upstream::Settings,
+    /// Limits of HTTP/1 connections.
+    pub h1: http::h1::Limits,
 }
 
 /// The mutual TLS listener's key material, PEM files all.
@@ -77,7 +79,6 @@ impl Default for Settings {
             // Scrapers and the kubelet come from elsewhere, and what they read is not secret.
             metrics_listen: SocketAddr::from(([0, 0, 0, 0], 7071)),
             mode: Mode::default(),
-            resolvers: Vec::new(),
             mutual: MutualFiles::default(),
             service_series: telemetry::exchanges::DEFAULT_SERVICE_SERIES,
             log: "info".to_owned(),
@@ -86,13 +87,9 @@ impl Default for Settings {
             workers: worker::Settings::default(),
             record: record::Settings::default(),
             otlp: telemetry::otlp::Settings::default(),
-            filter: filter::Limits {
-                memory_bytes: 32 << 20,
-                table_elements: 20_000,
-                callback: std::time::Duration::from_millis(50),
-                hostcall_bytes: 1 << 20,
-                module_bytes: 16 << 20,
-            },
+            filter: filter::Limits::default(),
+            upstream: upstream::Settings::default(),
+            h1: http::h1::Limits::default(),
         }
     }
 }

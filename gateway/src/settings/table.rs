@@ -48,7 +48,7 @@ settings! {
     "admin_listen" => admin_listen, "Where the REST API listens.";
     "metrics_listen" => metrics_listen, "Where /metrics, /healthz and /readyz are served.";
     "mode" => mode, "What becomes of exchanges that no rule matches: refused (registered) or let through (open).";
-    "resolver" => resolvers, "DNS servers that are asked instead of the system's.";
+    "resolver" => upstream.resolve.servers, "DNS servers that are asked instead of the system's; port 53 unless given.";
     "workers" => workers.workers, "Worker threads, 1 to 256; by default as many as there are cores.";
     "drain_timeout" => workers.drain_timeout, "How long open exchanges may take to finish at a stop before they are cut off.";
     "max_connections" => listen.max_connections, "Caller connections open at once; more wait in the kernel's backlog.";
@@ -65,11 +65,51 @@ settings! {
     "trace_sample_ratio" => otlp.sample_ratio, "Share of the traces begun here that are recorded, 0 to 1; a caller's own choice is honoured.";
     "log" => log, "What the gateway logs about itself to standard error: a level, or target=level pairs with commas.";
     "log_format" => log_format, "How it is written.";
+    "http_head_bytes" => h1.head_bytes, "Largest request or response head of HTTP/1.";
+    "http_head_timeout" => h1.head_timeout, "Time for a request's head, from its first byte.";
+    "http_idle_timeout" => h1.idle_timeout, "How long a caller's connection may stay idle between requests.";
+    "http_write_timeout" => h1.write_timeout, "How long a caller that does not take its response is waited for.";
+    "http_drain_bytes" => h1.drain_bytes, "Most bytes of a request body that are thrown away to use a connection again.";
+    "http_drain_timeout" => h1.drain_timeout, "How long such bytes, or the end of a connection being closed, are waited for.";
+    "http_continue_timeout" => h1.continue_timeout, "How long an upstream may take over 100 Continue before the body is sent anyway.";
+    "connect_timeout" => upstream.connect_timeout, "Limit on one TCP connection attempt, where a route says nothing.";
+    "attempt_delay" => upstream.attempt_delay, "How long one address is tried before the next is tried beside it.";
+    "handshake_timeout" => upstream.handshake_timeout, "Limit on one TLS handshake with an upstream.";
+    "upstream_keepalive" => upstream.keepalive, "Silence after which the kernel probes an upstream connection.";
+    "addresses_tried" => upstream.addresses, "Addresses of one name that are tried.";
+    "endpoints_tried" => upstream.endpoints, "Endpoints of one service that are tried for one exchange.";
+    "aside_after" => upstream.aside_after, "Failures in a row after which an address is put aside.";
+    "aside_first" => upstream.aside_first, "How long it is put aside at first; doubled with each further failure.";
+    "aside_longest" => upstream.aside_longest, "The longest it is put aside.";
+    "idle_connections" => upstream.idle_connections, "Idle upstream connections kept by one worker.";
+    "streams_per_connection" => upstream.streams_per_connection, "Exchanges on one upstream HTTP/2 connection at once.";
+    "unregistered_connections" => upstream.unregistered_connections, "Connections open at once to hosts that no service registers (mode open).";
+    "resolve_hosts_file" => upstream.resolve.hosts_file, "Whether the hosts file goes before DNS.";
+    "resolve_timeout" => upstream.resolve.timeout, "Limit on resolving one name, all servers and attempts together.";
+    "resolve_attempt_timeout" => upstream.resolve.attempt_timeout, "Limit on one question to one DNS server.";
+    "resolve_attempts" => upstream.resolve.attempts, "Questions to each DNS server before giving up.";
+    "resolve_min_ttl" => upstream.resolve.min_ttl, "The shortest time an answer is kept.";
+    "resolve_max_ttl" => upstream.resolve.max_ttl, "The longest time an answer is kept.";
+    "resolve_max_negative_ttl" => upstream.resolve.max_negative_ttl, "The longest time a name's absence is kept.";
+    "resolve_failure_ttl" => upstream.resolve.failure_ttl, "How long a failure to get any answer is kept.";
+    "resolve_names" => upstream.resolve.names, "Names each worker remembers.";
     "filter_memory_bytes" => filter.memory_bytes, "Linear memory of one filter instance.";
     "filter_table_elements" => filter.table_elements, "Table elements of one filter instance.";
     "filter_callback_timeout" => filter.callback, "Time for one callback of a filter.";
+    "filter_configure_timeout" => filter.configure, "Time for starting a filter instance and for its configure.";
     "filter_hostcall_bytes" => filter.hostcall_bytes, "Bytes a filter may hand to the host in one call.";
+    "filter_handles" => filter.handles, "Handles an instance may hold: one for each exchange open on it.";
     "filter_module_bytes" => filter.module_bytes, "Largest filter module.";
+    "filter_compile_timeout" => filter.compile, "Time for compiling a module.";
+    "filter_compilers" => filter.compilers, "Modules compiled at once.";
+    "filter_compiled_modules" => filter.compiled, "Compiled modules kept although no route uses them.";
+    "filter_header_count" => filter.header_count, "Fields of a message that a filter wrote to.";
+    "filter_header_bytes" => filter.header_bytes, "Bytes of names and values of a message that a filter wrote to.";
+    "filter_event_count" => filter.event_count, "Audit events of one filter in one exchange.";
+    "filter_event_bytes" => filter.event_bytes, "Bytes of audit events of one filter in one exchange.";
+    "filter_log_rate" => filter.log_rate, "Log messages of one instance in a second.";
+    "filter_log_bytes" => filter.log_bytes, "Bytes of one log message of a filter; longer ones are cut.";
+    "filter_back_off" => filter.back_off, "Longest wait before an instance that keeps failing is started again.";
 }
 
 impl Definition {
@@ -102,7 +142,7 @@ pub fn document() -> String {
          Unknown keys in the file are refused. This page is made from the table in the code and checked by a test.\n\n\
          | setting | value | default | meaning |\n| --- | --- | --- | --- |\n",
     );
-    for definition in super::DEFINITIONS {
+    for definition in DEFINITIONS {
         let kind = definition.kind.replace('|', "\\|");
         let default = match definition.default_text().as_str() {
             "" => String::new(),

@@ -2,6 +2,7 @@
 
 pub mod counter;
 pub mod exchanges;
+pub mod modules;
 pub mod otlp;
 pub mod page;
 pub mod process;

@@ -56,7 +56,7 @@ impl Default for Settings {
 #[derive(Debug, Clone)]
 struct Client {
     runtime: Handle,
-    tls: Arc<tokio_rustls::rustls::ClientConfig>,
+    tls: Arc<rustls::ClientConfig>,
 }
 
 fn resource(settings: &Settings) -> Resource {

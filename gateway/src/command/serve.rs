@@ -1,0 +1,211 @@
+//! `tidegate serve`: the start, in an order in which nothing is changed before all that can be refused was checked, the
+//! run, and the end.
+
+use super::{addresses::Addresses, complain, say};
+use anyhow::{Context, anyhow};
+use std::{
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tidegate_admin::ControlPlane;
+use tidegate_gateway::{
+    listen::{Entry, Listeners, accept},
+    plane::{Plane, Running},
+    settings::{LogFormat, Settings},
+    telemetry::server,
+};
+use tidegate_policy::{credential::Secret, exchange::Batch};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+};
+
+/// Batches between the recorder and the control plane, which has a queue of its own measured in bytes.
+const FORWARDED_BATCHES: usize = 64;
+/// How long the last spans may take to leave.
+const LAST_EXPORT: Duration = Duration::from_secs(5);
+
+/// What is bound before anything is written.
+struct Bound {
+    listeners: Listeners,
+    metrics: TcpListener,
+}
+
+pub(super) fn serve(settings: Settings) -> ExitCode {
+    if let Err(error) = log(&settings) {
+        complain(&error);
+        return ExitCode::from(super::USAGE);
+    }
+    let bound = match bind(&settings) {
+        Ok(bound) => bound,
+        Err(mistakes) => {
+            for mistake in &mistakes {
+                complain(mistake);
+            }
+            return ExitCode::FAILURE;
+        }
+    };
+    // One thread is enough for the control plane: its database and its compilations have threads of their own.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&format!("the control plane's event loop could not be started: {error}")),
+    };
+    let ended = runtime.block_on(run(&settings, bound));
+    // What still blocks a thread has had its time.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&format!("{error:#}")),
+    }
+}
+
+fn log(settings: &Settings) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .parse(&settings.log)
+        .map_err(|error| format!("log: {:?} is not a filter ({error}); give a level such as info", settings.log))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let set = match settings.log_format {
+        LogFormat::Text => lines.with_ansi(false).try_init(),
+        LogFormat::Json => lines.json().try_init(),
+    };
+    set.map_err(|error| format!("the log could not be set up: {error}"))
+}
+
+fn bind(settings: &Settings) -> Result<Bound, Vec<String>> {
+    let listeners = Listeners::bind(&settings.listen, settings.has_mutual(), Arc::default());
+    let metrics = TcpListener::bind(settings.metrics_listen)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .map_err(|error| vec![accept::refusal("metrics_listen", settings.metrics_listen, &error)]);
+    match (listeners, metrics) {
+        (Ok(listeners), Ok(metrics)) => Ok(Bound { listeners, metrics }),
+        (listeners, metrics) => Err(listeners.err().into_iter().chain(metrics.err()).flatten().collect()),
+    }
+}
+
+async fn run(settings: &Settings, bound: Bound) -> anyhow::Result<()> {
+    let mut signals = Signals::listen().context("signals cannot be listened for")?;
+    let Bound { listeners, metrics } = bound;
+    let plane = Plane::new(settings).map_err(|error| anyhow!(error))?;
+    let control = tidegate_admin::open(control_settings(settings), Arc::new(Seen(Arc::clone(&plane)))).await?;
+    let addresses = addresses(&listeners, metrics.local_addr()?, &control)?;
+    let own = [Some(addresses.proxy), addresses.mtls, Some(addresses.admin), Some(addresses.metrics)];
+    let (forward, records) = mpsc::channel::<Batch>(FORWARDED_BATCHES);
+    plane.follow(control.publications()).await.map_err(|error| anyhow!(error))?;
+    let running = plane.start(listeners, own.into_iter().flatten().collect(), forward).map_err(|error| anyhow!(error))?;
+    let ready = Arc::clone(&plane);
+    let metrics = tokio::net::TcpListener::from_std(metrics)?;
+    tokio::spawn(server::serve(metrics, plane.registry().clone(), Arc::new(move || ready.ready())));
+    addresses.write(&settings.data_dir).context("addresses.json cannot be written to the data directory")?;
+    say(&addresses.lines());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let api = control.run(records, async {
+        // A sender that is gone means the same as one that has spoken.
+        let _ = stopped.await;
+    });
+    tokio::join!(api, async {
+        signals.wait(&running).await;
+        tracing::info!("draining: no new connections, open exchanges may finish; a second signal stops at once");
+        let drained = drain(&plane, running);
+        tokio::select! {
+            () = drained => {}
+            () = signals.stop() => {
+                Addresses::remove(&settings.data_dir);
+                std::process::exit(1);
+            }
+        }
+        drop(stop);
+    });
+    Addresses::remove(&settings.data_dir);
+    Ok(())
+}
+
+async fn drain(plane: &Arc<Plane>, running: Running) {
+    plane.draining();
+    let Running { accepting, workers, recorder, exports } = running;
+    let flushed = tokio::task::spawn_blocking(move || {
+        accepting.stop();
+        workers.join();
+        recorder.join();
+    });
+    if let Err(error) = flushed.await {
+        tracing::error!(error = %error, "the drain failed; the last records may be missing");
+    }
+    if tokio::time::timeout(LAST_EXPORT, exports.finish()).await.is_err() {
+        tracing::warn!("the last spans or metrics could not be exported in time");
+    }
+}
+
+fn control_settings(settings: &Settings) -> tidegate_admin::Settings {
+    tidegate_admin::Settings {
+        listen: settings.admin_listen,
+        mode: settings.mode,
+        key: std::env::var("TIDEGATE_KEY").ok().map(Secret::from),
+        ..tidegate_admin::Settings::new(&settings.data_dir)
+    }
+}
+
+fn addresses(listeners: &Listeners, metrics: SocketAddr, control: &ControlPlane) -> anyhow::Result<Addresses> {
+    let of = |wanted| listeners.addresses().find(|(entry, _)| *entry == wanted).map(|(_, address)| address);
+    let proxy = of(Entry::Plain).context("the proxy listener has no address")?;
+    Ok(Addresses { proxy, mtls: of(Entry::Mutual), admin: control.address(), metrics })
+}
+
+/// The data plane as the control plane sees it.
+struct Seen(Arc<Plane>);
+
+impl tidegate_admin::DataPlane for Seen {
+    fn inspect(&self, bytes: &[u8]) -> Result<tidegate_admin::Inspection, Vec<String>> {
+        let found = self.0.filters().inspect(bytes)?;
+        Ok(tidegate_admin::Inspection { world: found.world, imports: found.imports })
+    }
+
+    fn configure(&self, module: &tidegate_policy::publication::Module, config: &[u8]) -> Result<(), String> {
+        self.0.filters().configure(module, config)
+    }
+
+    fn metrics(&self) -> String {
+        self.0.registry().read().text()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.0.ready()
+    }
+}
+
+/// The signals that mean something.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Until SIGTERM or SIGINT; SIGHUP opens the record log again meanwhile.
+    async fn wait(&mut self, running: &Running) {
+        let reopen = running.recorder.reopener();
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => reopen.store(true, Ordering::Relaxed),
+            }
+        }
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What filters may do to headers. The only place that decides it; pure.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+/// The authority, framing and hop-by-hop fields (RFC 9110 sections 7.2, 7.6.1 and 8.6), and what loops are found by.
+/// Filters may read these and never write them, so that what was decided and framed is what is sent.
+const IMMUTABLE: [&str; 13] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+];
+
+/// A checked change.
+#[derive(Debug)]
+pub(super) enum Change {
+    Set(HeaderName, HeaderValue),
+    Append(HeaderName, HeaderValue),
+    Remove(HeaderName),
+}
+
+/// Why a change is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Invalid,
+    Immutable,
+    TooLarge,
+    TooMany,
+}
+
+/// What a header section may grow to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub(super) count: usize,
+    pub(super) bytes: usize,
+}
+
+/// Whether a filter may see the field: the caller's secret towards the gateway is not theirs.
+pub(super) fn visible(name: &HeaderName) -> bool {
+    name != header::PROXY_AUTHORIZATION
+}
+
+/// The first value of a field, if there is one that a filter may see.
+pub(super) fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
+    // Comparing without case first would cost each call; the secret is rare and the lookup is not.
+    headers.get(name).filter(|_| !name.eq_ignore_ascii_case("proxy-authorization"))
+}
+
+/// A field name that a filter may write.
+pub(super) fn writable(name: &str) -> Result<HeaderName, Refusal> {
+    if name.starts_with(':') {
+        return Err(Refusal::Immutable);
+    }
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Refusal::Invalid)?;
+    if IMMUTABLE.contains(&name.as_str()) || !visible(&name) { Err(Refusal::Immutable) } else { Ok(name) }
+}
+
+/// A field value; the type refuses CR, LF, NUL and every other control character but the tab.
+pub(super) fn value(bytes: Vec<u8>) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_maybe_shared(bytes::Bytes::from(bytes)).map_err(|_| Refusal::Invalid)
+}
+
+/// Applies all changes or none. The size is an upper bound: what a `set` replaces counts until the next batch.
+pub(super) fn apply(headers: &mut HeaderMap, changes: Vec<Change>, room: Room) -> Result<(), Refusal> {
+    fits(headers, &changes, room)?;
+    for change in changes {
+        match change {
+            Change::Set(name, value) => {
+                headers.insert(name, value);
+            }
+            Change::Append(name, value) => {
+                headers.append(name, value);
+            }
+            Change::Remove(name) => {
+                headers.remove(name);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn fits(headers: &HeaderMap, changes: &[Change], room: Room) -> Result<(), Refusal> {
+    let mut count = headers.len();
+    let mut bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let mut adds = false;
+    for change in changes {
+        if let Change::Set(name, value) | Change::Append(name, value) = change {
+            adds = true;
+            count += usize::from(matches!(change, Change::Append(..)) || !headers.contains_key(name));
+            bytes += name.as_str().len() + value.len();
+        }
+    }
+    match () {
+        // A message that came too large may still be made smaller.
+        () if !adds => Ok(()),
+        () if count > room.count => Err(Refusal::TooMany),
+        () if bytes > room.bytes => Err(Refusal::TooLarge),
+        () => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: Room = Room { count: 3, bytes: 64 };
+
+    fn set(name: &str, text: &str) -> Result<Change, Refusal> {
+        Ok(Change::Set(writable(name)?, value(text.as_bytes().to_vec())?))
+    }
+
+    #[test]
+    fn framing_and_authority_are_out_of_reach() {
+        for name in IMMUTABLE.into_iter().chain([":path", ":authority", "proxy-authorization"]) {
+            assert_eq!(set(name, "v").unwrap_err(), Refusal::Immutable, "{name}");
+            assert_eq!(set(&name.to_ascii_uppercase(), "v").unwrap_err(), Refusal::Immutable, "{name}");
+        }
+    }
+
+    #[test]
+    fn control_characters_are_refused() {
+        for text in ["a\rb", "a\nb", "a\r\nb: c", "a\0b", "a\u{7f}b"] {
+            assert_eq!(set("x-a", text).unwrap_err(), Refusal::Invalid, "{text:?}");
+        }
+        for name in ["", "a b", "a\r\nb", "a:", "ä"] {
+            assert_eq!(set(name, "v").unwrap_err(), Refusal::Invalid, "{name:?}");
+        }
+        set("x-a", "tab\tand caf\u{e9}").unwrap();
+    }
+
+    #[test]
+    fn a_batch_is_applied_whole_or_not_at_all() {
+        let mut headers = HeaderMap::new();
+        let four = (0..4).map(|n| set(&format!("x-{n}"), "v").unwrap()).collect();
+        assert_eq!(apply(&mut headers, four, ROOM).unwrap_err(), Refusal::TooMany);
+        assert!(headers.is_empty());
+        assert_eq!(apply(&mut headers, vec![set("x-a", &"v".repeat(62)).unwrap()], ROOM).unwrap_err(), Refusal::TooLarge);
+        assert!(headers.is_empty());
+        apply(&mut headers, vec![set("x-a", "1").unwrap(), Change::Remove(writable("x-a").unwrap())], ROOM).unwrap();
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn the_callers_secret_is_not_there() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::PROXY_AUTHORIZATION, HeaderValue::from_static("Bearer secret"));
+        assert!(get(&headers, "Proxy-Authorization").is_none());
+        assert!(!visible(&header::PROXY_AUTHORIZATION));
+    }
+}

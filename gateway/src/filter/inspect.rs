@@ -1,0 +1,203 @@
+//! From uploaded bytes to a component of the right world, or every reason why they are not one.
+
+use super::{bindings::FilterPre, limits::Limits, state::State};
+use std::borrow::Cow;
+use wasmparser::{Parser, Payload};
+use wasmtime::{
+    Engine,
+    component::{Component, Linker, types::Component as ComponentType},
+};
+
+/// The world that filters are written for.
+const WORLD: &str = "tidegate:filter/filter@0.1.0";
+/// What a filter exports.
+const HANDLER: &str = "tidegate:filter/handler@0.1.0";
+/// What a filter may import.
+const OFFERED: [&str; 5] = [
+    "tidegate:filter/types@0.1.0",
+    "tidegate:filter/attributes@0.1.0",
+    "tidegate:filter/audit@0.1.0",
+    "tidegate:filter/telemetry@0.1.0",
+    "tidegate:filter/host@0.1.0",
+];
+
+/// What inspection found in a module.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// The world, such as `tidegate:filter/filter@0.1.0`.
+    pub world: String,
+    /// The host interfaces it imports.
+    pub imports: Vec<String>,
+}
+
+/// A module ready to be started.
+pub(super) struct Compiled {
+    pub(super) inspection: Inspection,
+    pub(super) ready: FilterPre<State>,
+}
+
+/// Compiles `bytes`. Takes long, and cannot be interrupted.
+pub(super) fn compile(engine: &Engine, linker: &Linker<State>, limits: &Limits, bytes: &[u8]) -> Result<Compiled, Vec<String>> {
+    let component = component_of(bytes, limits)?;
+    let component = Component::from_binary(engine, &component)
+        .map_err(|error| vec![format!("it does not compile: {}; rebuild it with a current toolchain", line(&error))])?;
+    let imports = check_world(engine, &component.component_type())?;
+    let ready = linker.instantiate_pre(&component).and_then(FilterPre::new).map_err(|error| {
+        vec![format!("it was built for another version of {WORLD}: {}; rebuild it with this gateway's sdk/wit", line(&error))]
+    })?;
+    Ok(Compiled { inspection: Inspection { world: WORLD.to_owned(), imports }, ready })
+}
+
+/// The bytes as a component: as they are, or encoded from a core module that says in a custom section how.
+fn component_of<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Cow<'a, [u8]>, Vec<String>> {
+    if bytes.len() > limits.module_bytes {
+        return Err(vec![format!(
+            "it has {} bytes, over the limit of {} (setting filter.module_bytes); build it with opt-level \"s\" and strip it",
+            bytes.len(),
+            limits.module_bytes
+        )]);
+    }
+    if Parser::is_component(bytes) {
+        return Ok(Cow::Borrowed(bytes));
+    }
+    if !Parser::is_core_wasm(bytes) {
+        return Err(vec!["it is not a WebAssembly binary: upload the .wasm file that cargo made".to_owned()]);
+    }
+    check_core(&Core::read(bytes)?)?;
+    wit_component::ComponentEncoder::default()
+        .module(bytes)
+        .and_then(|encoder| encoder.validate(true).encode())
+        .map(Cow::Owned)
+        .map_err(|error| vec![format!("it cannot be made a component of {WORLD}: {error:#}")])
+}
+
+/// What a core module says of itself.
+#[derive(Debug, Default)]
+struct Core {
+    /// Whether it says how it is to be made a component.
+    typed: bool,
+    /// The Proxy-Wasm ABI that it is written for.
+    proxy_abi: Option<String>,
+    /// Its imports that no component of ours can have, as `module.name`.
+    foreign: Vec<String>,
+}
+
+impl Core {
+    fn read(bytes: &[u8]) -> Result<Self, Vec<String>> {
+        let broken = |error: wasmparser::BinaryReaderError| {
+            vec![format!("it is damaged at byte {}: {}; upload it again", error.offset(), error.message())]
+        };
+        let mut core = Self::default();
+        for payload in Parser::new(0).parse_all(bytes) {
+            match payload.map_err(broken)? {
+                Payload::CustomSection(section) => core.typed |= section.name().starts_with("component-type"),
+                Payload::ExportSection(exports) => {
+                    for export in exports {
+                        let export = export.map_err(broken)?;
+                        core.proxy_abi = core.proxy_abi.or(export.name.strip_prefix("proxy_abi_version_").map(str::to_owned));
+                    }
+                }
+                Payload::ImportSection(imports) => {
+                    for import in imports.into_imports() {
+                        let import = import.map_err(broken)?;
+                        if !import.module.starts_with("tidegate:") && !import.module.starts_with('[') {
+                            core.foreign.push(format!("{}.{}", import.module, import.name));
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(core)
+    }
+}
+
+fn check_core(core: &Core) -> Result<(), Vec<String>> {
+    if let Some(abi) = &core.proxy_abi {
+        let abi = abi.replace('_', ".");
+        return Err(vec![format!(
+            "it is a Proxy-Wasm module (ABI {abi}); such modules are not supported yet: build it for {WORLD}"
+        )]);
+    }
+    let mut reasons = Vec::new();
+    if !core.typed {
+        reasons.push(format!(
+            "it is a core module without a component-type section, so its world is unknown: build it with tidegate-sdk or another wit-bindgen for {WORLD}"
+        ));
+    }
+    for name in &core.foreign {
+        let hint = if name.starts_with("wasi_") { "; build it for wasm32-unknown-unknown, filters have no WASI" } else { "" };
+        reasons.push(format!("it imports {name}, which the gateway does not offer{hint}"));
+    }
+    if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+}
+
+fn check_world(engine: &Engine, component: &ComponentType) -> Result<Vec<String>, Vec<String>> {
+    let mut reasons = Vec::new();
+    let imports: Vec<String> = component.imports(engine).map(|(name, _)| name.to_owned()).collect();
+    for name in imports.iter().filter(|name| !OFFERED.contains(&name.as_str())) {
+        reasons.push(format!("it imports {name}, which the gateway does not offer; it offers {}", OFFERED.join(", ")));
+    }
+    let exports: Vec<String> = component.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    if !exports.iter().any(|name| name == HANDLER) {
+        let found = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+        reasons.push(format!("it does not export {HANDLER}, which every filter does; it exports {found}"));
+    }
+    if reasons.is_empty() { Ok(imports) } else { Err(reasons) }
+}
+
+/// An error and its causes in one line.
+fn line(error: &wasmtime::Error) -> String {
+    format!("{error:#}").replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A core module of one section.
+    fn module(section: u8, content: &[u8]) -> Vec<u8> {
+        let mut bytes = b"\0asm\x01\0\0\0".to_vec();
+        bytes.push(section);
+        bytes.push(u8::try_from(content.len()).unwrap());
+        bytes.extend_from_slice(content);
+        bytes
+    }
+
+    fn text(content: &str) -> Vec<u8> {
+        let mut bytes = vec![u8::try_from(content.len()).unwrap()];
+        bytes.extend_from_slice(content.as_bytes());
+        bytes
+    }
+
+    #[test]
+    fn what_is_no_filter_is_told_apart() {
+        let reasons = |bytes: &[u8]| component_of(bytes, &Limits::default()).unwrap_err().join("\n");
+        assert!(reasons(b"").contains("not a WebAssembly binary"));
+        assert!(reasons(b"#!/bin/sh").contains("not a WebAssembly binary"));
+        assert!(reasons(b"\0asm\x01\0\0\0").contains("component-type"));
+        assert!(reasons(b"\0asm\x01\0\0\0\x07\x7f").contains("damaged"));
+        assert!(reasons(&vec![0; (16 << 20) + 1]).contains("filter.module_bytes"));
+    }
+
+    #[test]
+    fn a_proxy_wasm_module_is_recognised() {
+        let mut export = vec![1];
+        export.extend(text("proxy_abi_version_0_2_1"));
+        export.extend([0, 0]);
+        let reasons = component_of(&module(7, &export), &Limits::default()).unwrap_err();
+        assert_eq!(reasons.len(), 1);
+        assert!(reasons[0].contains("Proxy-Wasm module (ABI 0.2.1)"), "{reasons:?}");
+    }
+
+    #[test]
+    fn foreign_imports_are_named() {
+        let mut import = vec![1];
+        import.extend(text("wasi_snapshot_preview1"));
+        import.extend(text("fd_write"));
+        import.extend([0, 0]);
+        let reasons = component_of(&module(2, &import), &Limits::default()).unwrap_err();
+        assert!(reasons.iter().any(|reason| reason.contains("wasi_snapshot_preview1.fd_write")), "{reasons:?}");
+        assert!(reasons.iter().any(|reason| reason.contains("component-type")), "{reasons:?}");
+    }
+}

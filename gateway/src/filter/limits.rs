@@ -1,0 +1,99 @@
+//! Limits on what filters may use, and the counters that say when one was met.
+
+use crate::telemetry::{Counter, Gauge};
+use std::time::Duration;
+
+/// Limits on what a filter may use. Each has a setting and a metric.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Linear memory of one instance, in bytes. 32 MiB hold a descriptor set or a schema with room; a worker has one
+    /// instance of each filter, so this times the filters times the workers is the most that filters can take.
+    pub memory_bytes: usize,
+    /// Table elements of one instance. Toolchains put one function pointer per indirectly called function there.
+    pub table_elements: usize,
+    /// Time for one callback, by the clock. Callbacks take microseconds; a worker serves nobody else meanwhile, so the
+    /// limit only leaves room for the thread to lose its core for a while.
+    pub callback: Duration,
+    /// Time for starting an instance and for its `configure`.
+    pub configure: Duration,
+    /// Bytes a filter may hand to the host in one call.
+    pub hostcall_bytes: usize,
+    /// Handles an instance may hold: one for each exchange that is open on it, and those in use in a callback.
+    pub handles: usize,
+    /// Uploaded size. A filter in Rust takes some hundred KiB; one that brings its own interpreter takes 12 MiB.
+    pub module_bytes: usize,
+    /// Time for compiling a module. Cranelift takes about a second for 1 MiB.
+    pub compile: Duration,
+    /// Modules compiled at once; compiling cannot be interrupted, so one that ran out of time still counts until it ends.
+    pub compilers: usize,
+    /// Compiled modules kept for `configure` and the next publication although no route uses them.
+    pub compiled: usize,
+    /// Fields of a message that a filter wrote to.
+    pub header_count: usize,
+    /// Bytes of names and values of a message that a filter wrote to. What HTTP servers accept at most in their defaults.
+    pub header_bytes: usize,
+    /// Audit events of one filter in one exchange.
+    pub event_count: usize,
+    /// Bytes of audit events of one filter in one exchange.
+    pub event_bytes: usize,
+    /// Log messages of one instance in a second; as many again may come at once.
+    pub log_rate: u32,
+    /// Bytes of one log message; longer ones are cut.
+    pub log_bytes: usize,
+    /// Longest wait before an instance that keeps failing is started again. Starting takes some 50 µs, so short waits are
+    /// affordable, and long ones would punish callers who did nothing.
+    pub back_off: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 32 << 20,
+            table_elements: 20_000,
+            callback: Duration::from_millis(50),
+            configure: Duration::from_secs(1),
+            hostcall_bytes: 1 << 20,
+            handles: 16_384,
+            module_bytes: 16 << 20,
+            compile: Duration::from_secs(30),
+            compilers: 2,
+            compiled: 64,
+            header_count: 128,
+            header_bytes: 64 << 10,
+            event_count: 16,
+            event_bytes: 16 << 10,
+            log_rate: 50,
+            log_bytes: 4 << 10,
+            back_off: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What the filter host counts, all workers together.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Callbacks that failed: traps, time, memory, invalid answers.
+    pub failures: Counter,
+    /// Of those, the ones that ran out of time.
+    pub timeouts: Counter,
+    /// Exchanges that met a filter while it waited to be started again, or whose instance was lost to another's failure.
+    pub unavailable: Counter,
+    /// Answers given in the upstream's place.
+    pub replies: Counter,
+    /// Instances started.
+    pub starts: Counter,
+    /// Instances alive.
+    pub instances: Gauge,
+    /// Memory growth refused.
+    pub memory_refused: Counter,
+    /// Header changes refused.
+    pub headers_refused: Counter,
+    /// Audit events dropped.
+    pub events_dropped: Counter,
+    /// Log messages dropped.
+    pub logs_dropped: Counter,
+    /// Modules compiled.
+    pub compiled: Counter,
+    /// Modules whose compilation ran out of time or found every compiler busy.
+    pub compile_refused: Counter,
+}

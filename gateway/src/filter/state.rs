@@ -1,0 +1,210 @@
+//! What an instance's store holds: the message at hand, what is known of its exchange, and what the filter left behind.
+
+use super::{
+    attributes::Known,
+    bindings::tidegate::filter::types::Attr,
+    headers::Room,
+    limits::{Limits, Metrics},
+};
+use http::HeaderMap;
+use std::{
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tidegate_policy::exchange::AuditEvent;
+use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
+
+/// The host's side of a `headers` handle. Never made: the handle's number says which callback it was lent for.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub enum HeadersView {}
+
+/// When a filter is being called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Configure,
+    RequestHeaders,
+    ResponseHeaders,
+    Log,
+}
+
+impl Phase {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Configure => "configure",
+            Self::RequestHeaders => "request-headers",
+            Self::ResponseHeaders => "response-headers",
+            Self::Log => "log",
+        }
+    }
+}
+
+/// What a store holds.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) plugin: Arc<str>,
+    pub(super) config: Arc<[u8]>,
+    pub(super) limits: Limits,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) guard: Guard,
+    pub(super) phase: Phase,
+    /// The exchange that is being served.
+    pub(super) known: Option<Rc<Known>>,
+    /// The headers of the message at hand, and the number of the callback they are lent for.
+    pub(super) headers: HeaderMap,
+    pub(super) lent: Option<u32>,
+    /// Whether a failure must leave the headers as they were, and what they were before the first change.
+    pub(super) undoable: bool,
+    pub(super) before: Option<HeaderMap>,
+    pub(super) events: Vec<AuditEvent>,
+    pub(super) event_bytes: usize,
+    pub(super) event_count: usize,
+    pub(super) log: LogBudget,
+    pub(super) started: Instant,
+}
+
+impl State {
+    pub(super) fn new(plugin: Arc<str>, config: Arc<[u8]>, limits: Limits, metrics: Arc<Metrics>) -> Self {
+        Self {
+            plugin,
+            config,
+            limits,
+            guard: Guard::new(&limits, Arc::clone(&metrics)),
+            metrics,
+            phase: Phase::Configure,
+            known: None,
+            headers: HeaderMap::new(),
+            lent: None,
+            undoable: false,
+            before: None,
+            events: Vec::new(),
+            event_bytes: 0,
+            event_count: 0,
+            log: LogBudget::new(limits.log_rate),
+            started: Instant::now(),
+        }
+    }
+
+    pub(super) fn room(&self) -> Room {
+        Room { count: self.limits.header_count, bytes: self.limits.header_bytes }
+    }
+
+    /// Keeps an event, unless the exchange has had its share.
+    pub(super) fn record(&mut self, kind: String, outcome: &str, fields: Vec<(String, Attr)>) -> bool {
+        let size = |(name, attr): &(String, Attr)| {
+            name.len()
+                + match attr {
+                    Attr::Text(text) => text.len(),
+                    Attr::Blob(bytes) => bytes.len() * 2,
+                    Attr::Int(_) | Attr::Uint(_) | Attr::Flag(_) | Attr::TimeNs(_) => 8,
+                }
+        };
+        let bytes = 64 + kind.len() + fields.iter().map(size).sum::<usize>();
+        if self.known.is_none()
+            || self.event_count >= self.limits.event_count
+            || self.event_bytes + bytes > self.limits.event_bytes
+        {
+            self.metrics.events_dropped.add(1);
+            return false;
+        }
+        self.event_count += 1;
+        self.event_bytes += bytes;
+        let mut fields: serde_json::Map<_, _> = fields.into_iter().map(|(name, attr)| (name, json(attr))).collect();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        fields.insert("at".to_owned(), u64::try_from(now.as_micros()).unwrap_or(u64::MAX).into());
+        fields.insert("phase".to_owned(), self.phase.as_str().into());
+        self.events.push(AuditEvent { kind, outcome: outcome.to_owned(), fields });
+        true
+    }
+}
+
+fn json(attr: Attr) -> serde_json::Value {
+    match attr {
+        Attr::Text(text) => text.into(),
+        Attr::Int(number) => number.into(),
+        Attr::Uint(number) | Attr::TimeNs(number) => number.into(),
+        Attr::Flag(flag) => flag.into(),
+        Attr::Blob(bytes) => {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD.encode(bytes).into()
+        }
+    }
+}
+
+/// How many messages an instance may still log: a token bucket of one second.
+#[derive(Debug)]
+pub(super) struct LogBudget {
+    rate: u32,
+    tokens: f64,
+    filled: Instant,
+}
+
+impl LogBudget {
+    fn new(rate: u32) -> Self {
+        Self { rate, tokens: rate.into(), filled: Instant::now() }
+    }
+
+    pub(super) fn take(&mut self) -> bool {
+        if self.tokens < 1.0 {
+            let now = Instant::now();
+            let full = now.duration_since(self.filled).min(Duration::from_secs(1)).as_secs_f64();
+            self.tokens = (self.tokens + full * f64::from(self.rate)).min(self.rate.into());
+            self.filled = now;
+        }
+        let granted = self.tokens >= 1.0;
+        if granted {
+            self.tokens -= 1.0;
+        }
+        granted
+    }
+}
+
+/// Bounds an instance's memory and tables, and counts what it refuses.
+#[derive(Debug)]
+pub(super) struct Guard {
+    limits: StoreLimits,
+    metrics: Arc<Metrics>,
+}
+
+impl Guard {
+    fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(limits.memory_bytes)
+            .table_elements(limits.table_elements)
+            // A component is a handful of core instances: its module, and the adapters for its imports.
+            .instances(16)
+            .memories(4)
+            .tables(8)
+            // Growth that is refused is an answer that allocators know how to take.
+            .trap_on_grow_failure(false)
+            .build();
+        Self { limits, metrics }
+    }
+}
+
+impl ResourceLimiter for Guard {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let granted = self.limits.memory_growing(current, desired, maximum)?;
+        if !granted {
+            self.metrics.memory_refused.add(1);
+        }
+        Ok(granted)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        self.limits.table_growing(current, desired, maximum)
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories()
+    }
+}

@@ -1,0 +1,235 @@
+//! The stage: filters built from source, a gateway's policy with one route, and exchanges on it.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::PathBuf,
+    process::Command,
+    sync::{Arc, OnceLock},
+    time::SystemTime,
+};
+use tidegate_gateway::{
+    fault::Fault,
+    filter::{Chains, Facts, Flow, Host, Instances, Limits, Run},
+};
+use tidegate_policy::{
+    Identity, Name, Permit, Snapshot, Target,
+    exchange::FilterFacts,
+    identity::{Caller, Proof},
+    plugin::{Digest, Plugin},
+    publication::Module,
+    snapshot::Rows,
+    target::{self, Form},
+};
+
+/// The bytes of a filter as cargo makes it. Built on first use, from the sources as they are; `TIDEGATE_FILTERS` names a
+/// directory of ones that were built before.
+pub(crate) fn filter(name: &str) -> Arc<[u8]> {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| match std::env::var_os("TIDEGATE_FILTERS") {
+        Some(directory) => directory.into(),
+        None => build(),
+    });
+    let path = directory.join(format!("{name}.wasm"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
+}
+
+fn build() -> PathBuf {
+    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .current_dir(&workspace)
+        .args(["build", "--quiet", "--profile", "filter", "--target", "wasm32-unknown-unknown"])
+        .args(["-p", "tidegate-plugin-audit", "-p", "tidegate-filter-hostile", "-p", "tidegate-filter-stamp"])
+        .status()
+        .expect("cargo starts");
+    assert!(status.success(), "the filters do not build; is the target there? rustup target add wasm32-unknown-unknown");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    target.join("wasm32-unknown-unknown/filter")
+}
+
+/// A module with its digest.
+pub(crate) fn module(bytes: Arc<[u8]>) -> Module {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
+    Module { digest: Digest::new(digest.as_ref().try_into().unwrap()), bytes }
+}
+
+/// A worker with a host of its own and one route.
+pub(crate) struct Stage {
+    pub(crate) host: Host,
+    pub(crate) chains: Chains,
+    pub(crate) instances: Instances,
+    pub(crate) snapshot: Snapshot,
+    identity: Identity,
+    permit: Option<Permit>,
+}
+
+/// What came of one exchange.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) request: Result<Flow, Fault>,
+    pub(crate) response: Option<Result<Flow, Fault>>,
+    pub(crate) request_headers: HeaderMap,
+    pub(crate) response_headers: HeaderMap,
+    pub(crate) facts: Vec<FilterFacts<'static>>,
+}
+
+impl Stage {
+    /// A route with these filters, as its document lists them.
+    pub(crate) fn new(filters: Value) -> Self {
+        Self::with(Limits::default(), filters)
+    }
+
+    pub(crate) fn with(limits: Limits, filters: Value) -> Self {
+        let host = Host::start(limits).unwrap();
+        let mut stage = Self {
+            host,
+            chains: Chains::default(),
+            instances: Instances::default(),
+            snapshot: Snapshot::default(),
+            identity: caller(),
+            permit: None,
+        };
+        stage.publish(filters);
+        stage
+    }
+
+    /// Puts other filters on the route.
+    pub(crate) fn publish(&mut self, filters: Value) {
+        let modules: BTreeMap<Name, Module> =
+            ["audit", "hostile", "stamp"].into_iter().map(|plugin| (plugin.parse().unwrap(), module(filter(plugin)))).collect();
+        self.snapshot = snapshot(filters, &modules);
+        self.chains = Chains::prepare(&self.host, &self.snapshot, &modules, &self.chains);
+        self.permit = Some(self.decide());
+    }
+
+    fn decide(&self) -> Permit {
+        let target = Target { form: Form::Plain, host: "api.example.com".parse().unwrap(), port: 443 };
+        let request = target::Request {
+            target: &target,
+            method: &http::Method::POST,
+            path: "/v1/charges",
+            query: None,
+            headers: &HeaderMap::new(),
+            time: SystemTime::now(),
+        };
+        self.snapshot.decide(&self.identity, &request).expect("permitted")
+    }
+
+    pub(crate) fn begin(&self) -> Result<Run, Fault> {
+        self.instances.begin(&self.chains, self.facts()).expect("a chain")
+    }
+
+    /// An exchange that was permitted.
+    pub(crate) fn facts(&self) -> Facts<'_> {
+        Facts { id: 7, identity: &self.identity, permit: self.permit.as_ref().expect("published") }
+    }
+
+    pub(crate) fn exchange(&self) -> Outcome {
+        self.exchange_with(&[])
+    }
+
+    /// One whole exchange; the response is shown where the request went on.
+    pub(crate) fn exchange_with(&self, headers: &[(&'static str, &'static str)]) -> Outcome {
+        let mut request = request(headers);
+        let mut response = response();
+        let mut run = match self.begin() {
+            Ok(run) => run,
+            Err(fault) => {
+                return Outcome {
+                    request: Err(fault),
+                    response: None,
+                    request_headers: request.headers,
+                    response_headers: response.headers,
+                    facts: Vec::new(),
+                };
+            }
+        };
+        let requested = run.on_request(&mut request, true);
+        let responded = matches!(requested, Ok(Flow::Continue)).then(|| run.on_response(&mut response, true));
+        Outcome {
+            request: requested,
+            response: responded,
+            request_headers: request.headers,
+            response_headers: response.headers,
+            facts: run.close(),
+        }
+    }
+}
+
+impl Outcome {
+    /// Whether the exchange went through, whatever its filters did.
+    pub(crate) fn passed(&self) -> bool {
+        matches!((&self.request, &self.response), (Ok(Flow::Continue), Some(Ok(Flow::Continue))))
+    }
+
+    pub(crate) fn fault(&self) -> &Fault {
+        match (&self.request, &self.response) {
+            (Err(fault), _) | (_, Some(Err(fault))) => fault,
+            _ => panic!("no fault: {self:?}"),
+        }
+    }
+
+    pub(crate) fn error(&self) -> &str {
+        self.facts[0].error.as_deref().unwrap_or_default()
+    }
+
+    /// The number in the only event's field.
+    pub(crate) fn number(&self, field: &str) -> u64 {
+        self.facts[0].events[0].fields[field].as_u64().unwrap()
+    }
+}
+
+fn caller() -> Identity {
+    let caller = Caller {
+        proof: Proof::Network { workload: "checkout".parse().unwrap() },
+        principal: Some("spiffe://cluster.local/ns/shop/sa/checkout".into()),
+        namespace: Some("shop".into()),
+        ..Caller::default()
+    };
+    Identity { source: IpAddr::from([10, 1, 2, 3]), caller: Arc::new(caller) }
+}
+
+pub(crate) fn request(headers: &[(&'static str, &'static str)]) -> http::request::Parts {
+    let mut request = Request::post("http://api.example.com/v1/charges?dry=1");
+    let usual = [
+        ("host", "api.example.com"),
+        ("user-agent", "curl/8"),
+        ("content-length", "0"),
+        ("proxy-authorization", "Bearer secret"),
+        ("authorization", "Bearer other-secret"),
+        ("x-tenant", "blue"),
+    ];
+    for (name, value) in usual.iter().chain(headers) {
+        request = request.header(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+pub(crate) fn response() -> http::response::Parts {
+    let response = Response::builder().status(StatusCode::CREATED).header("content-type", "application/json");
+    response.header("x-request-id", "42").body(()).unwrap().into_parts().0
+}
+
+fn snapshot(filters: Value, modules: &BTreeMap<Name, Module>) -> Snapshot {
+    let named = |name: &str| name.parse::<Name>().unwrap();
+    let service = json!({"hosts": ["api.example.com"], "ports": [{"number": 443, "protocol": "https"}]});
+    let route = json!({"service": "payments", "filters": filters});
+    let rule = json!({"action": "allow", "to": [{"services": ["payments"]}]});
+    let plugin = |module: &Module| Plugin {
+        digest: module.digest,
+        size_bytes: module.bytes.len() as u64,
+        world: "tidegate:filter/filter@0.1.0".to_owned(),
+        imports: Vec::new(),
+    };
+    let rows = Rows {
+        services: [(named("payments"), Arc::new(serde_json::from_value(service).unwrap()))].into(),
+        routes: [(named("charges"), Arc::new(serde_json::from_value(route).unwrap()))].into(),
+        rules: [(named("checkout"), Arc::new(serde_json::from_value(rule).unwrap()))].into(),
+        plugins: modules.iter().map(|(name, module)| (name.clone(), Arc::new(plugin(module)))).collect(),
+        ..Rows::default()
+    };
+    Snapshot::compile(&rows).expect("a valid policy")
+}

@@ -1,0 +1,89 @@
+//! What is accepted as a filter, and how a refusal reads.
+
+use crate::setting::{filter, module};
+use tidegate_gateway::filter::{Host, Limits};
+
+#[test]
+fn what_cargo_made_is_accepted() {
+    let host = Host::start(Limits::default()).unwrap();
+    for name in ["audit", "stamp", "hostile"] {
+        let inspection = host.inspect(&filter(name)).unwrap();
+        assert_eq!(inspection.world, "tidegate:filter/filter@0.1.0");
+        assert!(inspection.imports.iter().any(|import| import == "tidegate:filter/types@0.1.0"), "{inspection:?}");
+    }
+    assert_eq!(host.metrics().compiled.value(), 3);
+    host.inspect(&filter("audit")).unwrap();
+    assert_eq!(host.metrics().compiled.value(), 3, "the same bytes are not compiled again");
+}
+
+#[test]
+fn a_component_is_accepted() {
+    let component = wit_component::ComponentEncoder::default().module(&filter("stamp")).unwrap().encode().unwrap();
+    let host = Host::start(Limits::default()).unwrap();
+    assert_eq!(host.inspect(&component).unwrap().world, "tidegate:filter/filter@0.1.0");
+}
+
+#[test]
+fn another_world_is_refused_by_name() {
+    let component = wit_component::ComponentEncoder::default().module(&filter("stamp")).unwrap().encode().unwrap();
+    let replaced = |from: &[u8], to: &[u8]| -> Vec<u8> {
+        assert_eq!(from.len(), to.len());
+        let mut bytes = component.clone();
+        let mut at = 0;
+        while let Some(found) = bytes[at..].windows(from.len()).position(|window| window == from) {
+            bytes[at + found..at + found + from.len()].copy_from_slice(to);
+            at += found + from.len();
+        }
+        bytes
+    };
+    let host = Host::start(Limits::default()).unwrap();
+    let reasons = host.inspect(&replaced(b"tidegate:filter/handler", b"tidegate:filter/handles")).unwrap_err();
+    assert!(reasons[0].contains("does not export tidegate:filter/handler@0.1.0"), "{reasons:?}");
+    assert!(reasons[0].contains("tidegate:filter/handles@0.1.0"), "{reasons:?}");
+    let reasons = host.inspect(&replaced(b"tidegate:filter/attributes", b"tidegate:filter/attribute1")).unwrap_err();
+    assert!(reasons[0].contains("imports tidegate:filter/attribute1@0.1.0"), "{reasons:?}");
+}
+
+#[test]
+fn a_damaged_module_is_refused() {
+    let host = Host::start(Limits::default()).unwrap();
+    let whole = filter("stamp");
+    for kept in [9, 100, whole.len() / 2, whole.len() - 1] {
+        assert!(!host.inspect(&whole[..kept]).unwrap_err().is_empty(), "{kept} bytes");
+    }
+}
+
+#[test]
+fn compiling_is_under_a_quota() {
+    let host = Host::start(Limits { compile: std::time::Duration::ZERO, ..Limits::default() }).unwrap();
+    let reasons = host.inspect(&filter("stamp")).unwrap_err();
+    assert!(reasons[0].contains("filter.compile"), "{reasons:?}");
+    let host = Host::start(Limits { compilers: 0, ..Limits::default() }).unwrap();
+    let reasons = host.inspect(&filter("stamp")).unwrap_err();
+    assert!(reasons[0].contains("filter.compilers"), "{reasons:?}");
+    let host = Host::start(Limits { module_bytes: 1000, ..Limits::default() }).unwrap();
+    let reasons = host.inspect(&filter("stamp")).unwrap_err();
+    assert!(reasons[0].contains("filter.module_bytes"), "{reasons:?}");
+}
+
+#[test]
+fn the_filter_itself_refuses_its_configuration() {
+    let host = Host::start(Limits::default()).unwrap();
+    let audit = module(filter("audit"));
+    host.configure(&audit, b"null").unwrap();
+    host.configure(&audit, br#"{"kind": "payments", "sample": 10}"#).unwrap();
+    let refusal = host.configure(&audit, br#"{"kind": "payments", "sampel": 10}"#).unwrap_err();
+    assert!(refusal.starts_with("/sampel: unknown field `sampel`"), "{refusal}");
+    let refusal = host.configure(&audit, br#"{"response_headers": ["a b"]}"#).unwrap_err();
+    assert!(refusal.starts_with("/response_headers/0: "), "{refusal}");
+    assert_eq!(host.metrics().compiled.value(), 1);
+}
+
+#[test]
+fn a_configuration_that_never_ends_is_refused() {
+    let host = Host::start(Limits { configure: std::time::Duration::from_millis(50), ..Limits::default() }).unwrap();
+    let refusal = host.configure(&module(filter("hostile")), br#"{"at": "configure", "mode": "loop"}"#).unwrap_err();
+    assert!(refusal.contains("ran for longer than"), "{refusal}");
+    let refusal = host.configure(&module(filter("hostile")), br#"{"at": "configure", "mode": "trap"}"#).unwrap_err();
+    assert!(refusal.contains("trapped"), "{refusal}");
+}

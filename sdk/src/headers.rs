@@ -1,0 +1,135 @@
+//! Headers of the message at hand, read and changed in place.
+
+use crate::host::RawHeaders;
+use std::{fmt, marker::PhantomData};
+
+/// The headers of one message: a view of what the gateway holds, so reading copies only what is asked for. Names are
+/// case-insensitive, as HTTP's are.
+#[derive(Debug)]
+pub struct Headers<'a> {
+    raw: RawHeaders,
+    callback: PhantomData<&'a ()>,
+}
+
+/// Why a change to headers was refused. Nothing of a refused batch is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderError {
+    /// Not a header name, or a value with a control character in it.
+    Invalid,
+    /// The authority, framing, hop-by-hop or the gateway's own credentials, which filters never write.
+    Immutable,
+    /// The header section would become larger than the gateway's limit.
+    TooLarge,
+    /// The header section would get more fields than the gateway's limit.
+    TooMany,
+}
+
+/// One change to headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Change {
+    Set(String, Vec<u8>),
+    Append(String, Vec<u8>),
+    Remove(String),
+}
+
+/// Changes that are applied together or not at all, in one call to the host.
+#[derive(Debug)]
+#[must_use = "nothing is changed before `apply`"]
+pub struct Changes<'a> {
+    raw: &'a RawHeaders,
+    changes: Vec<Change>,
+}
+
+impl Headers<'_> {
+    pub(crate) fn new(raw: RawHeaders) -> Self {
+        Self { raw, callback: PhantomData }
+    }
+
+    /// The first value of `name`.
+    pub fn get(&self, name: &str) -> Option<Vec<u8>> {
+        self.raw.get(name)
+    }
+
+    /// The first value of `name`, where it is UTF-8.
+    pub fn text(&self, name: &str) -> Option<String> {
+        self.get(name).and_then(|value| String::from_utf8(value).ok())
+    }
+
+    /// Every value of `name`, in order.
+    pub fn get_all(&self, name: &str) -> Vec<Vec<u8>> {
+        self.raw.get_all(name)
+    }
+
+    /// The first value of each name, in one call to the host.
+    pub fn get_many(&self, names: &[String]) -> Vec<Option<Vec<u8>>> {
+        if names.is_empty() { Vec::new() } else { self.raw.get_many(names) }
+    }
+
+    /// Whether there is a field of this name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Every field, names in lower case.
+    pub fn entries(&self) -> Vec<(String, Vec<u8>)> {
+        self.raw.entries()
+    }
+
+    /// Replaces every field of this name by one.
+    pub fn insert(&mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Result<(), HeaderError> {
+        self.change().insert(name, value).apply()
+    }
+
+    /// Adds a field behind those of this name.
+    pub fn append(&mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Result<(), HeaderError> {
+        self.change().append(name, value).apply()
+    }
+
+    /// Removes every field of this name.
+    pub fn remove(&mut self, name: impl Into<String>) -> Result<(), HeaderError> {
+        self.change().remove(name).apply()
+    }
+
+    /// Begins a batch of changes.
+    pub fn change(&mut self) -> Changes<'_> {
+        Changes { raw: &self.raw, changes: Vec::new() }
+    }
+}
+
+impl Changes<'_> {
+    /// Replaces every field of this name by one.
+    pub fn insert(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.changes.push(Change::Set(name.into(), value.into()));
+        self
+    }
+
+    /// Adds a field behind those of this name.
+    pub fn append(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.changes.push(Change::Append(name.into(), value.into()));
+        self
+    }
+
+    /// Removes every field of this name.
+    pub fn remove(mut self, name: impl Into<String>) -> Self {
+        self.changes.push(Change::Remove(name.into()));
+        self
+    }
+
+    /// Applies all of them, in order, or none.
+    pub fn apply(self) -> Result<(), HeaderError> {
+        if self.changes.is_empty() { Ok(()) } else { self.raw.apply(self.changes) }
+    }
+}
+
+impl fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Invalid => "a header name or value is not valid",
+            Self::Immutable => "a header that filters may not write",
+            Self::TooLarge => "the header section would be too large",
+            Self::TooMany => "the header section would have too many fields",
+        })
+    }
+}
+
+impl std::error::Error for HeaderError {}

@@ -1,0 +1,64 @@
+//! What a callback answers.
+
+use http::StatusCode;
+
+/// What becomes of the message whose head was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Flow {
+    /// It goes on, with the changes made to its headers.
+    Proceed,
+    /// The caller gets this answer in its place.
+    Reply(Reply),
+}
+
+/// An answer that the gateway gives in the upstream's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) details: String,
+}
+
+impl Reply {
+    /// An empty answer with this status, which must be 200 or more. From 400 on the exchange counts as denied.
+    pub fn new(status: StatusCode) -> Self {
+        Self { status, headers: Vec::new(), body: Vec::new(), details: String::new() }
+    }
+
+    /// Adds a header. Framing headers are the gateway's own; naming one fails the exchange.
+    #[must_use]
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets the body.
+    #[must_use]
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Says why, for the record; the caller does not see it.
+    #[must_use]
+    pub fn details(mut self, details: impl Into<String>) -> Self {
+        self.details = details.into();
+        self
+    }
+
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Its body.
+    pub fn body_bytes(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// Why, for the record.
+    pub fn reason(&self) -> &str {
+        &self.details
+    }
+}
