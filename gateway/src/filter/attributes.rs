@@ -2,11 +2,7 @@
 
 use super::{Facts, bindings::tidegate::filter::types::Attr};
 use std::cell::{Cell, OnceCell};
-use tidegate_policy::{
-    Identity, Permit,
-    identity::Proof,
-    target::Form,
-};
+use tidegate_policy::{Identity, Permit, identity::Proof, target::Form};
 
 /// What is known of one exchange, shared by its run and the instances it visits.
 #[derive(Debug)]

@@ -1,11 +1,6 @@
 //! Chains: what runs on the exchanges of each route, compiled and configured before the first of them comes.
 
-use super::{
-    Host,
-    engine::Shared,
-    inspect::Compiled,
-    instance::Instance,
-};
+use super::{Host, engine::Shared, inspect::Compiled, instance::Instance};
 use foldhash::HashMap;
 use std::{
     collections::BTreeMap,
@@ -65,13 +60,7 @@ pub(super) struct Filter {
 impl Filter {
     pub(super) fn new(shared: &Arc<Shared>, plugin: &str, compiled: Arc<Compiled>, config: Arc<[u8]>) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
-        Self {
-            id: IDS.fetch_add(1, Ordering::Relaxed),
-            plugin: plugin.into(),
-            config,
-            compiled,
-            shared: Arc::clone(shared),
-        }
+        Self { id: IDS.fetch_add(1, Ordering::Relaxed), plugin: plugin.into(), config, compiled, shared: Arc::clone(shared) }
     }
 }
 

@@ -1,10 +1,6 @@
 //! From uploaded bytes to a component of the right world, or every reason why they are not one.
 
-use super::{
-    bindings::FilterPre,
-    limits::Limits,
-    state::State,
-};
+use super::{bindings::FilterPre, limits::Limits, state::State};
 use std::borrow::Cow;
 use wasmparser::{Parser, Payload};
 use wasmtime::{
@@ -41,20 +37,14 @@ pub(super) struct Compiled {
 }
 
 /// Compiles `bytes`. Takes long, and cannot be interrupted.
-pub(super) fn compile(
-    engine: &Engine,
-    linker: &Linker<State>,
-    limits: &Limits,
-    bytes: &[u8],
-) -> Result<Compiled, Vec<String>> {
+pub(super) fn compile(engine: &Engine, linker: &Linker<State>, limits: &Limits, bytes: &[u8]) -> Result<Compiled, Vec<String>> {
     let component = component_of(bytes, limits)?;
     let component = Component::from_binary(engine, &component)
         .map_err(|error| vec![format!("it does not compile: {}; rebuild it with a current toolchain", line(&error))])?;
     let imports = check_world(engine, &component.component_type())?;
-    let ready = linker
-        .instantiate_pre(&component)
-        .and_then(FilterPre::new)
-        .map_err(|error| vec![format!("it was built for another version of {WORLD}: {}; rebuild it with this gateway's sdk/wit", line(&error))])?;
+    let ready = linker.instantiate_pre(&component).and_then(FilterPre::new).map_err(|error| {
+        vec![format!("it was built for another version of {WORLD}: {}; rebuild it with this gateway's sdk/wit", line(&error))]
+    })?;
     Ok(Compiled { inspection: Inspection { world: WORLD.to_owned(), imports }, ready })
 }
 
@@ -125,7 +115,9 @@ impl Core {
 fn check_core(core: &Core) -> Result<(), Vec<String>> {
     if let Some(abi) = &core.proxy_abi {
         let abi = abi.replace('_', ".");
-        return Err(vec![format!("it is a Proxy-Wasm module (ABI {abi}); such modules are not supported yet: build it for {WORLD}")]);
+        return Err(vec![format!(
+            "it is a Proxy-Wasm module (ABI {abi}); such modules are not supported yet: build it for {WORLD}"
+        )]);
     }
     let mut reasons = Vec::new();
     if !core.typed {

@@ -102,9 +102,9 @@ impl Instances {
 
     fn slot(&self, filter: &Arc<Filter>) -> Rc<Slot> {
         let mut slots = self.slots.borrow_mut();
-        let slot = slots.entry(filter.id).or_insert_with(|| {
-            Rc::new(Slot { filter: Arc::downgrade(filter), health: RefCell::default() })
-        });
+        let slot = slots
+            .entry(filter.id)
+            .or_insert_with(|| Rc::new(Slot { filter: Arc::downgrade(filter), health: RefCell::default() }));
         Rc::clone(slot)
     }
 
@@ -203,8 +203,7 @@ impl Instance {
     pub(super) fn start(filter: &Filter) -> Result<Self, String> {
         let shared = &filter.shared;
         let limits = shared.limits;
-        let state =
-            State::new(Arc::clone(&filter.plugin), Arc::clone(&filter.config), limits, Arc::clone(&shared.metrics));
+        let state = State::new(Arc::clone(&filter.plugin), Arc::clone(&filter.config), limits, Arc::clone(&shared.metrics));
         let mut store = Store::new(&shared.engine, state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.hostcall_bytes);

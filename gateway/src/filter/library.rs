@@ -102,7 +102,9 @@ impl Library {
         let busy = self.compilers.fetch_add(1, Ordering::Relaxed);
         let compiler = Compiler(Arc::clone(&self.compilers));
         if busy >= limits.compilers {
-            return Err(refused(format!("{busy} modules are being compiled, which is the limit (setting filter.compilers); try again later")));
+            return Err(refused(format!(
+                "{busy} modules are being compiled, which is the limit (setting filter.compilers); try again later"
+            )));
         }
         let (done, outcome) = mpsc::sync_channel(1);
         let (shared, linker) = (Arc::clone(&self.shared), Arc::clone(&self.linker));

@@ -50,7 +50,7 @@ impl Default for Limits {
         Self {
             memory_bytes: 32 << 20,
             table_elements: 20_000,
-            callback: Duration::from_millis(50),
+            callback: Duration::from_millis(100),
             configure: Duration::from_secs(1),
             hostcall_bytes: 1 << 20,
             handles: 16_384,

@@ -13,7 +13,9 @@ pub(super) fn checked(local: LocalReply, limits: &Limits) -> Result<Response, Ar
         .ok_or_else(|| format!("it answered with status {}, which is not one of 200 to 599", local.status))?;
     let mut size = 0;
     if local.headers.len() > limits.header_count {
-        return Err(format!("it answered with {} headers, over the limit of {}", local.headers.len(), limits.header_count).into());
+        return Err(
+            format!("it answered with {} headers, over the limit of {}", local.headers.len(), limits.header_count).into()
+        );
     }
     let mut response = Response::new(Body::full(local.body.into()));
     *response.status_mut() = status;

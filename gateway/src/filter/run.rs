@@ -67,11 +67,7 @@ impl Fate {
 }
 
 impl Run {
-    pub(super) fn begin(
-        chain: &Arc<Chain>,
-        facts: Facts<'_>,
-        slot: impl Fn(&Arc<Filter>) -> Rc<Slot>,
-    ) -> Result<Self, Fault> {
+    pub(super) fn begin(chain: &Arc<Chain>, facts: Facts<'_>, slot: impl Fn(&Arc<Filter>) -> Rc<Slot>) -> Result<Self, Fault> {
         if let Some(link) = chain.links.iter().find(|link| link.filter.is_err() && link.on_error == OnError::Deny) {
             return Err(refused(link));
         }

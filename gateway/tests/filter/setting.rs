@@ -98,10 +98,8 @@ impl Stage {
 
     /// Puts other filters on the route.
     pub(crate) fn publish(&mut self, filters: Value) {
-        let modules: BTreeMap<Name, Module> = ["audit", "hostile", "stamp"]
-            .into_iter()
-            .map(|plugin| (plugin.parse().unwrap(), module(filter(plugin))))
-            .collect();
+        let modules: BTreeMap<Name, Module> =
+            ["audit", "hostile", "stamp"].into_iter().map(|plugin| (plugin.parse().unwrap(), module(filter(plugin)))).collect();
         self.snapshot = snapshot(filters, &modules);
         self.chains = Chains::prepare(&self.host, &self.snapshot, &modules, &self.chains);
         self.permit = Some(self.decide());
