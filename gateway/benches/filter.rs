@@ -1,5 +1,6 @@
 //! What filters cost: CPU time of one exchange through a chain of 1, 4 and 16 header filters (two callbacks and five host
 //! calls each, besides the begin and the end), over an exchange without filters. Prints microseconds.
+#![expect(clippy::unwrap_used, reason = "a measurement that cannot be made ends the program")]
 
 #[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../tests/filter/setting.rs"]

@@ -76,7 +76,6 @@ mod tests {
     #[derive(Debug, Default, serde::Deserialize)]
     #[serde(deny_unknown_fields, default)]
     struct Config {
-        #[expect(dead_code, reason = "only read into")]
         rules: Vec<Rule>,
     }
 

@@ -8,7 +8,7 @@ use crate::{
     attributes::Value,
     audit::Outcome,
     config,
-    host::{RawHeaders, WORLD, World},
+    host::{Emitted, RawHeaders, WORLD, World},
     log::Level,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -120,11 +120,8 @@ impl<F: Filter> Scripted<'_, F> {
     /// The events emitted so far.
     pub fn events(&self) -> Vec<Event> {
         WORLD.with_borrow(|world| {
-            let event = |(kind, outcome, fields): &(String, Outcome, Vec<(String, Value)>)| Event {
-                kind: kind.clone(),
-                outcome: *outcome,
-                fields: fields.clone(),
-            };
+            let event =
+                |(kind, outcome, fields): &Emitted| Event { kind: kind.clone(), outcome: *outcome, fields: fields.clone() };
             world.events.iter().map(event).collect()
         })
     }

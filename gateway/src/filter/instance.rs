@@ -19,10 +19,12 @@ use std::{
     time::{Duration, Instant},
 };
 use tidegate_policy::exchange::AuditEvent;
-use wasmtime::{Store, Trap, component::ResourceAny};
+use wasmtime::{Store, Trap, UpdateDeadline, component::ResourceAny};
 
 /// The wait after the first failure; it doubles with each that follows.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(5);
+/// In how many steps a call's time is spent.
+const TIME_STEPS: u32 = 10;
 /// After this long without a failure the last one is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 /// After so many exchanges a worker looks for instances that no route uses any more.
@@ -208,7 +210,12 @@ impl Instance {
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.hostcall_bytes);
         store.set_max_component_handles(limits.handles);
-        store.set_epoch_deadline(ticks(limits.configure));
+        store.epoch_deadline_callback(|mut context| {
+            let state = context.data_mut();
+            state.time_steps = state.time_steps.saturating_sub(1);
+            Ok(if state.time_steps == 0 { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(state.step_ticks) })
+        });
+        arm(&mut store, limits.configure);
         let started = filter.compiled.ready.instantiate(&mut store).and_then(|guest| {
             let configured = guest.tidegate_filter_handler().call_configure(&mut store)?;
             Ok((guest, configured))
@@ -243,7 +250,7 @@ impl Instance {
             state.headers = std::mem::take(headers);
             state.lent = Some(self.lent);
         }
-        self.store.set_epoch_deadline(ticks(self.shared.limits.callback));
+        arm(&mut self.store, self.shared.limits.callback);
         let answer = self.call(trail, number, known.id(), call);
         let state = self.store.data_mut();
         state.lent = None;
@@ -280,9 +287,19 @@ impl Instance {
     }
 
     fn end(&mut self, exchange: ResourceAny) -> wasmtime::Result<()> {
-        self.store.set_epoch_deadline(ticks(self.shared.limits.callback));
+        arm(&mut self.store, self.shared.limits.callback);
         exchange.resource_drop(&mut self.store)
     }
+}
+
+/// Gives the next call `time`. The limit is spent in steps, each of which the filter must be seen running at the end of:
+/// a worker that was not scheduled for a while loses one step by it and not its whole time.
+fn arm(store: &mut Store<State>, time: Duration) {
+    let step = ticks(time / TIME_STEPS);
+    let state = store.data_mut();
+    state.time_steps = TIME_STEPS;
+    state.step_ticks = step;
+    store.set_epoch_deadline(step);
 }
 
 impl Drop for Instance {

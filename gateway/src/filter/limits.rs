@@ -11,7 +11,7 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Table elements of one instance. Toolchains put one function pointer per indirectly called function there.
     pub table_elements: usize,
-    /// Time for one callback, by the clock. Callbacks take microseconds; a worker serves nobody else meanwhile, so the
+    /// Time for one callback, spent in ten steps at whose ends it must be seen running. Callbacks take microseconds; a worker serves nobody else meanwhile, so the
     /// limit only leaves room for the thread to lose its core for a while.
     pub callback: Duration,
     /// Time for starting an instance and for its `configure`.
@@ -50,7 +50,7 @@ impl Default for Limits {
         Self {
             memory_bytes: 32 << 20,
             table_elements: 20_000,
-            callback: Duration::from_millis(50),
+            callback: Duration::from_millis(100),
             configure: Duration::from_secs(1),
             hostcall_bytes: 1 << 20,
             handles: 16_384,

@@ -62,6 +62,9 @@ pub(super) struct State {
     pub(super) event_count: usize,
     pub(super) log: LogBudget,
     pub(super) started: Instant,
+    /// What is left of the call's time, in steps of so many ticks.
+    pub(super) time_steps: u32,
+    pub(super) step_ticks: u64,
 }
 
 impl State {
@@ -83,6 +86,8 @@ impl State {
             event_count: 0,
             log: LogBudget::new(limits.log_rate),
             started: Instant::now(),
+            time_steps: 0,
+            step_ticks: 0,
         }
     }
 

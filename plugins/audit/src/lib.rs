@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn one_event_holds_what_was_selected() {
-        let config = json!({"kind": "payments", "request_headers": ["X-Tenant", "authorization"], "response_headers": ["x-id"]});
+        let config =
+            json!({"kind": "payments", "request_headers": ["X-Tenant", "authorization"], "response_headers": ["x-id"]});
         let driver = Driver::<Audit>::new(config).unwrap();
         let exchange = driver
             .exchange()

@@ -115,7 +115,9 @@ impl Sample {
 }
 
 fn is_token(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 256 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !name.is_empty()
+        && name.len() <= 256
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// Whether a header of this (lower-case) name holds a credential. Better one too many than one too few.

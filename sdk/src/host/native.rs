@@ -8,11 +8,14 @@ thread_local! {
     pub(crate) static WORLD: RefCell<World> = RefCell::default();
 }
 
+/// An event as it was emitted: kind, outcome, fields.
+pub(crate) type Emitted = (String, Outcome, Vec<(String, Value)>);
+
 /// What the calls read and leave behind.
 #[derive(Debug, Default)]
 pub(crate) struct World {
     pub(crate) attributes: BTreeMap<String, Value>,
-    pub(crate) events: Vec<(String, Outcome, Vec<(String, Value)>)>,
+    pub(crate) events: Vec<Emitted>,
     pub(crate) log: Vec<(Level, String)>,
     pub(crate) now_ns: u64,
     pub(crate) random: u8,

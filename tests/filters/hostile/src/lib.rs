@@ -154,9 +154,9 @@ impl Hostile {
             keep(headers);
         }
         match self.0.mode {
-            Mode::Reply => Flow::Reply(
-                Reply::new(StatusCode::FORBIDDEN).header("x-why", "told so").body("no\n").details("told to answer"),
-            ),
+            Mode::Reply => {
+                Flow::Reply(Reply::new(StatusCode::FORBIDDEN).header("x-why", "told so").body("no\n").details("told to answer"))
+            }
             Mode::ReplyStatus => Flow::Reply(Reply::new(StatusCode::CONTINUE)),
             Mode::ReplyHeader => Flow::Reply(Reply::new(StatusCode::OK).header("x-split", "a\r\nset-cookie: b")),
             _ => Flow::Proceed,
