@@ -112,6 +112,17 @@ impl Leaf {
         with_alpn(config, alpn)
     }
 
+    /// A server that speaks nothing newer than TLS 1.2.
+    pub fn server_config_of_tls12(&self) -> Arc<ServerConfig> {
+        let config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .expect("the provider has TLS 1.2")
+            .with_no_client_auth()
+            .with_single_cert(self.chain.clone(), self.key())
+            .expect("certificate and key belong together");
+        Arc::new(config)
+    }
+
     /// As [`Leaf::server_config`], demanding a certificate that `authority` signed from every client.
     pub fn mutual_server_config(&self, authority: &Authority, alpn: &[&str]) -> Arc<ServerConfig> {
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(authority.roots()), provider())

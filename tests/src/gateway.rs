@@ -1,6 +1,6 @@
 //! The built gateway as a process: started on ports that the system picks, watched, and ended by its id.
 
-use crate::{Rest, wait::until};
+use crate::{Rest, certificates::Authority, wait::until};
 use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
@@ -41,6 +41,24 @@ impl Options {
     pub fn variable(mut self, name: &str, value: impl ToString) -> Self {
         self.environment.push((name.to_owned(), value.to_string()));
         self
+    }
+}
+
+impl Options {
+    /// With the mutual TLS listener on, whose certificate `authority` signs and whose callers it must have signed too. The
+    /// files are put into `directory`.
+    #[must_use]
+    pub fn mutual_tls(self, directory: &Path, authority: &Authority) -> Self {
+        let leaf = authority.server(&["localhost"]);
+        let file = |name: &str, text: &str| {
+            let path = directory.join(name);
+            std::fs::write(&path, text).expect("a temporary file can be written");
+            path.display().to_string()
+        };
+        self.flag("--mtls-listen", "127.0.0.1:0")
+            .flag("--mtls-certificate", file("mtls.pem", &leaf.chain_pem))
+            .flag("--mtls-key", file("mtls.key", &leaf.key_pem))
+            .flag("--mtls-client-ca", file("callers.pem", &authority.pem()))
     }
 }
 

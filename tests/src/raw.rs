@@ -179,6 +179,14 @@ impl Raw {
         std::mem::take(&mut self.read)
     }
 
+    /// One more answer, or the end.
+    pub async fn rest_or_reply(&mut self) -> Option<Reply> {
+        if self.read.is_empty() && self.more().await == 0 {
+            return None;
+        }
+        Some(self.read_reply(false).await)
+    }
+
     /// That the peer closes now, having sent nothing more.
     pub async fn assert_closed(&mut self) {
         let rest = soon("the gateway to close the connection", self.rest()).await;
@@ -193,9 +201,9 @@ impl Raw {
         std::mem::take(&mut self.read)
     }
 
-    /// Whether bytes are there that were not asked for, without waiting for any.
-    pub fn pending(&self) -> &[u8] {
-        &self.read
+    /// The bytes that came with what was read and were not asked for yet.
+    pub fn take_pending(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.read)
     }
 
     /// The stream itself, to speak TLS or anything else over it. Nothing that was read may be left.
