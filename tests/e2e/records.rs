@@ -43,7 +43,7 @@ async fn a_record_says_all_there_is_to_say() {
 async fn the_file_holds_one_line_for_each_exchange() {
     let folder = tempfile::tempdir().expect("a temporary directory can be made");
     let file = folder.path().join("exchanges.jsonl");
-    let mut world = World::start_with(Options::default().flag("--record-file", file.display())).await;
+    let mut world = World::start_with(Options::default().flag("--record-log", file.display())).await;
     let api = Api::start(Speaks::Http1).await;
     world.open_plain("plain", "plain.example.com", api.address).await;
     for at in 0..50 {

@@ -8,7 +8,7 @@ use tidegate_tests::{Options, World, certificates::Authority, tokens::TokenIssue
 async fn no_output_of_any_kind_shows_a_secret() {
     let records = tempfile::tempdir().expect("a temporary directory can be made");
     let file = records.path().join("exchanges.jsonl");
-    let options = Options::default().flag("--record-file", file.display()).variable("TIDEGATE_LOG", "trace");
+    let options = Options::default().flag("--record-log", file.display()).variable("TIDEGATE_LOG", "trace");
     let world = World::start_with(options).await;
     let issuer = TokenIssuer::new("https://issuer.example");
     world.rest.register("issuers", "cluster", &issuer.document()).await;

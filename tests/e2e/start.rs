@@ -129,12 +129,12 @@ async fn all_mistakes_in_the_settings_are_reported_together() {
 async fn flags_win_over_the_environment_and_that_over_the_file() {
     let directory = Directory::new();
     let file = directory.path().join("tidegate.toml");
-    std::fs::write(&file, "drain_timeout = \"1s\"\nrecord_file = \"/nonexistent/file\"\n").expect("a file can be written");
+    std::fs::write(&file, "drain_timeout = \"1s\"\nrecord_log = \"/nonexistent/file\"\n").expect("a file can be written");
     let records = directory.path().join("records.jsonl");
     let options = Options::default()
         .flag("--config", file.display())
-        .variable("TIDEGATE_RECORD_FILE", "/nonexistent/variable")
-        .flag("--record-file", records.display());
+        .variable("TIDEGATE_RECORD_LOG", "/nonexistent/variable")
+        .flag("--record-log", records.display());
     let _gateway = Gateway::start_in(Arc::clone(&directory), &options).await;
     assert!(records.exists(), "the flag's file is the one that is written");
 }
