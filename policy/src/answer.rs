@@ -2,6 +2,7 @@
 
 use crate::{
     Name, Reason, Target,
+    route::Match,
     service::Port,
     snapshot::{CompiledRoute, CompiledService},
 };
@@ -14,6 +15,7 @@ pub struct Permit {
     pub(crate) service: Option<Arc<CompiledService>>,
     pub(crate) port: Port,
     pub(crate) route: Option<Arc<CompiledRoute>>,
+    pub(crate) matched: Option<usize>,
     pub(crate) rule: Option<Name>,
     pub(crate) reason: Reason,
     pub(crate) reports: Vec<Name>,
@@ -30,6 +32,28 @@ pub struct Denial {
     pub service: Option<Arc<CompiledService>>,
     /// The report rules that matched.
     pub reports: Vec<Name>,
+}
+
+impl Denial {
+    /// What happened and what whoever runs the gateway can do about it, in a sentence.
+    pub fn explanation(&self) -> String {
+        let service = self.service.as_ref().map_or("the service", |service| service.name.as_str());
+        match (self.reason, &self.rule) {
+            (Reason::DeniedByRule, Some(rule)) => format!("The rule {rule} denies it: change that rule if this was not meant."),
+            (Reason::UnregisteredHost, _) if self.service.is_some() => {
+                format!("{service} does not register this port: add it to the service's ports.")
+            }
+            (Reason::UnregisteredHost, _) => "No service registers this host: register one that does.".to_owned(),
+            (Reason::MalformedTarget, _) => format!(
+                "{service} cannot be asked this way: its port speaks another protocol, or servers read the path differently; see its ports and the paths of its routes."
+            ),
+            (Reason::CredentialsRequired, _) => format!(
+                "Some rule allows {service} to callers that prove who they are: send a token in Proxy-Authorization, or a client certificate."
+            ),
+            (Reason::NoRuleAllows, _) => format!("No allow rule for {service} matches this caller and this request: add one."),
+            (reason, _) => format!("It was refused as {reason}."),
+        }
+    }
 }
 
 impl Permit {
@@ -52,6 +76,12 @@ impl Permit {
     /// The route that was matched; none where the service has none that matches.
     pub fn route(&self) -> Option<&Arc<CompiledRoute>> {
         self.route.as_ref()
+    }
+
+    /// The entry of the route's `match` that the request met, whose prefix a rewrite replaces; none where the route takes
+    /// everything.
+    pub fn matched(&self) -> Option<&Match> {
+        self.route.as_ref()?.document.matches.get(self.matched?)
     }
 
     /// The rule that allowed it; none in `open` mode.

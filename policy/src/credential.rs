@@ -59,6 +59,17 @@ impl Credential {
     }
 }
 
+impl fmt::Display for CredentialKind {
+    /// The word that documents use.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Certificate => "certificate",
+            Self::Trust => "trust",
+            Self::Secret => "secret",
+        })
+    }
+}
+
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Credential({:?}, [sealed])", self.kind())

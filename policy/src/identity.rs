@@ -56,6 +56,16 @@ impl Identity {
     }
 }
 
+/// The claim called `name`. A dotted name is tried whole first, then it walks into objects (`kubernetes.io.namespace` is
+/// `namespace` within `kubernetes.io`).
+pub fn claim<'a>(claims: &'a serde_json::Map<String, serde_json::Value>, name: &str) -> Option<&'a serde_json::Value> {
+    if let Some(value) = claims.get(name) {
+        return Some(value);
+    }
+    // The longest first part that is an object's name wins.
+    name.rmatch_indices('.').find_map(|(at, _)| claim(claims.get(&name[..at])?.as_object()?, &name[at + 1..]))
+}
+
 impl Caller {
     /// What records and metrics call this caller: its principal, else its workload's name.
     pub fn label(&self) -> Option<Arc<str>> {

@@ -3,6 +3,8 @@
 //! This crate owns every noun an operator can register, the canonical form of names and addresses, and the one
 //! function that says whether an exchange may leave. It never reads a file, a socket, a clock or a database.
 
+#![warn(missing_docs)]
+
 pub mod address;
 pub mod answer;
 pub mod credential;
@@ -14,8 +16,10 @@ pub mod identity;
 pub mod issuer;
 pub mod mistake;
 pub mod name;
+pub mod path;
 pub mod plugin;
 pub mod publication;
+mod query;
 pub mod reason;
 pub mod route;
 pub mod rule;

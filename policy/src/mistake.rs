@@ -19,6 +19,19 @@ impl Mistake {
     }
 }
 
+impl Mistake {
+    /// The same mistake, seen from a document that holds this one at `prefix`.
+    #[must_use]
+    pub fn under(self, prefix: &str) -> Self {
+        Self { pointer: format!("{prefix}{}", self.pointer), detail: self.detail }
+    }
+}
+
+/// `text` as one step of a JSON pointer (RFC 6901 section 3).
+pub(crate) fn step(text: &str) -> String {
+    text.replace('~', "~0").replace('/', "~1")
+}
+
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pointer.as_str() {

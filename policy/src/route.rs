@@ -1,10 +1,13 @@
 //! A route: what happens to exchanges with a service.
 
 use crate::{
-    Name,
+    Mistake, Name,
     duration::Span,
+    mistake::step,
     selector::{From, MethodName, PathPattern, TextPattern},
+    snapshot::Rows,
 };
+use http::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 
 /// What happens to exchanges with one service. Of a service's routes the first that matches is taken, in the order of
@@ -233,4 +236,180 @@ pub enum OnError {
     Deny,
     /// It goes on without the filter, and the record says so.
     Skip,
+}
+
+/// The largest weight of a destination: two decimal places more than percent, and sums stay far from overflowing.
+const MAX_WEIGHT: u32 = 1000;
+/// The most retries: beyond ten, an upstream in trouble is only given more of it.
+const MAX_RETRIES: u32 = 10;
+/// The most filters on one route: each costs every exchange, and chains longer than this are better written as one.
+const MAX_FILTERS: usize = 64;
+
+impl Route {
+    /// What is wrong with it, by itself and beside `rows`.
+    pub(crate) fn check(&self, rows: &Rows) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        check_service(&self.service, "/service", rows, &mut mistakes);
+        for (at, entry) in self.matches.iter().enumerate() {
+            mistakes.extend(entry.check().into_iter().map(|mistake| mistake.under(&format!("/match/{at}"))));
+        }
+        self.check_destinations(rows, &mut mistakes);
+        if let Some(rewrite) = &self.rewrite {
+            mistakes.extend(rewrite.check().into_iter().map(|mistake| mistake.under("/rewrite")));
+        }
+        self.check_times(&mut mistakes);
+        self.check_counts(&mut mistakes);
+        if self.filters.len() > MAX_FILTERS {
+            mistakes.push(Mistake::at("/filters", format!("a route runs at most {MAX_FILTERS} filters")));
+        }
+        for (at, filter) in self.filters.iter().enumerate().filter(|(_, filter)| !rows.plugins.contains_key(&filter.plugin)) {
+            let detail = format!("there is no plugin {}: upload it first", filter.plugin);
+            mistakes.push(Mistake::at(format!("/filters/{at}/plugin"), detail));
+        }
+        mistakes
+    }
+
+    fn check_destinations(&self, rows: &Rows, mistakes: &mut Vec<Mistake>) {
+        for (at, destination) in self.destinations.iter().enumerate() {
+            let pointer = format!("/destinations/{at}");
+            check_service(&destination.service, &format!("{pointer}/service"), rows, mistakes);
+            if destination.weight > MAX_WEIGHT {
+                let detail = format!("is {}: a weight is 0 to {MAX_WEIGHT}", destination.weight);
+                mistakes.push(Mistake::at(format!("{pointer}/weight"), detail));
+            }
+            if self.destinations[..at].iter().any(|other| other.service == destination.service) {
+                mistakes.push(Mistake::at(format!("{pointer}/service"), "is listed twice: add the weights up"));
+            }
+            if let (Some(from), Some(to)) = (rows.services.get(&self.service), rows.services.get(&destination.service))
+                && !from.ports.iter().any(|port| to.port_like(*port).is_some())
+            {
+                let detail = format!("{} has no port that could take over one of {}'s", destination.service, self.service);
+                mistakes.push(Mistake::at(format!("{pointer}/service"), detail));
+            }
+        }
+        if !self.destinations.is_empty() && self.destinations.iter().all(|destination| destination.weight == 0) {
+            mistakes.push(Mistake::at("/destinations", "every weight is 0, so no exchange could go anywhere"));
+        }
+    }
+
+    fn check_times(&self, mistakes: &mut Vec<Mistake>) {
+        let Timeouts { total, connect, first_byte, idle } = self.timeouts;
+        let retries = self.retries.as_ref();
+        let times = [
+            ("/timeouts/total", total),
+            ("/timeouts/connect", connect),
+            ("/timeouts/first_byte", first_byte),
+            ("/timeouts/idle", idle),
+            ("/retries/per_try_timeout", retries.and_then(|retries| retries.per_try_timeout)),
+        ];
+        for (pointer, _) in times.into_iter().filter(|(_, time)| time.is_some_and(|time| time.length().is_zero())) {
+            mistakes
+                .push(Mistake::at(pointer, "is 0, so nothing could succeed: give a length, or leave it out for the default"));
+        }
+    }
+
+    fn check_counts(&self, mistakes: &mut Vec<Mistake>) {
+        if let Some(retries) = &self.retries {
+            if !(1..=MAX_RETRIES).contains(&retries.attempts) {
+                let detail = format!("is {}: give 1 to {MAX_RETRIES}, or leave retries out", retries.attempts);
+                mistakes.push(Mistake::at("/retries/attempts", detail));
+            }
+            if retries.on.is_empty() {
+                mistakes
+                    .push(Mistake::at("/retries/on", "nothing is worth another attempt: name a cause, or leave retries out"));
+            }
+        }
+        if let Some(fault) = &self.fault {
+            if fault.delay.is_none() && fault.abort.is_none() {
+                mistakes.push(Mistake::at("/fault", "injects nothing: give a delay or an abort"));
+            }
+            if fault.abort.is_some_and(|status| !(400..=599).contains(&status)) {
+                mistakes.push(Mistake::at("/fault/abort", "is no error: give a status from 400 to 599"));
+            }
+            if !(1..=100).contains(&fault.percent) {
+                mistakes.push(Mistake::at("/fault/percent", format!("is {}: give 1 to 100", fault.percent)));
+            }
+        }
+        let Limits { rate, concurrent, request_body_bytes: _ } = &self.limits;
+        let refuses = "is 0, which would refuse every exchange: give at least 1";
+        let counts = [
+            ("/limits/rate/per_second", rate.map(|rate| rate.per_second)),
+            ("/limits/rate/burst", rate.and_then(|rate| rate.burst)),
+            ("/limits/concurrent", *concurrent),
+        ];
+        let zeros = counts.into_iter().filter(|(_, count)| *count == Some(0));
+        mistakes.extend(zeros.map(|(pointer, _)| Mistake::at(pointer, refuses)));
+    }
+}
+
+impl Match {
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if *self == Self::default() {
+            mistakes.push(Mistake::at("", "an empty entry matches every exchange: say what it is about, or leave `match` out"));
+        }
+        let wrong = self.headers.keys().filter(|name| !is_header_name(name));
+        mistakes.extend(wrong.map(|name| Mistake::at(format!("/headers/{}", step(name)), NOT_A_HEADER)));
+        if let Some(from) = &self.from {
+            mistakes.extend(from.check().into_iter().map(|mistake| mistake.under("/from")));
+        }
+        mistakes
+    }
+}
+
+impl Rewrite {
+    fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if let Some(prefix) = &self.path_prefix {
+            let known = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'\\');
+            if !prefix.starts_with('/') || !prefix.bytes().all(known) {
+                let detail =
+                    "is not a path: begin it with '/', percent-encode what is not ASCII, and leave out query and fragment";
+                mistakes.push(Mistake::at("/path_prefix", detail));
+            }
+        }
+        for (name, value) in &self.set_headers {
+            let pointer = format!("/set_headers/{}", step(name));
+            mistakes.extend(why_not_rewritten(name).map(|why| Mistake::at(&pointer, why)));
+            if HeaderValue::from_str(value).is_err() {
+                mistakes.push(Mistake::at(pointer, "a header value has no line breaks and no control characters"));
+            }
+        }
+        for (at, name) in self.remove_headers.iter().enumerate() {
+            mistakes.extend(why_not_rewritten(name).map(|why| Mistake::at(format!("/remove_headers/{at}"), why)));
+        }
+        mistakes
+    }
+}
+
+const NOT_A_HEADER: &str = "is not a header name in lower case";
+
+fn is_header_name(name: &str) -> bool {
+    HeaderName::from_lowercase(name.as_bytes()).is_ok()
+}
+
+/// Why a rewrite must leave this header alone: it says where a message ends, how a connection is used or where it goes
+/// (RFC 9110 section 7.6.1, RFC 9112 section 6), or the gateway itself writes it.
+fn why_not_rewritten(name: &str) -> Option<&'static str> {
+    if !is_header_name(name) {
+        return Some(NOT_A_HEADER);
+    }
+    match name {
+        "content-length" | "transfer-encoding" | "trailer" => Some("frames the message: the gateway alone writes it"),
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings" => {
+            Some("belongs to one connection: the gateway alone writes it")
+        }
+        "proxy-authorization" | "proxy-authenticate" | "proxy-authentication-info" => {
+            Some("belongs to the gateway and its caller, and never leaves")
+        }
+        "host" => Some("is the decided target: use destinations to go elsewhere"),
+        "via" | "expect" => Some("is written by the gateway, which relies on it"),
+        _ => None,
+    }
+}
+
+fn check_service(name: &Name, pointer: &str, rows: &Rows, mistakes: &mut Vec<Mistake>) {
+    if !rows.services.contains_key(name) {
+        mistakes.push(Mistake::at(pointer, format!("there is no service {name}: register it first")));
+    }
 }

@@ -1,6 +1,11 @@
 //! A rule: who may reach what.
 
-use crate::selector::{From, To};
+use crate::{
+    Mistake,
+    selector::{From, To},
+    snapshot::Rows,
+};
+use std::time::SystemTime;
 
 /// Who may reach what. An entry list that is empty means everyone, everything, always.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -34,7 +39,7 @@ pub enum Action {
 }
 
 /// A stretch of time. All fields that are given must hold; times are UTC.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Window {
@@ -69,6 +74,65 @@ pub enum Day {
 #[serde(try_from = "String", into = "String")]
 pub struct TimeOfDay {
     minutes: u16,
+}
+
+/// A moment as windows see it: UTC, to the minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// 0 is Monday.
+    weekday: u8,
+    /// Minutes since midnight.
+    minutes: u16,
+}
+
+impl std::convert::From<SystemTime> for Moment {
+    fn from(time: SystemTime) -> Self {
+        // A clock set before 1970 is read as 1970: it is wrong anyway.
+        let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        // 1970-01-01 was a Thursday.
+        let weekday = (seconds / 86_400 + 3) % 7;
+        let minutes = seconds % 86_400 / 60;
+        Self { weekday: u8::try_from(weekday).unwrap_or(0), minutes: u16::try_from(minutes).unwrap_or(0) }
+    }
+}
+
+impl Window {
+    /// Whether it is open at `moment`. One that ends the next day belongs to the day on which it began.
+    pub fn holds(&self, moment: Moment) -> bool {
+        let Moment { weekday, minutes } = moment;
+        let on = |weekday: u8| self.days.is_empty() || self.days.iter().any(|day| *day as u8 == weekday);
+        let from = self.from.map_or(0, TimeOfDay::minutes);
+        let until = self.until.map_or(1440, TimeOfDay::minutes);
+        if from <= until {
+            return on(weekday) && (from..until).contains(&minutes);
+        }
+        (on(weekday) && minutes >= from) || (on((weekday + 6) % 7) && minutes < until)
+    }
+}
+
+impl Rule {
+    /// What is wrong with it, by itself and beside `rows`.
+    pub(crate) fn check(&self, rows: &Rows) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        for (at, from) in self.from.iter().enumerate() {
+            mistakes.extend(from.check().into_iter().map(|mistake| mistake.under(&format!("/from/{at}"))));
+        }
+        for (at, to) in self.to.iter().enumerate() {
+            mistakes.extend(to.check(rows).into_iter().map(|mistake| mistake.under(&format!("/to/{at}"))));
+        }
+        for (at, window) in self.when.iter().enumerate() {
+            if *window == Window::default() {
+                mistakes.push(Mistake::at(
+                    format!("/when/{at}"),
+                    "an empty window is always open: name days or times, or leave it out",
+                ));
+            }
+            if window.from.is_some() && window.from == window.until {
+                mistakes.push(Mistake::at(format!("/when/{at}/until"), "is the same as `from`, so the window never opens"));
+            }
+        }
+        mistakes
+    }
 }
 
 impl TimeOfDay {

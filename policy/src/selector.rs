@@ -1,8 +1,14 @@
 //! Selectors: the parts of rules and routes that say which callers and which requests are meant.
 
-use crate::{HostPattern, Name};
+use crate::{
+    HostPattern, Identity, Mistake, Name,
+    identity::{Caller, claim},
+    mistake::step,
+    path,
+    snapshot::Rows,
+};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// Callers. Every field that is given must match; within a field any one value suffices.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
@@ -31,7 +37,7 @@ pub struct From {
 }
 
 /// Requests. Every field that is given must match; within a field any one value suffices.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct To {
@@ -41,7 +47,7 @@ pub struct To {
     /// Hosts, registered or not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostPattern>,
-    /// Ports.
+    /// Ports: the one that was asked for, or the service's own that it maps to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<u16>,
     /// Methods, in capitals. A tunnel has the method `CONNECT`.
@@ -73,7 +79,9 @@ pub enum TextPattern {
 pub struct MethodName(http::Method);
 
 /// A path that is exact, or ends in `*` and is a prefix. Matched on the path with dot segments removed and needless
-/// percent-encoding undone (RFC 3986 section 6.2.2), so that no other spelling slips past a rule.
+/// percent-encoding undone (RFC 3986 section 6.2.2), so that no other spelling slips past a rule. Where servers read a
+/// path differently (see [`crate::path`]), a deny or report rule matches when any reading is meant, an allow rule only
+/// when all of them are. Case matters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum PathPattern {
@@ -83,13 +91,108 @@ pub enum PathPattern {
     Prefix(String),
 }
 
+impl From {
+    /// Whether `identity` is meant.
+    pub fn matches(&self, identity: &Identity) -> bool {
+        let Caller { principal, namespace, service_account, labels, claims, .. } = identity.caller.as_ref();
+        let one_of = |patterns: &[TextPattern], text: Option<&str>| {
+            patterns.is_empty() || text.is_some_and(|text| patterns.iter().any(|pattern| pattern.matches(text)))
+        };
+        one_of(&self.principals, principal.as_deref())
+            && one_of(&self.namespaces, namespace.as_deref())
+            && one_of(&self.service_accounts, service_account.as_deref())
+            && self.labels.iter().all(|(name, pattern)| labels.get(name).is_some_and(|value| pattern.matches(value)))
+            && (self.networks.is_empty() || self.holds(identity.source))
+            && self.claims.iter().all(|(name, patterns)| {
+                claim(claims, name).is_some_and(|value| patterns.iter().any(|pattern| pattern.matches_value(value)))
+            })
+    }
+
+    /// What is wrong with it.
+    pub(crate) fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = check_networks("networks", &self.networks);
+        if *self == Self::default() {
+            mistakes.push(Mistake::at("", "an empty entry matches every caller: say whom it is about, or leave it out"));
+        }
+        let unmet = self.claims.iter().filter(|(_, patterns)| patterns.is_empty());
+        mistakes.extend(unmet.map(|(name, _)| {
+            Mistake::at(format!("/claims/{}", step(name)), "an empty list matches nothing: give at least one value, or \"*\"")
+        }));
+        mistakes
+    }
+
+    fn holds(&self, source: IpAddr) -> bool {
+        let source = source.to_canonical();
+        self.networks.iter().any(|network| network.contains(&source))
+    }
+
+    /// Whether it says anything that credentials could prove: anything but networks.
+    pub(crate) fn asks_who(&self) -> bool {
+        let Self { principals, namespaces, service_accounts, labels, networks: _, claims } = self;
+        !(principals.is_empty()
+            && namespaces.is_empty()
+            && service_accounts.is_empty()
+            && labels.is_empty()
+            && claims.is_empty())
+    }
+}
+
+impl To {
+    /// What is wrong with it, by itself and beside `rows`.
+    pub(crate) fn check(&self, rows: &Rows) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if *self == Self::default() {
+            mistakes.push(Mistake::at("", "an empty entry matches every request: say what it is about, or leave it out"));
+        }
+        for (at, service) in self.services.iter().enumerate() {
+            if !rows.services.contains_key(service) {
+                mistakes
+                    .push(Mistake::at(format!("/services/{at}"), format!("there is no service {service}: register it first")));
+            }
+        }
+        if let Some(at) = self.ports.iter().position(|port| *port == 0) {
+            mistakes.push(Mistake::at(format!("/ports/{at}"), "a port is a number from 1 to 65535"));
+        }
+        mistakes
+    }
+}
+
+/// What is wrong with the networks in `field`: bits that are set beyond the prefix, which say that it was meant otherwise.
+pub(crate) fn check_networks(field: &str, networks: &[IpNet]) -> Vec<Mistake> {
+    let crooked = networks.iter().enumerate().filter(|(_, network)| network.trunc() != **network);
+    crooked
+        .map(|(at, network)| {
+            let (straight, host) = (network.trunc(), network.addr());
+            let detail = format!("{network} has bits set beyond its prefix: write {straight} for the network, or {host} with a full prefix for one address");
+            Mistake::at(format!("/{field}/{at}"), detail)
+        })
+        .collect()
+}
+
 impl TextPattern {
+    /// Whether `value` is meant: text as it is, numbers and booleans as they are written, an array when one of its
+    /// elements is, and an object or null never.
+    fn matches_value(&self, value: &serde_json::Value) -> bool {
+        match value {
+            serde_json::Value::String(text) => self.matches(text),
+            serde_json::Value::Number(number) => self.matches(&number.to_string()),
+            serde_json::Value::Bool(truth) => self.matches(if *truth { "true" } else { "false" }),
+            serde_json::Value::Array(values) => values.iter().any(|value| !value.is_array() && self.matches_value(value)),
+            serde_json::Value::Object(_) | serde_json::Value::Null => false,
+        }
+    }
+
     /// Whether `text` is meant.
     pub fn matches(&self, text: &str) -> bool {
+        self.matches_bytes(text.as_bytes())
+    }
+
+    /// Whether `bytes` are meant: header and query values need not be text.
+    pub fn matches_bytes(&self, bytes: &[u8]) -> bool {
         match self {
-            Self::Exact(whole) => whole == text,
-            Self::Prefix(start) => text.starts_with(start.as_str()),
-            Self::Suffix(end) => text.ends_with(end.as_str()),
+            Self::Exact(whole) => whole.as_bytes() == bytes,
+            Self::Prefix(start) => bytes.starts_with(start.as_bytes()),
+            Self::Suffix(end) => bytes.ends_with(end.as_bytes()),
             Self::Any => true,
         }
     }
@@ -166,10 +269,22 @@ impl TryFrom<String> for PathPattern {
         if text.contains(['?', '#']) {
             return Err(format!("{text:?}: a path has no query and no fragment"));
         }
-        match (text.strip_suffix('*'), text.matches('*').count()) {
-            (_, 0) => Ok(Self::Exact(text)),
-            (Some(start), 1) => Ok(Self::Prefix(start.to_owned())),
-            _ => Err(format!("{text:?}: one '*' is understood, at the end")),
+        let pattern = match (text.strip_suffix('*'), text.matches('*').count()) {
+            (_, 0) => Self::Exact(text),
+            (Some(start), 1) => Self::Prefix(start.to_owned()),
+            _ => return Err(format!("{text:?}: one '*' is understood, at the end")),
+        };
+        // A pattern in another spelling than the paths it is compared with would never match.
+        let (Self::Exact(written) | Self::Prefix(written)) = &pattern;
+        let whole = match &pattern {
+            Self::Exact(path) => path,
+            // What is begun of the last segment is no segment yet: "/.w*" is about "/.well-known".
+            Self::Prefix(start) => &start[..=start.rfind('/').unwrap_or(0)],
+        };
+        match (path::normal(whole), path::normal(&format!("{written}x"))) {
+            (Some(normal), Some(begun)) if normal == *whole && begun.strip_suffix('x') == Some(written) => Ok(pattern),
+            (Some(normal), Some(_)) => Err(format!("{written:?} is not how paths are compared: the nearest is {normal:?}")),
+            _ => Err(format!("{written:?} holds encoding that no path is compared with")),
         }
     }
 }

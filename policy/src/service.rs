@@ -1,6 +1,6 @@
 //! A service: an external API that the gateway may reach.
 
-use crate::{HostPattern, Name};
+use crate::{Host, HostPattern, Mistake, Name, credential::CredentialKind, selector::check_networks, snapshot::Rows};
 use ipnet::IpNet;
 
 /// An external API: its names, its ports, how it is resolved and how TLS to it is originated.
@@ -80,7 +80,7 @@ pub enum Resolution {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Endpoint {
     /// An IP address or a host name.
-    pub address: crate::Host,
+    pub address: Host,
     /// The port to dial; absent, the port that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
@@ -108,10 +108,10 @@ pub struct Tls {
     pub mode: TlsMode,
     /// The server name sent (RFC 6066 section 3); absent, the requested host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sni: Option<crate::Host>,
+    pub sni: Option<Host>,
     /// Names of which the certificate must hold one; absent, the server name sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub names: Vec<crate::Host>,
+    pub names: Vec<Host>,
     /// Whose certificates are believed: `system`, or the name of a trust credential.
     #[serde(default = "Trust::system")]
     pub trust: Trust,
@@ -224,4 +224,138 @@ impl Default for ConnectionLimits {
     fn default() -> Self {
         Self { max: 1024, max_idle: 64, idle_timeout: crate::duration::Span::new(std::time::Duration::from_secs(90)) }
     }
+}
+
+/// The largest share of an endpoint: two decimal places more than percent, and sums stay far from overflowing.
+const MAX_WEIGHT: u32 = 1000;
+
+impl Service {
+    /// What is wrong with it, by itself and beside `rows`.
+    pub(crate) fn check(&self, rows: &Rows) -> Vec<Mistake> {
+        let mut mistakes = check_networks("networks", &self.networks);
+        if self.hosts.is_empty() {
+            mistakes.push(Mistake::at("/hosts", "name at least one host: nothing could reach the service"));
+        }
+        for (at, network) in self.networks.iter().enumerate().filter(|(_, network)| network.prefix_len() == 0) {
+            let detail = format!("{network} would turn the address guard off: name the ranges that the service is in");
+            mistakes.push(Mistake::at(format!("/networks/{at}"), detail));
+        }
+        self.check_ports(&mut mistakes);
+        self.check_resolution(&mut mistakes);
+        if let Some(tls) = &self.tls {
+            tls.check(self, rows, &mut mistakes);
+        }
+        if self.connections.max == 0 {
+            mistakes.push(Mistake::at("/connections/max", "is 0, which would refuse every exchange: give at least 1"));
+        }
+        if self.connections.idle_timeout.length().is_zero() {
+            let detail = "is 0: to keep no idle connections, set max_idle to 0";
+            mistakes.push(Mistake::at("/connections/idle_timeout", detail));
+        }
+        mistakes
+    }
+
+    fn check_ports(&self, mistakes: &mut Vec<Mistake>) {
+        if self.ports.is_empty() {
+            mistakes.push(Mistake::at("/ports", "name at least one port: nothing could reach the service"));
+        }
+        for (at, port) in self.ports.iter().enumerate() {
+            let pointer = format!("/ports/{at}/number");
+            if port.number == 0 {
+                mistakes.push(Mistake::at(pointer, "a port is a number from 1 to 65535"));
+            } else if self.ports[..at].iter().any(|other| other.number == port.number) {
+                mistakes.push(Mistake::at(pointer, format!("port {} is listed twice: it speaks one protocol", port.number)));
+            }
+        }
+    }
+
+    fn check_resolution(&self, mistakes: &mut Vec<Mistake>) {
+        let wildcard = self.hosts.iter().position(|host| matches!(host, HostPattern::Suffix(_)));
+        match (self.resolution, self.endpoints.is_empty(), wildcard) {
+            (Resolution::Dns, true, Some(at)) => {
+                let detail = "a pattern has no address of its own: set resolution to forward, or list endpoints";
+                mistakes.push(Mistake::at(format!("/hosts/{at}"), detail));
+            }
+            (Resolution::Static, true, _) => {
+                mistakes.push(Mistake::at("/endpoints", "a static service is where its endpoints are: list at least one"));
+            }
+            (Resolution::Forward, false, _) => {
+                let detail = "a forward service is where the requested name is: remove the endpoints, or set resolution to dns";
+                mistakes.push(Mistake::at("/endpoints", detail));
+            }
+            _ => {}
+        }
+        for (at, endpoint) in self.endpoints.iter().enumerate() {
+            endpoint.check(self.resolution, &format!("/endpoints/{at}"), mistakes);
+        }
+    }
+}
+
+impl Endpoint {
+    fn check(&self, resolution: Resolution, pointer: &str, mistakes: &mut Vec<Mistake>) {
+        if let (Resolution::Static, Host::Name(name)) = (resolution, &self.address) {
+            let detail = format!("{name} is a name: a static service has IP addresses, or set resolution to dns");
+            mistakes.push(Mistake::at(format!("{pointer}/address"), detail));
+        }
+        if self.port == Some(0) {
+            mistakes.push(Mistake::at(format!("{pointer}/port"), "a port is a number from 1 to 65535"));
+        }
+        if !(1..=MAX_WEIGHT).contains(&self.weight) {
+            mistakes
+                .push(Mistake::at(format!("{pointer}/weight"), format!("is {}: a weight is 1 to {MAX_WEIGHT}", self.weight)));
+        }
+        let parts = |locality: &String| locality.split('/').count() <= 3 && locality.split('/').all(|part| !part.is_empty());
+        if self.locality.as_ref().is_some_and(|locality| !parts(locality)) {
+            let detail = "write up to three parts, none of them empty, as region/zone/sub-zone";
+            mistakes.push(Mistake::at(format!("{pointer}/locality"), detail));
+        }
+    }
+}
+
+impl Tls {
+    fn check(&self, service: &Service, rows: &Rows, mistakes: &mut Vec<Mistake>) {
+        for (at, port) in service.ports.iter().enumerate() {
+            if self.mode == TlsMode::Disabled && port.protocol == Protocol::Https {
+                let detail = "https without TLS is http: change the protocol, or tls.mode";
+                mistakes.push(Mistake::at(format!("/ports/{at}/protocol"), detail));
+            }
+            if port.protocol == Protocol::Grpc && !self.alpn.is_empty() && !self.alpn.contains(&Alpn::H2) {
+                mistakes.push(Mistake::at("/tls/alpn", format!("port {} speaks grpc, which needs h2 here", port.number)));
+            }
+        }
+        if let Some(Host::Address(address)) = &self.sni {
+            let detail = format!("{address} is an address: a server name is a name (RFC 6066 section 3)");
+            mistakes.push(Mistake::at("/tls/sni", detail));
+        }
+        if let Some(at) = (1..self.alpn.len()).find(|&at| self.alpn[..at].contains(&self.alpn[at])) {
+            mistakes.push(Mistake::at(format!("/tls/alpn/{at}"), "is listed twice"));
+        }
+        match (self.mode, &self.certificate) {
+            (TlsMode::Mutual, None) => {
+                mistakes.push(Mistake::at(
+                    "/tls/certificate",
+                    "mutual TLS shows a certificate: name a credential of kind certificate",
+                ));
+            }
+            (TlsMode::Mutual, Some(name)) => {
+                check_credential(name, CredentialKind::Certificate, "/tls/certificate", rows, mistakes);
+            }
+            (_, Some(_)) => {
+                mistakes.push(Mistake::at("/tls/certificate", "is shown only in mode mutual: change the mode, or remove it"));
+            }
+            (_, None) => {}
+        }
+        if let Trust::Credential(name) = &self.trust {
+            check_credential(name, CredentialKind::Trust, "/tls/trust", rows, mistakes);
+        }
+    }
+}
+
+fn check_credential(name: &Name, wanted: CredentialKind, pointer: &str, rows: &Rows, mistakes: &mut Vec<Mistake>) {
+    let detail = match rows.credentials.get(name) {
+        Some(kind) if *kind == wanted => return,
+        Some(kind) => format!("the credential {name} is of kind {kind}: one of kind {wanted} is needed"),
+        None => format!("there is no credential {name}: create one of kind {wanted} first"),
+    };
+    mistakes.push(Mistake::at(pointer, detail));
 }

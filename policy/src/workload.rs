@@ -1,5 +1,6 @@
 //! A workload: how a caller is known when it brings no credentials.
 
+use crate::{Mistake, selector::check_networks};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 
@@ -23,4 +24,15 @@ pub struct Workload {
     /// Their labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+impl Workload {
+    /// What is wrong with it by itself.
+    pub(crate) fn check(&self) -> Vec<Mistake> {
+        let mut mistakes = check_networks("networks", &self.networks);
+        if self.networks.is_empty() {
+            mistakes.push(Mistake::at("/networks", "no caller comes from nowhere: name at least one network"));
+        }
+        mistakes
+    }
 }
