@@ -16,10 +16,33 @@ fn resolved(host: &str, port: u16, networks: &[&str]) -> Value {
 async fn every_forbidden_address_is_refused_however_it_is_written() {
     let world = World::start().await;
     let forbidden = [
-        "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "198.18.0.1", "192.0.2.1",
-        "224.0.0.1", "240.0.0.1", "0.0.0.0", "0.1.2.3", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "ff02::1",
-        "2001:db8::1", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::7f00:1", "2002:7f00:1::", "::ffff:0:10.0.0.1",
-        "2001:0:7f00:1::", "2001:db8::5efe:7f00:1",
+        "127.0.0.1",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "198.18.0.1",
+        "192.0.2.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "0.0.0.0",
+        "0.1.2.3",
+        "255.255.255.255",
+        "::1",
+        "::",
+        "fe80::1",
+        "fc00::1",
+        "ff02::1",
+        "2001:db8::1",
+        "::ffff:127.0.0.1",
+        "::127.0.0.1",
+        "64:ff9b::7f00:1",
+        "64:ff9b:1::7f00:1",
+        "2002:7f00:1::",
+        "::ffff:0:10.0.0.1",
+        "2001:0:7f00:1::",
+        "2001:db8::5efe:7f00:1",
     ];
     for (at, address) in forbidden.iter().enumerate() {
         let host = format!("name-{at}.example.com");
@@ -113,11 +136,8 @@ async fn a_wildcard_host_resolves_the_name_that_was_asked_for() {
     let port = api.address.port();
     world.names.set("one.wild.example.com", &["127.0.0.1"]);
     world.names.put("two.wild.example.com", Entry::Broken);
-    let document = tidegate_tests::world::with(
-        resolved("*.wild.example.com", port, &["127.0.0.0/8"]),
-        "/resolution",
-        json!("forward"),
-    );
+    let document =
+        tidegate_tests::world::with(resolved("*.wild.example.com", port, &["127.0.0.0/8"]), "/resolution", json!("forward"));
     world.rest.register("services", "wild", &document).await;
     world.allow("wild").await;
     assert_eq!(world.get(&format!("http://one.wild.example.com:{port}/")).await.status, 200);

@@ -58,8 +58,7 @@ fn assert_answer(reply: &Reply, what: &str, status: u16, reason: &str) {
     assert!(problem["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "{what} says why: {problem}");
 }
 
-#[tokio::test]
-async fn callers_own_mistakes_are_400_407_413_421_431() {
+async fn caller_world() -> (World, api::Api) {
     let world = World::start().await;
     let api = api::Api::start(api::Speaks::Http1).await;
     world.open_plain("plain", "plain.example.com", api.address).await;
@@ -71,6 +70,12 @@ async fn callers_own_mistakes_are_400_407_413_421_431() {
     world.rest.register("rules", "named", &only_checkout).await;
     world.rest.register("issuers", "cluster", &TokenIssuer::new("https://issuer.example").document()).await;
     world.allow("limited").await;
+    (world, api)
+}
+
+#[tokio::test]
+async fn callers_own_mistakes_are_400_407_413_421_431() {
+    let (world, api) = caller_world().await;
     let long = "a".repeat(1 << 20);
     let rows = [
         row("octal address", get("http://0177.0.0.1/", ""), 400, "malformed_target", "invalid"),
@@ -109,7 +114,13 @@ async fn callers_own_mistakes_are_400_407_413_421_431() {
             "authority_mismatch",
             "invalid",
         ),
-        row("too large a head", get("http://plain.example.com/", &format!("X-Long: {long}\r\n")), 431, "header_too_large", "invalid"),
+        row(
+            "too large a head",
+            get("http://plain.example.com/", &format!("X-Long: {long}\r\n")),
+            431,
+            "header_too_large",
+            "invalid",
+        ),
     ];
     for row in &rows {
         check(&world, row).await;
@@ -192,10 +203,7 @@ async fn limits_are_429_and_503_and_faults_are_injected() {
     for name in ["rated", "narrow", "faulty"] {
         world.open_plain(name, &format!("{name}.example.com"), api.address).await;
     }
-    let routes = [
-        ("rated", json!({"rate": {"per_second": 1, "burst": 1}})),
-        ("narrow", json!({"concurrent": 1})),
-    ];
+    let routes = [("rated", json!({"rate": {"per_second": 1, "burst": 1}})), ("narrow", json!({"concurrent": 1}))];
     for (name, limits) in routes {
         world.rest.register("routes", name, &json!({"service": name, "limits": limits})).await;
     }
@@ -204,7 +212,8 @@ async fn limits_are_429_and_503_and_faults_are_injected() {
 
     let first = world.get("http://rated.example.com/").await;
     assert_eq!(first.status, 200, "one a second passes: {first:?}");
-    check(&world, &row("one more within the second", get("http://rated.example.com/", ""), 429, "rate_limited", "denied")).await;
+    check(&world, &row("one more within the second", get("http://rated.example.com/", ""), 429, "rate_limited", "denied"))
+        .await;
 
     let mut held = world.pod().await;
     held.send(get("http://narrow.example.com/gate", "")).await;
@@ -225,7 +234,8 @@ async fn a_request_that_came_through_here_before_is_508() {
     world.open_plain("plain", "plain.example.com", api.address).await;
     assert_eq!(world.get("http://plain.example.com/first").await.status, 200);
     let via = api.saw("/first").headers["via"].to_str().expect("Via is ASCII").to_owned();
-    let again = row("its own Via", get("http://plain.example.com/again", &format!("Via: {via}\r\n")), 508, "loop_detected", "invalid");
+    let again =
+        row("its own Via", get("http://plain.example.com/again", &format!("Via: {via}\r\n")), 508, "loop_detected", "invalid");
     check(&world, &again).await;
     let among = format!("Via: 1.1 elsewhere, {via}, 1.0 somewhere\r\n");
     let reply = world.pod().await.get("http://plain.example.com/among", "plain.example.com", &among).await;
@@ -238,15 +248,18 @@ async fn a_request_that_came_through_here_before_is_508() {
 #[tokio::test]
 async fn a_grpc_caller_is_told_in_its_own_terms() {
     let world = World::start().await;
-    let rows = [("http://unknown.example.com/shop.Payments/Pay", "7", "unregistered_host"), ("http://0x7f.1/shop.Payments/Pay", "3", "malformed_target")];
+    let rows = [
+        ("http://unknown.example.com/shop.Payments/Pay", "7", "unregistered_host"),
+        ("http://0x7f.1/shop.Payments/Pay", "3", "malformed_target"),
+    ];
     for (url, grpc_status, reason) in rows {
         let connection = H2::connect_from(POD, world.gateway.addresses.proxy).await;
         let request = http::Request::post(url).header("content-type", "application/grpc").header("te", "trailers");
         let reply = connection.send(request.body(full("\0\0\0\0\0")).expect("a request")).await;
         assert_eq!((reply.status, reply.reason()), (200, reason), "{url}: {reply:?}");
-        let status = reply.header("grpc-status").or_else(|| {
-            reply.trailers.iter().find(|(name, _)| name == "grpc-status").map(|(_, value)| value.as_str())
-        });
+        let status = reply
+            .header("grpc-status")
+            .or_else(|| reply.trailers.iter().find(|(name, _)| name == "grpc-status").map(|(_, value)| value.as_str()));
         assert_eq!(status, Some(grpc_status), "{url}: {reply:?}");
     }
 }

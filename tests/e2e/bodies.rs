@@ -26,7 +26,8 @@ async fn a_gib_goes_up_over_http1_in_constant_memory() {
     assert_eq!(world.get("http://plain.example.com/warm").await.status, 200);
     let before = world.gateway.peak_memory_bytes();
     let mut wire = world.pod().await.into_wire();
-    let head = format!("POST http://plain.example.com/sink HTTP/1.1\r\nHost: plain.example.com\r\nContent-Length: {GIB}\r\n\r\n");
+    let head =
+        format!("POST http://plain.example.com/sink HTTP/1.1\r\nHost: plain.example.com\r\nContent-Length: {GIB}\r\n\r\n");
     wire.write_all(head.as_bytes()).await.expect("the gateway reads");
     for _ in 0..GIB / PIECE.len() as u64 {
         wire.write_all(&PIECE).await.expect("the gateway goes on reading");
@@ -195,7 +196,11 @@ async fn an_api_that_stalls_within_a_body_is_cut_off() {
     raw.send("GET http://api.example.com/stalls HTTP/1.1\r\nHost: api.example.com\r\n\r\n").await;
     assert_eq!(raw.head().await.status, 200);
     let rest = tidegate_tests::wait::soon("the connection to end", raw.rest()).await;
-    assert!(rest.windows(5).any(|window| window == b"first") && !rest.ends_with(b"0\r\n\r\n"), "{:?}", String::from_utf8_lossy(&rest));
+    assert!(
+        rest.windows(5).any(|window| window == b"first") && !rest.ends_with(b"0\r\n\r\n"),
+        "{:?}",
+        String::from_utf8_lossy(&rest)
+    );
     let record = world.rest.record_to("/stalls").await;
     assert_eq!(record["reason"], "timeout", "{record}");
 }

@@ -5,7 +5,8 @@ use tidegate_tests::{World, world::POD};
 
 /// Whether `program` is installed; says aloud when it is not.
 fn installed(program: &str) -> bool {
-    let found = Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|out| out.status.success());
+    let found =
+        Command::new("sh").args(["-c", &format!("command -v {program}")]).output().is_ok_and(|out| out.status.success());
     if !found {
         let _: std::io::Result<()> = writeln!(std::io::stderr().lock(), "SKIPPED: {program} is not installed");
     }
@@ -62,6 +63,8 @@ async fn h2load_finds_no_failure() {
     world.open("api", "api.example.com", api.address).await;
     let url = format!("http://{}/v1/charges", world.gateway.addresses.proxy);
     let arguments = ["-n", "2000", "-c", "4", "-m", "20", "-H", ":authority: api.example.com", &url].map(str::to_owned);
-    let (ok, said) = tokio::task::spawn_blocking(move || run("h2load", &arguments.each_ref().map(String::as_str))).await.expect("h2load runs");
+    let (ok, said) = tokio::task::spawn_blocking(move || run("h2load", &arguments.each_ref().map(String::as_str)))
+        .await
+        .expect("h2load runs");
     assert!(ok && said.contains("2000 succeeded") && said.contains("2000 2xx"), "{said}");
 }

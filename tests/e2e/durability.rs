@@ -22,7 +22,8 @@ async fn no_acknowledged_write_is_lost_by_fifty_kills() {
         let mut gateway = Gateway::start_in(Arc::clone(&directory), &options).await;
         survived(&gateway, &acknowledged, &deleted).await;
         let written = Arc::new(Mutex::new(Vec::new()));
-        let writers: Vec<_> = (0..WRITERS).map(|writer| tokio::spawn(write(gateway.rest(), round, writer, Arc::clone(&written)))).collect();
+        let writers: Vec<_> =
+            (0..WRITERS).map(|writer| tokio::spawn(write(gateway.rest(), round, writer, Arc::clone(&written)))).collect();
         let enough = AT_LEAST + round % 7;
         until("writes to be acknowledged", async || {
             (written.lock().expect("nobody panics within").len() >= enough).then_some(())

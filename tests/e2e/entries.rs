@@ -39,8 +39,11 @@ impl Known {
     }
 }
 
+/// A status and a reason; no reason where the API itself answers.
+type Answer = (u16, &'static str);
+
 /// Services of the table: what is expected of a caller that is known, and of one that is not.
-const ROWS: [(&str, (u16, &str), (u16, &str)); 4] = [
+const ROWS: [(&str, Answer, Answer); 4] = [
     // Everybody who is known may reach it.
     ("allowed", (200, ""), (407, "credentials_required")),
     // The same, but a deny rule wins.
@@ -127,10 +130,8 @@ async fn tunnels_leave_records_too() {
         let reply = ask(&caller, form, "tunnel.example.com", "/in/a/tunnel", &world.authority).await;
         assert_eq!(reply.status, 200, "{form:?}: {reply:?}");
         let protocol = if form == Form::Connect { "HTTP/1.1" } else { "HTTP/2" };
-        let record = world
-            .rest
-            .record("the tunnel", |record| record["method"] == "CONNECT" && record["protocol"] == protocol)
-            .await;
+        let record =
+            world.rest.record("the tunnel", |record| record["method"] == "CONNECT" && record["protocol"] == protocol).await;
         assert_eq!(record["target"], "tunnel.example.com:443", "{record}");
         assert_eq!((&record["verdict"], &record["status"]), (&json!("allowed"), &json!(200)), "{record}");
         assert_eq!(record["workload"], POD_PRINCIPAL, "{record}");
@@ -153,7 +154,10 @@ async fn tokens_that_do_not_hold_are_never_a_lesser_identity() {
         ("for another audience", issuer.for_another_audience("me")),
         ("signed with another key", impostor.token("me")),
         ("of an issuer nobody registered", stranger.token("me")),
-        ("without a signature", issuer.token("me").rsplit_once('.').map(|(signed, _)| format!("{signed}.")).unwrap_or_default()),
+        (
+            "without a signature",
+            issuer.token("me").rsplit_once('.').map(|(signed, _)| format!("{signed}.")).unwrap_or_default(),
+        ),
         ("that is none", "a.b.c".to_owned()),
     ];
     for (what, token) in tokens {

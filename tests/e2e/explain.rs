@@ -39,7 +39,8 @@ async fn explanations_agree_with_what_happens() {
             }
         }
     }
-    let question = json!({"from": {"principal": POD_PRINCIPAL}, "request": {"method": "GET", "url": "http://shut.example.com/v1/x"}});
+    let question =
+        json!({"from": {"principal": POD_PRINCIPAL}, "request": {"method": "GET", "url": "http://shut.example.com/v1/x"}});
     let explained = world.rest.explain(&question).await;
     assert_eq!((&explained["rule"], &explained["reports"]), (&json!("shut"), &json!(["watch"])), "{explained}");
 }

@@ -139,7 +139,10 @@ async fn pipelined_requests_are_answered_in_order() {
     world.open_plain("plain", "plain.example.com", api.address).await;
     let mut raw = world.pod().await;
     let one = |path: &str| {
-        format!("POST http://plain.example.com/echo HTTP/1.1\r\nHost: plain.example.com\r\nContent-Length: {}\r\n\r\n{path}", path.len())
+        format!(
+            "POST http://plain.example.com/echo HTTP/1.1\r\nHost: plain.example.com\r\nContent-Length: {}\r\n\r\n{path}",
+            path.len()
+        )
     };
     raw.send(one("first") + &one("second") + &one("third")).await;
     for expected in ["first", "second", "third"] {

@@ -74,7 +74,8 @@ fn modules_say_what_they_own() {
 #[test]
 fn the_data_plane_knows_nothing_of_the_control_plane() {
     for (name, text) in sources(&["gateway/src"]) {
-        let joins = name == "gateway/src/main.rs" || name.starts_with("gateway/src/main/") || name.starts_with("gateway/src/bin/");
+        let joins =
+            name == "gateway/src/main.rs" || name.starts_with("gateway/src/main/") || name.starts_with("gateway/src/bin/");
         assert!(joins || !text.contains("tidegate_admin"), "{name} must not know the control plane");
     }
     for (name, text) in sources(&["admin/src"]) {
@@ -90,7 +91,16 @@ fn policy_does_no_input_or_output() {
     }
     for (name, text) in sources(&["policy/src"]) {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for word in ["std::fs", "std::net::Tcp", "std::net::Udp", "std::process", "std::thread", "async fn", "SystemTime::now", "Instant::now"] {
+        for word in [
+            "std::fs",
+            "std::net::Tcp",
+            "std::net::Udp",
+            "std::process",
+            "std::thread",
+            "async fn",
+            "SystemTime::now",
+            "Instant::now",
+        ] {
             assert!(!code.contains(word), "{name}: {word} has no place in policy");
         }
     }
@@ -106,7 +116,13 @@ fn sql_lives_in_the_store_alone() {
 
 #[test]
 fn nothing_is_left_to_be_done() {
-    let marks = [["TO", "DO"].concat(), ["FIX", "ME"].concat(), ["XX", "X"].concat(), ["unimplemen", "ted!("].concat(), ["to", "do!("].concat()];
+    let marks = [
+        ["TO", "DO"].concat(),
+        ["FIX", "ME"].concat(),
+        ["XX", "X"].concat(),
+        ["unimplemen", "ted!("].concat(),
+        ["to", "do!("].concat(),
+    ];
     for (name, text) in sources(&EVERYTHING) {
         for mark in &marks {
             assert!(!text.contains(mark.as_str()), "{name} holds {mark}");

@@ -90,7 +90,10 @@ async fn configuration_changes_under_load_and_no_exchange_fails() {
     }
     world.in_force().await;
     let after = done.load(Ordering::Relaxed);
-    tidegate_tests::until("exchanges after the last change", async || (done.load(Ordering::Relaxed) > after + 20).then_some(())).await;
+    tidegate_tests::until("exchanges after the last change", async || {
+        (done.load(Ordering::Relaxed) > after + 20).then_some(())
+    })
+    .await;
     stop.store(true, Ordering::Relaxed);
     for caller in callers {
         soon("a caller to end", caller).await.expect("no exchange failed");

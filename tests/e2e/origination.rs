@@ -103,7 +103,10 @@ async fn a_client_certificate_is_shown_where_the_service_has_one() {
     assert!(api.saw("/shown").client_certificate);
 
     refused(&world, "without", &api, "certificate").await;
-    world.rest.register("services", "unknown", &with(service("unknown.example.com", api.address), "/tls", mutual("other"))).await;
+    world
+        .rest
+        .register("services", "unknown", &with(service("unknown.example.com", api.address), "/tls", mutual("other")))
+        .await;
     world.allow("unknown").await;
     let reply = world.get("http://unknown.example.com/secret").await;
     assert_eq!((reply.status, reply.reason()), (502, "tls_failed"), "{reply:?}");

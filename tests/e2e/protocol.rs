@@ -75,12 +75,16 @@ async fn http1_and_http2_meet_on_either_side() {
     let old = Api::start(Speaks::Http1).await;
     let new = Api::start(Speaks::Http2).await;
     world.open_plain("old", "old.example.com", old.address).await;
-    let document = with(tidegate_tests::world::plain_service("new.example.com", new.address), "/ports/0/protocol", "http2".into());
+    let document =
+        with(tidegate_tests::world::plain_service("new.example.com", new.address), "/ports/0/protocol", "http2".into());
     world.rest.register("services", "new", &document).await;
     world.allow("new").await;
-    for (host, api, version) in [("old.example.com", &old, http::Version::HTTP_11), ("new.example.com", &new, http::Version::HTTP_2)] {
+    for (host, api, version) in
+        [("old.example.com", &old, http::Version::HTTP_11), ("new.example.com", &new, http::Version::HTTP_2)]
+    {
         let mut raw = world.pod().await;
-        raw.send(format!("POST http://{host}/echo HTTP/1.1\r\nHost: {host}\r\nContent-Length: 4\r\nCookie: a=1\r\n\r\none!")).await;
+        raw.send(format!("POST http://{host}/echo HTTP/1.1\r\nHost: {host}\r\nContent-Length: 4\r\nCookie: a=1\r\n\r\none!"))
+            .await;
         assert_eq!(raw.reply().await.text(), "one!", "{host} over HTTP/1.1");
         assert_eq!(api.saw("/echo").version, version);
 
@@ -169,7 +173,8 @@ async fn every_request_of_a_reused_connection_is_decided_anew() {
 async fn raw_tcp_goes_through_a_tunnel_and_half_closes() {
     let world = World::start().await;
     let peer = peers::says_back().await;
-    let document = with(service("tcp.example.com", peer.address), "/ports", serde_json::json!([{"number": 9000, "protocol": "tcp"}]));
+    let document =
+        with(service("tcp.example.com", peer.address), "/ports", serde_json::json!([{"number": 9000, "protocol": "tcp"}]));
     let document = with(document, "/tls", serde_json::Value::Null);
     world.rest.register("services", "tcp", &document).await;
     world.allow("tcp").await;

@@ -19,7 +19,8 @@ async fn a_record_says_all_there_is_to_say() {
     world.rest.register("routes", "main", &json!({"service": "api"})).await;
     world.in_force().await;
     let mut raw = world.pod().await;
-    raw.send("POST http://api.example.com/echo?secret=1 HTTP/1.1\r\nHost: api.example.com\r\nContent-Length: 5\r\n\r\nhello").await;
+    raw.send("POST http://api.example.com/echo?secret=1 HTTP/1.1\r\nHost: api.example.com\r\nContent-Length: 5\r\n\r\nhello")
+        .await;
     assert_eq!(raw.reply().await.text(), "hello");
     let record = world.rest.record_to("/echo").await;
     let expected = json!({

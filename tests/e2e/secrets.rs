@@ -20,7 +20,8 @@ async fn no_output_of_any_kind_shows_a_secret() {
     let api = world.api("api.example.com").await;
     world.open("api", "api.example.com", api.address).await;
     let token = issuer.token("spiffe://cluster.local/ns/shop/sa/token");
-    let bearer = format!("Proxy-Authorization: Bearer {token}\r\nAuthorization: Bearer upstream-{value}\r\nCookie: id={value}\r\n");
+    let bearer =
+        format!("Proxy-Authorization: Bearer {token}\r\nAuthorization: Bearer upstream-{value}\r\nCookie: id={value}\r\n");
     let reply = world.pod().await.get(&format!("http://api.example.com/used?key={value}"), "api.example.com", &bearer).await;
     assert_eq!(reply.status, 200, "{reply:?}");
     world.rest.record_to("/used").await;

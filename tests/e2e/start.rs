@@ -1,10 +1,6 @@
 //! A start that cannot be: what is wrong is said, the exit status is not zero, and nothing is changed.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 use tidegate_tests::{
     Gateway, Options,
     gateway::{Directory, refuse_to_start},
@@ -59,8 +55,10 @@ async fn a_database_of_a_newer_version_is_left_alone() {
     let path = directory.path().join("tidegate.db");
     let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                VALUES (99999999999999, 'from the future', 1, x'00', 0)";
-    let python = format!("import sqlite3; db = sqlite3.connect({path:?}); db.execute(\"{sql}\"); db.commit(); \
-                          db.execute('PRAGMA wal_checkpoint(TRUNCATE)'); db.close()");
+    let python = format!(
+        "import sqlite3; db = sqlite3.connect({path:?}); db.execute(\"{sql}\"); db.commit(); \
+                          db.execute('PRAGMA wal_checkpoint(TRUNCATE)'); db.close()"
+    );
     let status = std::process::Command::new("python3").args(["-c", &python]).status().expect("python3 can be run");
     assert!(status.success());
     refused(&directory, &Options::default(), &["tidegate.db", "newer"]).await;

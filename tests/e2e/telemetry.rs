@@ -77,7 +77,10 @@ async fn spans_and_metrics_arrive_at_a_collector() {
     }
     assert_eq!(attribute(root, "http.response.status_code").as_deref(), Some("200"), "{root:?}");
     let forwarded = api.saw("/traced").headers["traceparent"].to_str().expect("ASCII").to_owned();
-    assert!(spans.iter().any(|span| forwarded.contains(&hex(&span.span_id))), "the API's parent is one of our spans: {forwarded}");
+    assert!(
+        spans.iter().any(|span| forwarded.contains(&hex(&span.span_id))),
+        "the API's parent is one of our spans: {forwarded}"
+    );
     until("metrics", async || collector.metrics().iter().any(|name| name.contains("exchanges")).then_some(())).await;
 }
 
@@ -130,7 +133,8 @@ async fn health_is_told_on_both_ports() {
     }
     let directory = world.gateway.directory().path().display().to_string();
     let metrics = world.gateway.addresses.metrics.to_string();
-    let (status, said, wrong) = tidegate_tests::gateway::run(&["healthcheck", "--metrics-listen", &metrics, "--data-dir", &directory]);
+    let (status, said, wrong) =
+        tidegate_tests::gateway::run(&["healthcheck", "--metrics-listen", &metrics, "--data-dir", &directory]);
     assert!(status.success(), "{said}{wrong}");
     let nobody = tidegate_tests::peers::nobody().await.to_string();
     let (status, ..) = tidegate_tests::gateway::run(&["healthcheck", "--metrics-listen", &nobody]);

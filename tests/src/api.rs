@@ -181,7 +181,8 @@ async fn http1(stream: impl crate::wire::Wire + 'static, known: Connection, stat
 
 async fn http2(stream: impl crate::wire::Wire + 'static, known: Connection, state: Arc<State>) {
     let service = service_fn(move |request| answer(request, known.clone(), Arc::clone(&state)));
-    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
+    let connection =
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service);
     let _: hyper::Result<()> = connection.await;
 }
 
@@ -270,10 +271,8 @@ fn trailers() -> Response<ReplyBody> {
 
 /// The request's headers, as JSON.
 fn all_headers(headers: &HeaderMap) -> Response<ReplyBody> {
-    let pairs: Vec<_> = headers
-        .iter()
-        .map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())]))
-        .collect();
+    let pairs: Vec<_> =
+        headers.iter().map(|(name, value)| json!([name.as_str(), String::from_utf8_lossy(value.as_bytes())])).collect();
     json_body(&json!(pairs))
 }
 

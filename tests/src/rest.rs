@@ -153,7 +153,8 @@ where
     B::Error: std::error::Error + Send + Sync + 'static,
 {
     let pairs = |headers: &http::HeaderMap| {
-        let pairs = headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
+        let pairs =
+            headers.iter().map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()));
         pairs.collect::<Vec<_>>()
     };
     let (head, body) = response.into_parts();

@@ -122,10 +122,8 @@ async fn sample_api(folder: &Path, ca_file: &Path) -> anyhow::Result<(Running, u
         .spawn()
         .context("the sample API is not built: run `make demo`, which builds it")?;
     let running = Running(child);
-    let address: std::net::SocketAddr = until("the sample API to listen", async || {
-        std::fs::read_to_string(&address_file).ok()?.parse().ok()
-    })
-    .await;
+    let address: std::net::SocketAddr =
+        until("the sample API to listen", async || std::fs::read_to_string(&address_file).ok()?.parse().ok()).await;
     Ok((running, address.port()))
 }
 
@@ -218,7 +216,8 @@ fn show(records: &[Value]) -> anyhow::Result<bool> {
             let (address, peer) = (text(&record["endpoint"], "address"), text(&record["endpoint"], "tls_peer"));
             say(format_args!("       sent to {address} over {version}, verified as {peer}"))?;
         }
-        for event in record["filters"].as_array().into_iter().flatten().flat_map(|filter| filter["events"].as_array()).flatten() {
+        for event in record["filters"].as_array().into_iter().flatten().flat_map(|filter| filter["events"].as_array()).flatten()
+        {
             say(format_args!("       audit: {event}"))?;
         }
         so &= record["reason"] == step.reason && status == u64::from(step.status) && record["workload"] == PRINCIPAL;
