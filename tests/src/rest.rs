@@ -5,7 +5,13 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 /// A client that brings a token.
 #[derive(Debug, Clone)]
@@ -13,12 +19,14 @@ pub struct Rest {
     /// Where the API listens.
     pub address: SocketAddr,
     token: String,
+    /// The revision of the last change that this client or a clone of it made.
+    revision: Arc<AtomicU64>,
 }
 
 impl Rest {
     /// A client of the API at `address` that brings `token`.
     pub fn new(address: SocketAddr, token: &str) -> Self {
-        Self { address, token: token.to_owned() }
+        Self { address, token: token.to_owned(), revision: Arc::default() }
     }
 
     /// The token it brings.
@@ -39,7 +47,22 @@ impl Rest {
         let bearer = format!("Bearer {}", self.token);
         let mut all = vec![("authorization", bearer.as_str())];
         all.extend_from_slice(headers);
-        ask(self.address, method, path, &all, body).await
+        let reply = ask(self.address, method, path, &all, body).await?;
+        match (method, reply.status) {
+            // What is gone has no entity tag; each change is one revision.
+            ("DELETE", 204) => drop(self.revision.fetch_add(1, Ordering::Relaxed)),
+            ("PUT" | "POST", 200 | 201) => {
+                let tag = reply.header("etag").and_then(|tag| tag.trim_matches('"').parse().ok());
+                self.revision.fetch_max(tag.unwrap_or(0), Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        Ok(reply)
+    }
+
+    /// The revision of the last change that this client or a clone of it made; 0 before the first.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
     }
 
     /// Reads `path`.

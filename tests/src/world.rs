@@ -82,11 +82,7 @@ impl World {
 
     /// Waits until the last write is in force on every worker.
     pub async fn in_force(&self) {
-        let revision = self.rest.get("/v1/services").await;
-        let revision = revision.header("etag").map(|tag| tag.trim_matches('"').to_owned());
-        let Some(Ok(wanted)) = revision.map(|revision| revision.parse::<f64>()) else {
-            panic!("a collection's ETag is the revision, and there is none")
-        };
+        let wanted = self.rest.revision() as f64;
         within(crate::gateway::IN_FORCE_WITHIN, "the last change to be in force", async || {
             (self.gateway.metric("tidegate_revision", "").await >= wanted).then_some(())
         })
