@@ -1,0 +1,49 @@
+# The commands of the project. `make` alone lists them.
+#
+# Everything is built by cargo; this file only knows which parts belong together, and in which order.
+
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# What `run` builds with; `make run PROFILE=release` takes longer to build and less to run.
+PROFILE ?= dev
+WASM := wasm32-unknown-unknown
+FILTERS := -p tidegate-plugin-audit -p tidegate-filter-hostile -p tidegate-filter-stamp
+
+.PHONY: help setup tools build filters test demo run bench docker docker-up format
+
+help: ## List the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
+
+setup: ## Install what the other commands need: the WebAssembly target, curl
+	@rustup target list --installed 2>/dev/null | grep -qx $(WASM) || { echo "installing the target $(WASM)"; rustup target add $(WASM); }
+	@command -v curl >/dev/null || { echo "installing curl"; apt-get install -y -q curl; }
+
+tools: ## Install cargo-nextest and cargo-deny, which `make test` uses where they are installed
+	$(CARGO) install --locked cargo-nextest cargo-deny
+
+build: ## Build the gateway, the sample API and the demonstration
+	$(CARGO) build --workspace --bins
+
+filters: setup ## Build the filters to WebAssembly, in target/wasm32-unknown-unknown/filter
+	$(CARGO) build --profile filter --target $(WASM) $(FILTERS)
+
+test: filters build ## Check the format, lints and dependencies, and run every test
+	CARGO="$(CARGO)" sh tests/run
+
+demo: filters build ## Register an external API and send a pod's traffic through the gate
+	@$(TARGET)/debug/demo
+
+run: setup ## Start the gateway on ./data and stay
+	$(CARGO) run --profile $(PROFILE) -p tidegate-gateway --bin tidegate -- serve --data-dir data
+
+bench: ## Measure decisions and filters (see docs/performance.md for the gateway beside its peers)
+	$(CARGO) bench -p tidegate-policy -p tidegate-gateway
+
+format: ## Format the source
+	$(CARGO) fmt --all
+
+docker: ## Build the image; `make docker RUST_IMAGE=… BASE_IMAGE=…` builds from other base images
+	docker build -f deploy/Dockerfile -t tidegate $(if $(RUST_IMAGE),--build-arg RUST_IMAGE=$(RUST_IMAGE)) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) .
+
+docker-up: ## Start gateway, sample API and pod in containers
+	docker compose up --build

@@ -1,0 +1,24 @@
+//! The end-to-end tests: the built gateway, driven over sockets by real peers. One file per scenario.
+//!
+//! They know the gateway's public interfaces and its files, and nothing of its insides. Run them with `make test`, or one of
+//! them with `cargo nextest run -p tidegate-tests NAME` after `make build filters`.
+
+mod addresses;
+mod answers;
+mod bodies;
+mod clients;
+mod durability;
+mod entries;
+mod explain;
+mod filters;
+mod framing;
+mod invariants;
+mod lifecycle;
+mod load;
+mod origination;
+mod protocol;
+mod records;
+mod rest;
+mod secrets;
+mod start;
+mod telemetry;
