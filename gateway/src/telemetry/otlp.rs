@@ -120,13 +120,13 @@ pub fn export_metrics(
                 let callback = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<f64>| {
                     observe(&mut |value, labels| observer.observe(value, labels));
                 };
-                drop(meter.f64_observable_counter(name).with_description(help).with_callback(callback).build());
+                let _ = meter.f64_observable_counter(name).with_description(help).with_callback(callback).build();
             }
             Kind::Gauge => {
                 let callback = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<f64>| {
                     observe(&mut |value, labels| observer.observe(value, labels));
                 };
-                drop(meter.f64_observable_gauge(name).with_description(help).with_callback(callback).build());
+                let _ = meter.f64_observable_gauge(name).with_description(help).with_callback(callback).build();
             }
         }
     }
