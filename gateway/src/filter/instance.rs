@@ -95,7 +95,7 @@ impl Instances {
     /// only when a filter that its route insists on cannot be run at all.
     pub fn begin(&self, chains: &Chains, facts: Facts<'_>) -> Option<Result<Run, Fault>> {
         if self.generation.replace(chains.generation) != chains.generation || self.begun.get() >= SWEEP_EVERY {
-            self.sweep(chains);
+            self.sweep();
         }
         let chain = chains.of(facts.permit.route()?.name.as_str())?;
         self.begun.set(self.begun.get() + 1);
@@ -111,12 +111,10 @@ impl Instances {
     }
 
     /// Lets instances go whose filter no chain has any more. Open exchanges keep theirs until they end.
-    fn sweep(&self, chains: &Chains) {
+    fn sweep(&self) {
         self.begun.set(0);
         let mut slots = self.slots.borrow_mut();
-        if slots.len() > chains.filter_count() || slots.values().any(|slot| slot.filter.strong_count() == 0) {
-            slots.retain(|_, slot| slot.filter.strong_count() > 0);
-        }
+        slots.retain(|_, slot| slot.filter.strong_count() > 0);
     }
 }
 
@@ -205,7 +203,7 @@ impl Instance {
     pub(super) fn start(filter: &Filter) -> Result<Self, String> {
         let shared = &filter.shared;
         let limits = shared.limits;
-        let state = State::new(Arc::clone(&filter.plugin), Arc::clone(&filter.config), limits, Arc::clone(&shared.metrics));
+        let state = State::new(Arc::clone(&filter.plugin), Arc::clone(&filter.made.config), limits, Arc::clone(&shared.metrics));
         let mut store = Store::new(&shared.engine, state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.hostcall_bytes);

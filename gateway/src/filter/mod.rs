@@ -73,7 +73,7 @@ impl Host {
     /// Starts a filter on a canary instance with `config`, as a route would: the filter's own `configure` decides.
     pub fn configure(&self, module: &Module, config: &[u8]) -> Result<(), String> {
         let compiled = self.compiled(module).map_err(|reasons| reasons.join("; "))?;
-        let filter = chain::Filter::new(&self.shared, "canary", compiled, config.into());
+        let filter = chain::Filter::canary(&self.shared, compiled, module.digest, config);
         instance::Instance::start(&filter).map(drop)
     }
 
