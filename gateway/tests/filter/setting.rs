@@ -234,7 +234,8 @@ pub(crate) fn response() -> http::response::Parts {
 
 fn snapshot(routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) -> Snapshot {
     let named = |name: &str| name.parse::<Name>().unwrap();
-    let service = |name: &str| json!({"hosts": [format!("{name}.example.com")], "ports": [{"number": 443, "protocol": "https"}]});
+    let service =
+        |name: &str| json!({"hosts": [format!("{name}.example.com")], "ports": [{"number": 443, "protocol": "https"}]});
     let services = routes.iter().map(|(name, _)| (named(name), Arc::new(serde_json::from_value(service(name)).unwrap())));
     let route = |name: &str, filters: &Value| serde_json::from_value(json!({"service": name, "filters": filters})).unwrap();
     let names: Vec<_> = routes.iter().map(|(name, _)| *name).collect();
