@@ -126,7 +126,7 @@ impl Upstreams {
         let facts = Facts { resolve: found.resolve, ..open.facts("HTTP/1.1") };
         match way.profile {
             Some(profile) => self.connect_tls(way, key, profile, open, facts).await,
-            None if h2_only => self.share(way, &key, Stream::Plain(open.tcp), open.lease, facts).await,
+            None if h2_only => self.share(way, &key, Stream::Plain(open.tcp), open.lease, facts, false).await,
             None => Ok(self.line(way, key, Stream::Plain(open.tcp), open.lease, facts, false)),
         }
     }
@@ -147,7 +147,7 @@ impl Upstreams {
         let facts = Facts { tls_version: made.version, tls_peer: Some(made.peer), handshake: Some(start.elapsed()), ..facts };
         let stream = Stream::Originated(made.stream);
         if made.h2 {
-            return self.share(way, &key, stream, lease, facts).await;
+            return self.share(way, &key, stream, lease, facts, made.certificate_wanting).await;
         }
         if way.destination.port.protocol == Protocol::Grpc {
             let detail = "the upstream did not agree on HTTP/2 (ALPN), which gRPC needs: check the port's protocol";
@@ -170,9 +170,20 @@ impl Upstreams {
         Connection { facts, carrier: Carrier::Http1(Exchanger::new(stream), line) }
     }
 
-    async fn share(&self, way: &Way<'_>, key: &Key, stream: Stream, lease: Lease, facts: Facts) -> Result<Connection, Fault> {
+    async fn share(
+        &self,
+        way: &Way<'_>,
+        key: &Key,
+        stream: Stream,
+        lease: Lease,
+        facts: Facts,
+        certificate_wanting: bool,
+    ) -> Result<Connection, Fault> {
         let facts = Facts { protocol: "HTTP/2", ..facts };
-        let shared = http2::Shared::begin(stream, self.shared.settings.handshake_timeout, lease).await?;
+        let settings = &self.shared.settings;
+        let beginning =
+            http2::Beginning { settings: &settings.http2, limit: settings.handshake_timeout, lease, certificate_wanting };
+        let shared = http2::Shared::begin(stream, beginning).await?;
         let idle_timeout = way.limits().idle_timeout.length();
         let (_, place) = self.pools.share(key, facts.clone(), shared, idle_timeout);
         Ok(Connection { facts, carrier: Carrier::Http2(place) })

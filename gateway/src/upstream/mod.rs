@@ -18,7 +18,7 @@ pub mod tls;
 pub use guard::Listeners;
 pub use load::{Lease, Loads};
 pub use resolve::Resolver;
-pub use settings::{Metrics, ResolveSettings, Settings};
+pub use settings::{Http2Settings, Metrics, ResolveSettings, Settings};
 
 use crate::{
     fault::Fault,
@@ -153,8 +153,9 @@ impl Connection {
                 let outcome = exchanger.send(request, line).await;
                 match outcome {
                     // With TLS 1.3 a server refuses the lack of a certificate only after the handshake.
-                    Err(fault) if wanting && fault.reason() == Reason::UpstreamProtocol => {
-                        Err(Fault::new(Reason::TlsFailed, tls::CERTIFICATE_DEMANDED))
+                    Err(fault) if wanting && matches!(fault.reason(), Reason::UpstreamProtocol | Reason::TlsFailed) => {
+                        let demanded = Fault::new(Reason::TlsFailed, tls::CERTIFICATE_DEMANDED);
+                        Err(if fault.retryable() { demanded.before_send() } else { demanded })
                     }
                     outcome => outcome,
                 }

@@ -166,7 +166,7 @@ impl Pools {
             .iter_mut()
             .filter(|(key, slot)| key.service.as_ref() == service && !slot.idle.is_empty())
             .min_by_key(|(_, slot)| slot.idle[0].until);
-        let Some((_, slot)) = oldest else { return false };
+        let Some((_, slot)) = oldest else { return give_up_shared(&mut slots, service) };
         let given_up = slot.idle.remove(0);
         self.count_idle(-1);
         drop(slots);
@@ -182,7 +182,7 @@ impl Pools {
             let stays =
                 |idle: &mut Idle| idle.until <= now || !idle.exchanger.is_open() || idle.line.lease.load().take_pressed();
             gone.extend(slot.idle.extract_if(.., stays));
-            slot.shared.retain(|one| !one.shared.is_over(now, one.idle_timeout));
+            slot.shared.retain(|one| !one.shared.is_over(now, one.idle_timeout) && !one.shared.is_wanted());
             !slot.idle.is_empty() || !slot.shared.is_empty() || slot.dialling.is_some()
         });
         self.count_idle(-(gone.len() as i64));
@@ -212,6 +212,18 @@ impl Pools {
         self.idle.set(self.idle.get().saturating_add_signed(change as isize));
         self.metrics.connections_idle.add(change);
     }
+}
+
+/// The same among HTTP/2 connections: one that carries nothing.
+fn give_up_shared(slots: &mut HashMap<Key, Slot>, service: Option<&Name>) -> bool {
+    let of_service = slots.iter_mut().filter(|(key, _)| key.service.as_ref() == service);
+    for (_, slot) in of_service {
+        if let Some(at) = slot.shared.iter().position(|one| one.shared.idle_since().is_some()) {
+            slot.shared.remove(at).shared.give_up();
+            return true;
+        }
+    }
+    false
 }
 
 impl Drop for Pools {
