@@ -3,6 +3,7 @@
 
 use super::{
     load::Lease,
+    pool::Busy,
     settings::Http2Settings,
     tls::{self, Ending, Watched},
 };
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     certificate_wanting: bool,
     /// Whether a response has come: a server that has answered has accepted the connection.
     answered: Cell<bool>,
+    /// The exchanges under way at its address, whichever connection they use.
+    busy: Busy,
 }
 
 /// How a connection begins.
@@ -46,6 +49,8 @@ pub(super) struct Beginning<'a> {
     pub(super) lease: Lease,
     /// Whether the server asked for a client certificate and got none.
     pub(super) certificate_wanting: bool,
+    /// The exchanges under way at its address.
+    pub(super) busy: Busy,
 }
 
 /// A stream's place on a connection, held until the response's last byte.
@@ -81,7 +86,7 @@ impl Shared {
     where
         T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
     {
-        let Beginning { settings, limit, lease, certificate_wanting } = beginning;
+        let Beginning { settings, limit, lease, certificate_wanting, busy } = beginning;
         let mut builder = Builder::new(OnThisThread);
         builder
             .timer(TokioTimer::new())
@@ -109,7 +114,7 @@ impl Shared {
             drop(open.take());
         });
         let (streams, idle_since) = (Cell::new(0), Cell::new(Instant::now()));
-        Ok(Self { sender, streams, idle_since, scheme, lease, ended, certificate_wanting, answered: Cell::new(false) })
+        Ok(Self { sender, streams, idle_since, scheme, lease, ended, certificate_wanting, answered: Cell::new(false), busy })
     }
 
     /// Since when it has carried nothing; none while it carries an exchange.
@@ -157,6 +162,7 @@ impl Shared {
     /// A place for one more exchange.
     pub(super) fn place(self: &Rc<Self>) -> Place {
         self.streams.set(self.streams.get() + 1);
+        self.busy.set(self.busy.get() + 1);
         Place(Rc::clone(self))
     }
 }
@@ -190,6 +196,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let shared = &self.0;
         shared.streams.set(shared.streams.get().saturating_sub(1));
+        shared.busy.set(shared.busy.get().saturating_sub(1));
         shared.idle_since.set(Instant::now());
     }
 }

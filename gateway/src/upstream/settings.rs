@@ -134,7 +134,7 @@ impl Default for ResolveSettings {
 /// What the way out counts, all workers together.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Names found in a worker's cache.
+    /// Names found in a worker's cache when a destination was looked at anew.
     pub resolve_cached: Counter,
     /// Names asked for.
     pub resolve_lookups: Counter,

@@ -373,3 +373,63 @@ async fn sessions_resume_and_outlive_a_publication_that_changes_a_rule() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_cold_start_shares_the_connections_that_are_being_made() {
+    local(async {
+        let ca = authority("Test CA");
+        let server = Server { alpn: &[b"h2"], ..Server::new(&ca, &["api.example"]) };
+        let address = server.start().await;
+        let dns = dns::serve(&["127.0.0.1"]).await;
+        let upstreams = fixture::upstreams(dns.address, |settings| settings.streams_per_connection = 100);
+        let live =
+            fixture::live(&service(address, &json!({"mode": "simple", "trust": "ca"})), &trusting(&ca), &Live::default());
+        let all = (0..1000).map(|_| connect(&upstreams, &live, address));
+        let connections: Vec<Connection> =
+            futures_util::future::join_all(all).await.into_iter().map(|made| made.expect("a stream")).collect();
+        let metrics = &upstreams.shared.metrics;
+        assert_eq!((metrics.connect_attempts.value(), metrics.connections_open.value()), (10, 10));
+        assert!(connections.iter().all(|connection| connection.facts.protocol == "HTTP/2"));
+
+        let server = Server { alpn: &[b"http/1.1"], ..server };
+        let address = server.start().await;
+        let live = fixture::live(&service(address, &json!({"mode": "simple", "trust": "ca"})), &trusting(&ca), &live);
+        let all = (0..10).map(|_| connect(&upstreams, &live, address));
+        for made in futures_util::future::join_all(all).await {
+            assert_eq!(made.expect("a connection").facts.protocol, "HTTP/1.1", "each has its own");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_attempt_is_woken_when_it_is_abandoned() {
+    local(async {
+        let ca = authority("Test CA");
+        let (_silent, address) = fixture::listen().await;
+        let dns = dns::serve(&["127.0.0.1"]).await;
+        let upstreams = std::rc::Rc::new(fixture::upstreams(dns.address, |_| {}));
+        let tls = json!({"mode": "simple", "trust": "ca"});
+        let live = std::rc::Rc::new(fixture::live(&service(address, &tls), &trusting(&ca), &Live::default()));
+        let attempts = |upstreams: &Upstreams| upstreams.shared.metrics.connect_attempts.value();
+        let start = || {
+            let (upstreams, live) = (std::rc::Rc::clone(&upstreams), std::rc::Rc::clone(&live));
+            tokio::task::spawn_local(async move { connect(&upstreams, &live, address).await.map(drop) })
+        };
+        let leader = start();
+        while upstreams.shared.metrics.connections_open.value() == 0 || attempts(&upstreams) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let waiting = [start(), start()];
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(attempts(&upstreams), 1, "two wait for the first");
+        leader.abort();
+        while attempts(&upstreams) < 2 {
+            tokio::task::yield_now().await;
+        }
+        waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    })
+    .await;
+}
