@@ -84,7 +84,7 @@ async fn attempt(
     record: &mut OpenRecord,
     course: &mut Course,
 ) -> Result<Response, Fault> {
-    let live = worker.live.load_full(); // one snapshot for the whole exchange
+    let live = worker.live.load(); // one snapshot for the whole exchange, without touching its shared count
     let (mut head, body) = request.into_parts();
     let named = target::of(&head, &downstream.targets)?;
     record.targeted(&named.target);
