@@ -126,10 +126,10 @@ fn expired(within_hello: bool) -> Fault {
     if within_hello {
         return Fault::new(
             Reason::DownstreamTimeout,
-            "the tunnel's TLS ClientHello was not complete within http.hello_timeout",
+            "the tunnel's TLS ClientHello was not complete within http_hello_timeout",
         );
     }
-    Fault::new(Reason::Timeout, "the tunnel was silent both ways for longer than timeouts.idle or http.tunnel_timeout")
+    Fault::new(Reason::Timeout, "the tunnel was silent both ways for longer than timeouts.idle or http_tunnel_timeout")
 }
 
 impl Agreement {

@@ -47,6 +47,7 @@ impl Delivery<'_> {
                 Ok(response) => gateway_error(response.status()).then_some(RetryOn::GatewayError),
                 Err(fault) if fault.retryable() && reused && stale < STALE_ATTEMPTS => {
                     stale += 1;
+                    self.worker.http.metrics.retries_stale.add(1);
                     continue;
                 }
                 Err(fault) => cause(fault, bodiless && request.method().is_idempotent()),

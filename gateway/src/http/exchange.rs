@@ -221,7 +221,8 @@ impl Course {
     fn begin(&mut self, worker: &Worker, downstream: &Downstream, permit: &Permit) -> Result<(), Fault> {
         let Some(route) = permit.route() else { return Ok(()) };
         let Route { timeouts, limits, .. } = &*route.document;
-        self.place = worker.http.limiters.admit(&worker.http.known, &route.name, limits)?;
+        let admitted = worker.http.limiters.admit(&worker.http.known, &route.name, limits);
+        self.place = admitted.inspect_err(|fault| worker.http.metrics.limited(fault.reason()))?;
         self.pace.bytes = limits.request_body_bytes;
         if let Some(idle) = timeouts.idle {
             self.pace.idle = idle.length();

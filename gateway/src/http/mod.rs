@@ -12,11 +12,13 @@ pub mod forward;
 pub mod h1;
 pub mod h2;
 pub mod limits;
+pub mod metrics;
 mod recorded;
 pub mod reply;
 pub mod settings;
 pub mod target;
 
+pub use metrics::Metrics;
 pub use settings::{Context, Settings};
 
 use crate::{
@@ -39,8 +41,7 @@ pub async fn serve(worker: Rc<Worker>, connection: Connection) {
         Spoken::Http1 => {
             let caller = Caller { downstream: Rc::new(Downstream::new(peer)), worker };
             let Caller { downstream, worker } = &caller;
-            let limits = worker.http.settings.h1;
-            h1::server::serve(stream, first, &caller, &downstream.clock, &worker.drain, limits).await;
+            h1::server::serve(stream, first, &caller, worker.terms(&downstream.clock)).await;
         }
         Spoken::Http2 => h2::serve(&worker, &peer, stream, first.freeze()).await,
     }
@@ -59,6 +60,7 @@ impl h1::server::Handler for Caller {
     }
 
     fn refuse(&self, fault: Fault) -> Response {
+        self.worker.http.metrics.head_refused(fault.reason());
         exchange::refuse(&self.worker, &self.downstream, &fault)
     }
 }

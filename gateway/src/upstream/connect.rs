@@ -167,12 +167,13 @@ impl Upstreams {
     ) -> Connection {
         self.pools.agreed_on_http1(&key);
         let line = Line::new(&self.pools, key, facts.clone(), lease, way.limits(), certificate_wanting);
-        Connection { facts, carrier: Carrier::Http1(Exchanger::new(stream), line) }
+        Connection { facts, carrier: Carrier::Http1(Exchanger::new(stream, self.shared.settings.h1), line) }
     }
 
     async fn share(&self, way: &Way<'_>, key: &Key, stream: Stream, lease: Lease, facts: Facts) -> Result<Connection, Fault> {
         let facts = Facts { protocol: "HTTP/2", ..facts };
-        let shared = http2::Shared::begin(stream, self.shared.settings.handshake_timeout, lease).await?;
+        let settings = &self.shared.settings;
+        let shared = http2::Shared::begin(stream, settings.handshake_timeout, settings.h2, lease).await?;
         let idle_timeout = way.limits().idle_timeout.length();
         let (_, place) = self.pools.share(key, facts.clone(), shared, idle_timeout);
         Ok(Connection { facts, carrier: Carrier::Http2(place) })

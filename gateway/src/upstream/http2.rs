@@ -4,7 +4,7 @@
 use super::load::Lease;
 use crate::{
     fault::Fault,
-    http::{Request, Response, body::Body},
+    http::{Request, Response, body::Body, h2},
     stream::Stream,
 };
 use ::http::{HeaderName, Uri, Version, header, uri::PathAndQuery};
@@ -17,17 +17,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tidegate_policy::Reason;
-
-/// Between two pings on a connection with open streams: a dead peer is noticed after this and the next.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long a ping may stay unanswered.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Received and not yet read, of one stream and of one connection. Enough for 100 Mbit/s over 80 ms, and a bound on what
-/// one slow caller can make the gateway hold.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// Largest header section accepted, like that of HTTP/1.1.
-const HEADER_BYTES: u32 = 64 << 10;
 
 /// One connection and what is under way on it.
 pub(super) struct Shared {
@@ -53,28 +42,28 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
 
 impl Shared {
     /// Begins HTTP/2 over `stream`. The connection is driven by a task of this worker, which holds `lease` as long.
-    pub(super) async fn begin(stream: Stream, limit: Duration, lease: Lease) -> Result<Self, Fault> {
+    pub(super) async fn begin(stream: Stream, limit: Duration, limits: h2::Limits, lease: Lease) -> Result<Self, Fault> {
         match stream {
-            Stream::Plain(tcp) => Self::over(TokioIo::new(tcp), "http", limit, lease).await,
-            Stream::Originated(tls) => Self::over(TokioIo::new(tls), "https", limit, lease).await,
+            Stream::Plain(tcp) => Self::over(TokioIo::new(tcp), "http", limit, limits, lease).await,
+            Stream::Originated(tls) => Self::over(TokioIo::new(tls), "https", limit, limits, lease).await,
             Stream::Accepted(_) | Stream::Tunnel(_) => {
                 Err(Fault::new(Reason::Internal, "HTTP/2 over a connection that was not dialled"))
             }
         }
     }
 
-    async fn over<T>(io: T, scheme: &'static str, limit: Duration, lease: Lease) -> Result<Self, Fault>
+    async fn over<T>(io: T, scheme: &'static str, limit: Duration, limits: h2::Limits, lease: Lease) -> Result<Self, Fault>
     where
         T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
     {
         let mut builder = Builder::new(OnThisThread);
         builder
             .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_header_list_size(HEADER_BYTES)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT);
+            .initial_stream_window_size(limits.stream_window_bytes)
+            .initial_connection_window_size(limits.connection_window_bytes)
+            .max_header_list_size(limits.head_bytes)
+            .keep_alive_interval(limits.ping_interval)
+            .keep_alive_timeout(limits.ping_timeout);
         let handshake = tokio::time::timeout(limit, builder.handshake(io)).await;
         let (sender, connection) = handshake
             .map_err(|_elapsed| {

@@ -79,8 +79,7 @@ pub struct Incoming {
 
 impl Exchanger {
     /// A connection over `stream`, on which nothing has been sent or read yet.
-    pub fn new(stream: Stream) -> Self {
-        let limits = Limits::default();
+    pub fn new(stream: Stream, limits: Limits) -> Self {
         Self {
             wire: Box::new(Wire {
                 stream,
@@ -286,7 +285,7 @@ impl Wire {
                 }
             }
             if self.incoming.len() > self.limits.head_bytes {
-                return Poll::Ready(Err(Framing::TooLarge("its head is larger than http.head_bytes").upstream()));
+                return Poll::Ready(Err(Framing::TooLarge("its head is larger than http_head_bytes").upstream()));
             }
             let count = ready!(self.poll_read(cx)).map_err(|error| {
                 Fault::new(Reason::UpstreamProtocol, format!("the upstream's connection failed before it answered: {error}"))
