@@ -24,8 +24,10 @@ pub use settings::{Context, Settings};
 use crate::{
     fault::Fault,
     listen::{Connection, Spoken},
+    stream::Stream,
     worker::Worker,
 };
+use bytes::{Bytes, BytesMut};
 use downstream::Downstream;
 use std::rc::Rc;
 
@@ -46,6 +48,13 @@ pub async fn serve(worker: Rc<Worker>, connection: Connection) {
         Spoken::Http2 => h2::serve(&worker, &peer, stream, first.freeze()).await,
     }
     drop(held);
+}
+
+/// Serves the requests that come through a tunnel to a port that speaks HTTP, as if they had come without it.
+async fn serve_within(worker: Rc<Worker>, downstream: Downstream, stream: Stream, first: Bytes) {
+    let caller = Caller { downstream: Rc::new(downstream), worker };
+    let terms = caller.worker.terms(&caller.downstream.clock);
+    h1::server::serve(stream, BytesMut::from(first), &caller, terms).await;
 }
 
 /// The exchanges of one HTTP/1 connection.

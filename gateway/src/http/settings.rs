@@ -6,7 +6,8 @@ use super::{
     limits::{Known, Limiters},
     metrics::Metrics,
 };
-use std::{cell::Cell, hash::BuildHasher, sync::Arc, time::Duration};
+use crate::tunnel::Buffers;
+use std::{cell::Cell, hash::BuildHasher, rc::Rc, sync::Arc, time::Duration};
 
 /// Knobs of HTTP and of tunnels.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub struct Context {
     pub limiters: Arc<Limiters>,
     /// What is counted, by all workers.
     pub metrics: Arc<Metrics>,
+    /// Buffers of tunnels.
+    pub buffers: Rc<Buffers>,
     pub(super) known: Known,
     random: Cell<u64>,
 }
@@ -61,7 +64,7 @@ impl Context {
     /// A worker's own context; `limiters` and `metrics` are those of all workers.
     pub fn new(settings: Settings, limiters: Arc<Limiters>, metrics: Arc<Metrics>) -> Self {
         let seed = foldhash::fast::RandomState::default().hash_one(std::thread::current().id());
-        Self { settings, limiters, metrics, known: Known::default(), random: Cell::new(seed | 1) }
+        Self { settings, limiters, metrics, buffers: Rc::default(), known: Known::default(), random: Cell::new(seed | 1) }
     }
 
     /// A number below `bound`, for shares of exchanges; not for secrets.

@@ -4,14 +4,16 @@
 use super::load::Lease;
 use crate::{
     fault::Fault,
-    http::{Request, Response, body::Body, h2},
+    http::{Request, Response, body::Body, h2::Limits},
     stream::Stream,
 };
 use ::http::{HeaderName, Uri, Version, header, uri::PathAndQuery};
+use http_body::Body as _;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     cell::Cell,
+    error::Error as _,
     mem,
     rc::Rc,
     time::{Duration, Instant},
@@ -42,7 +44,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
 
 impl Shared {
     /// Begins HTTP/2 over `stream`. The connection is driven by a task of this worker, which holds `lease` as long.
-    pub(super) async fn begin(stream: Stream, limit: Duration, limits: h2::Limits, lease: Lease) -> Result<Self, Fault> {
+    pub(super) async fn begin(stream: Stream, limit: Duration, limits: Limits, lease: Lease) -> Result<Self, Fault> {
         match stream {
             Stream::Plain(tcp) => Self::over(TokioIo::new(tcp), "http", limit, limits, lease).await,
             Stream::Originated(tls) => Self::over(TokioIo::new(tls), "https", limit, limits, lease).await,
@@ -52,7 +54,7 @@ impl Shared {
         }
     }
 
-    async fn over<T>(io: T, scheme: &'static str, limit: Duration, limits: h2::Limits, lease: Lease) -> Result<Self, Fault>
+    async fn over<T>(io: T, scheme: &'static str, limit: Duration, limits: Limits, lease: Lease) -> Result<Self, Fault>
     where
         T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
     {
@@ -100,28 +102,46 @@ impl Shared {
 }
 
 impl Place {
-    /// Sends the request and waits for the response's head. After a retryable fault the request is whole again.
+    /// Sends the request and waits for the response's head. After a retryable fault the request is whole again; one
+    /// without a body always is, since only a copy of it leaves.
     pub(super) async fn send(self, request: &mut Request) -> Result<Response, Fault> {
-        let ready = in_http2_form(mem::replace(request, Request::new(Body::empty())), self.0.scheme)?;
+        let bodiless = request.body().is_end_stream();
+        let leaving = if bodiless { copy(request) } else { mem::replace(request, Request::new(Body::empty())) };
+        let ready = in_http2_form(leaving, self.0.scheme)?;
         let mut sender = self.0.sender.clone();
         match sender.try_send_request(ready).await {
             Ok(response) => Ok(response.map(|incoming| Body::held(incoming, Box::new(self)))),
             Err(mut failure) => {
                 let unsent = failure.take_message();
-                let fault = Fault::new(
-                    Reason::UpstreamProtocol,
-                    format!("the upstream's HTTP/2 connection failed: {}", failure.into_error()),
-                );
-                Err(match unsent {
-                    Some(unsent) => {
-                        *request = unsent;
-                        fault.before_send()
-                    }
-                    None => fault,
-                })
+                let error = failure.into_error();
+                let untouched = unsent.is_some() || (bodiless && was_refused(&error));
+                let fault = Fault::new(Reason::UpstreamProtocol, format!("the upstream's HTTP/2 connection failed: {error}"));
+                if let Some(unsent) = unsent.filter(|_| !bodiless) {
+                    *request = unsent;
+                }
+                Err(if untouched { fault.before_send() } else { fault })
             }
         }
     }
+}
+
+/// The same request; for one without a body.
+fn copy(request: &Request) -> Request {
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Whether the upstream has said that it did nothing with the request: a refused stream (RFC 9113 section 8.7), or one
+/// above the last that a graceful GOAWAY promises to serve (section 6.8).
+fn was_refused(error: &hyper::Error) -> bool {
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
+    let reason = error.reason();
+    error.is_remote()
+        && ((error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM))
+            || (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)))
 }
 
 impl Drop for Place {

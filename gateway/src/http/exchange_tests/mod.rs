@@ -1,5 +1,9 @@
 //! The spine over real sockets: a worker with a policy, upstreams that answer, and the records that come out.
 
+mod delivery;
+mod tunnels;
+mod versions;
+
 use super::{Caller, Context, Settings, downstream::Downstream, h1, h2, limits::Limiters};
 use crate::{
     filter::Instances,
