@@ -13,7 +13,7 @@ use crate::{
         recorder::{self, Recorder},
     },
     settings::{MutualFiles, Settings},
-    telemetry::{Registry, exchanges::Exchanges, modules, otlp, process, spans, trace},
+    telemetry::{Registry, page::Kind, exchanges::Exchanges, modules, otlp, process, spans, trace},
     upstream::{self, Upstreams},
     worker::{Worker, Workers},
 };
@@ -91,15 +91,21 @@ impl Plane {
         let filters = filter::Host::start(settings.filter)
             .map_err(|error| format!("the filter engine could not be started: {error:#}"))?;
         let exchanges = Exchanges::new(settings.service_series);
+        let live: Arc<ArcSwap<Live>> = Arc::default();
         let registry = Registry::default();
         let counted = Arc::clone(&exchanges);
+        let in_force = Arc::clone(&live);
         registry.add(process::write);
+        registry.add(move |page| {
+            let help = "The revision in force: what was registered up to it decides.";
+            page.family(Kind::Gauge, "tidegate_revision", help).add(&[], in_force.load().revision);
+        });
         let of_filters = Arc::clone(filters.metrics());
         registry.add(move |page| modules::filter(page, &of_filters));
         registry.add(move |page| counted.write(page));
         Ok(Arc::new(Self {
             settings: settings.clone(),
-            live: Arc::default(),
+            live,
             filters: Arc::new(filters),
             registry,
             exchanges,

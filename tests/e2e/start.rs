@@ -91,7 +91,12 @@ async fn a_port_that_is_taken_is_named() {
     let address = taken.local_addr().expect("a bound socket has an address").to_string();
     for flag in ["--proxy-listen", "--admin-listen", "--metrics-listen"] {
         let directory = used().await;
-        refused(&directory, &Options::default().flag(flag, &address), &[&address, flag.trim_start_matches("--")]).await;
+        refused(
+            &directory,
+            &Options::default().flag(flag, &address),
+            &[&address, &flag.trim_start_matches("--").replace('-', "_")],
+        )
+        .await;
     }
 }
 

@@ -218,8 +218,11 @@ async fn answer(request: Request<Incoming>, known: Connection, state: Arc<State>
 /// The body as it came, trailers and type included.
 fn echo(request: Request<Incoming>) -> Response<ReplyBody> {
     let mut response = Response::new(BoxBody::default());
-    if let Some(kind) = request.headers().get("content-type") {
-        response.headers_mut().insert("content-type", kind.clone());
+    // hyper sends trailers over HTTP/1.1 only where they are announced.
+    for name in ["content-type", "trailer"] {
+        if let Some(value) = request.headers().get(name) {
+            response.headers_mut().insert(name, value.clone());
+        }
     }
     *response.body_mut() = request.into_body().boxed();
     response

@@ -221,7 +221,8 @@ fn show(records: &[Value]) -> anyhow::Result<bool> {
             let (address, peer) = (text(&record["endpoint"], "address"), text(&record["endpoint"], "tls_peer"));
             say(format_args!("       sent to {address} over {version}, verified as {peer}"))?;
         }
-        for event in record["filters"].as_array().into_iter().flatten().flat_map(|filter| filter["events"].as_array()).flatten() {
+        for event in record["filters"].as_array().into_iter().flatten().flat_map(|filter| filter["events"].as_array()).flatten()
+        {
             audited = true;
             say(format_args!("       audit event: {event}"))?;
         }
