@@ -193,7 +193,7 @@ impl Upstreams {
     ) -> Connection {
         slot.agreed_on_http1();
         let line = Line::new(&self.pools, slot, facts.clone(), lease, way.limits(), certificate_wanting);
-        Connection { facts, carrier: Carrier::Http1(Exchanger::new(stream), line) }
+        Connection { facts, carrier: Carrier::Http1(Exchanger::new(stream, self.shared.settings.h1), line) }
     }
 
     async fn share(
@@ -208,7 +208,7 @@ impl Upstreams {
         let facts = Facts { protocol: "HTTP/2", ..facts };
         let settings = &self.shared.settings;
         let (limit, busy) = (settings.handshake_timeout, slot.busy(facts.address));
-        let beginning = http2::Beginning { settings: &settings.http2, limit, lease, certificate_wanting, busy };
+        let beginning = http2::Beginning { limits: settings.h2, limit, lease, certificate_wanting, busy };
         let shared = http2::Shared::begin(stream, beginning).await?;
         let idle_timeout = way.limits().idle_timeout.length();
         let place = self.pools.share(slot, facts.clone(), shared, idle_timeout);

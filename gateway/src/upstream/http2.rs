@@ -4,19 +4,20 @@
 use super::{
     load::Lease,
     pool::Busy,
-    settings::Http2Settings,
     tls::{self, Ending, Watched},
 };
 use crate::{
     fault::Fault,
-    http::{Request, Response, body::Body},
+    http::{Request, Response, body::Body, h2::Limits},
     stream::Stream,
 };
 use ::http::{HeaderName, Uri, Version, header, uri::PathAndQuery};
+use http_body::Body as _;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     cell::{Cell, RefCell},
+    error::Error as _,
     mem,
     rc::Rc,
     time::{Duration, Instant},
@@ -42,8 +43,8 @@ pub(super) struct Shared {
 }
 
 /// How a connection begins.
-pub(super) struct Beginning<'a> {
-    pub(super) settings: &'a Http2Settings,
+pub(super) struct Beginning {
+    pub(super) limits: Limits,
     /// Limit on the connection preface.
     pub(super) limit: Duration,
     pub(super) lease: Lease,
@@ -69,7 +70,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
 
 impl Shared {
     /// Begins HTTP/2 over `stream`. The connection is driven by a task of this worker.
-    pub(super) async fn begin(stream: Stream, beginning: Beginning<'_>) -> Result<Self, Fault> {
+    pub(super) async fn begin(stream: Stream, beginning: Beginning) -> Result<Self, Fault> {
         match stream {
             Stream::Plain(tcp) => Self::over(TokioIo::new(tcp), "http", Ending::default(), beginning).await,
             Stream::Originated(tls) => {
@@ -82,19 +83,19 @@ impl Shared {
         }
     }
 
-    async fn over<T>(io: T, scheme: &'static str, ended: Ending, beginning: Beginning<'_>) -> Result<Self, Fault>
+    async fn over<T>(io: T, scheme: &'static str, ended: Ending, beginning: Beginning) -> Result<Self, Fault>
     where
         T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
     {
-        let Beginning { settings, limit, lease, certificate_wanting, busy } = beginning;
+        let Beginning { limits, limit, lease, certificate_wanting, busy } = beginning;
         let mut builder = Builder::new(OnThisThread);
         builder
             .timer(TokioTimer::new())
-            .initial_stream_window_size(settings.stream_window_bytes)
-            .initial_connection_window_size(settings.connection_window_bytes)
-            .max_header_list_size(settings.header_bytes)
-            .keep_alive_interval(settings.ping_interval)
-            .keep_alive_timeout(settings.ping_timeout);
+            .initial_stream_window_size(limits.stream_window_bytes)
+            .initial_connection_window_size(limits.connection_window_bytes)
+            .max_header_list_size(limits.head_bytes)
+            .keep_alive_interval(limits.ping_interval)
+            .keep_alive_timeout(limits.ping_timeout);
         let handshake = tokio::time::timeout(limit, builder.handshake(io)).await;
         let (sender, connection) = handshake
             .map_err(|_elapsed| {
@@ -168,9 +169,12 @@ impl Shared {
 }
 
 impl Place {
-    /// Sends the request and waits for the response's head. After a retryable fault the request is whole again.
+    /// Sends the request and waits for the response's head. After a retryable fault the request is whole again; one
+    /// without a body always is, since only a copy of it leaves.
     pub(super) async fn send(self, request: &mut Request) -> Result<Response, Fault> {
-        let ready = in_http2_form(mem::replace(request, Request::new(Body::empty())), self.0.scheme)?;
+        let bodiless = request.body().is_end_stream();
+        let leaving = if bodiless { copy(request) } else { mem::replace(request, Request::new(Body::empty())) };
+        let ready = in_http2_form(leaving, self.0.scheme)?;
         let mut sender = self.0.sender.clone();
         match sender.try_send_request(ready).await {
             Ok(response) => {
@@ -179,17 +183,35 @@ impl Place {
             }
             Err(mut failure) => {
                 let unsent = failure.take_message();
-                let fault = self.0.unanswered(&failure.into_error());
-                Err(match unsent {
-                    Some(unsent) => {
-                        *request = unsent;
-                        fault.before_send()
-                    }
-                    None => fault,
-                })
+                let error = failure.into_error();
+                let untouched = unsent.is_some() || (bodiless && was_refused(&error));
+                let fault = self.0.unanswered(&error);
+                if let Some(unsent) = unsent.filter(|_| !bodiless) {
+                    *request = unsent;
+                }
+                Err(if untouched { fault.before_send() } else { fault })
             }
         }
     }
+}
+
+/// The same request; for one without a body.
+fn copy(request: &Request) -> Request {
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Whether the upstream has said that it did nothing with the request: a refused stream (RFC 9113 section 8.7), or one
+/// above the last that a graceful GOAWAY promises to serve (section 6.8).
+fn was_refused(error: &hyper::Error) -> bool {
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
+    let reason = error.reason();
+    error.is_remote()
+        && ((error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM))
+            || (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)))
 }
 
 impl Drop for Place {

@@ -19,7 +19,7 @@ pub mod tls;
 pub use guard::Listeners;
 pub use load::{Lease, Loads};
 pub use resolve::Resolver;
-pub use settings::{Http2Settings, Metrics, ResolveSettings, Settings};
+pub use settings::{Metrics, ResolveSettings, Settings};
 
 use crate::{
     fault::Fault,

@@ -80,8 +80,7 @@ pub struct Incoming {
 
 impl Exchanger {
     /// A connection over `stream`, on which nothing has been sent or read yet.
-    pub fn new(stream: Stream) -> Self {
-        let limits = Limits::default();
+    pub fn new(stream: Stream, limits: Limits) -> Self {
         Self {
             wire: Box::new(Wire {
                 stream,
@@ -289,7 +288,7 @@ impl Wire {
                 }
             }
             if self.incoming.len() > self.limits.head_bytes {
-                return Poll::Ready(Err(Framing::TooLarge("its head is larger than http.head_bytes").upstream()));
+                return Poll::Ready(Err(Framing::TooLarge("its head is larger than http_head_bytes").upstream()));
             }
             let count = ready!(self.poll_read(cx)).map_err(|error| self.unanswered(&error))?;
             self.answered |= count > 0;
