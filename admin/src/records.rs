@@ -16,8 +16,8 @@ use std::{
 use tidegate_policy::exchange::Batch;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
-/// Batches a slow follower may lag behind before it misses some.
-const FOLLOW_BATCHES: usize = 256;
+/// Batches a slow follower may lag behind before it misses some: 16 MiB of them, shared by all followers.
+const FOLLOW_BATCHES: usize = 64;
 /// Batches written in one transaction: more do not make a record cheaper.
 const TRANSACTION_BATCHES: usize = 64;
 /// How long a batch waits for others to share its transaction: what a transaction costs is spread over them, and readers

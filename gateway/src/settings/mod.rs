@@ -3,10 +3,12 @@
 //! `table` lists every knob once: name, default, meaning, and where its value goes. Flags, environment variables, keys of
 //! the file and `docs/settings.md` all come from that table.
 
+mod control;
 mod layers;
 mod table;
 mod value;
 
+pub use control::Control;
 pub use layers::{Mistakes, Sources, read};
 pub use table::{DEFINITIONS, Definition, document};
 
@@ -47,6 +49,8 @@ pub struct Settings {
     pub upstream: upstream::Settings,
     /// Limits of HTTP/1 connections.
     pub h1: http::h1::Limits,
+    /// Limits of the REST API and of what it keeps.
+    pub control: Control,
 }
 
 /// The mutual TLS listener's key material, PEM files all.
@@ -90,6 +94,7 @@ impl Default for Settings {
             filter: filter::Limits::default(),
             upstream: upstream::Settings::default(),
             h1: http::h1::Limits::default(),
+            control: Control::default(),
         }
     }
 }
@@ -121,12 +126,20 @@ impl Settings {
             ("max_connections", self.listen.max_connections),
             ("record_queue_batches", self.record.queue_batches),
             ("filter_memory_bytes", self.filter.memory_bytes),
+            ("filter_module_bytes", self.filter.module_bytes),
+            ("document_bytes", self.control.document_bytes),
+            ("api_connections", self.control.connections),
         ];
         for (name, _) in positive.iter().filter(|(_, value)| *value == 0) {
             found.push((name, "0 would let nothing through: give 1 or more".to_owned()));
         }
         // The bound is the semaphore's and the queue's own.
-        let bounded = [("max_connections", self.listen.max_connections), ("record_queue_batches", self.record.queue_batches)];
+        let bounded = [
+            ("max_connections", self.listen.max_connections),
+            ("record_queue_batches", self.record.queue_batches),
+            ("api_connections", self.control.connections),
+            ("exchange_followers", self.control.followers),
+        ];
         for (name, _) in bounded.iter().filter(|(_, value)| *value > 10_000_000) {
             found.push((name, "is more than any machine can hold: give at most 10000000".to_owned()));
         }
