@@ -70,7 +70,7 @@ pub(crate) async fn list(
     let after = parameters.get("cursor").map_or("", String::as_str);
     // One more than asked for says whether there is another page.
     let rows = control.store.list(noun, after, i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)).await;
-    let mut rows = rows.map_err(|error| Problem::internal("read the store", &error))?;
+    let mut rows = rows.map_err(|error| Problem::database("read the store", &error))?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|row| row.name.clone());
@@ -81,7 +81,7 @@ pub(crate) async fn list(
 /// `GET /v1/{collection}/{name}`
 pub(crate) async fn read(State(control): Shared, path: Named, headers: HeaderMap) -> Result<Response, Problem> {
     let (noun, name) = named(path)?;
-    let row = control.store.row(noun, name.as_str()).await.map_err(|error| Problem::internal("read the store", &error))?;
+    let row = control.store.row(noun, name.as_str()).await.map_err(|error| Problem::database("read the store", &error))?;
     let row = row.ok_or_else(|| write::absent(noun, name.as_str()))?;
     let matches = |tag: &str| tag == "*" || tag.trim_start_matches("W/") == tag_of(&row);
     if tags(&headers, header::IF_NONE_MATCH).is_some_and(|known| known.split(',').any(|tag| matches(tag.trim()))) {
