@@ -8,10 +8,12 @@ use std::{
     str::FromStr,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use zeroize::Zeroizing;
 
 const ISSUER: &str = "tidegate";
 const AUDIENCE: &str = "tidegate-admin";
 const KEY_BYTES: usize = 32;
+const KEY_FORM: &str = "32 random bytes are needed; remove the file to have a new one made, which ends all tokens";
 /// The first token lasts a year: long enough to set up with, and it does not stay valid for ever when it is forgotten.
 const FIRST_TOKEN: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Longest life of a token, ten years; more is a mistake in the unit.
@@ -81,8 +83,7 @@ pub(crate) struct Verifier {
 /// Mints a token for `role` that lasts `ttl` (a second to ten years), signed with the key in `data_dir`, which is made at
 /// the first need. For `tidegate token`.
 pub fn mint_token(data_dir: &Path, role: Role, ttl: Duration) -> Result<String, StartError> {
-    let origin = data_dir.join("token.key");
-    let key = secret_file::read_or_make(&origin, KEY_BYTES)?;
+    let key = signing_key(data_dir)?;
     let mut id = [0; 8];
     aws_lc_rs::rand::fill(&mut id).map_err(|_| StartError::Random)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -97,17 +98,28 @@ pub fn mint_token(data_dir: &Path, role: Role, ttl: Duration) -> Result<String, 
         exp: now + ttl.as_secs(),
     };
     jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(&key))
-        .map_err(|_| StartError::KeyForm { origin: origin.display().to_string(), detail: "32 random bytes are needed" })
+        .map_err(|_| StartError::KeyForm { origin: data_dir.join("token.key").display().to_string(), detail: KEY_FORM })
+}
+
+/// The key that tokens are signed with, made at the first need.
+fn signing_key(data_dir: &Path) -> Result<Zeroizing<Vec<u8>>, StartError> {
+    let path = data_dir.join("token.key");
+    let key = secret_file::read_or_make(&path, KEY_BYTES)?;
+    if key.len() < KEY_BYTES {
+        return Err(StartError::KeyForm { origin: path.display().to_string(), detail: KEY_FORM });
+    }
+    Ok(key)
 }
 
 impl Verifier {
+    /// Whether the signing key, if there is one already, can be read and is one. Makes nothing.
+    pub(crate) fn check_form(data_dir: &Path) -> Result<(), StartError> {
+        if data_dir.join("token.key").exists() { signing_key(data_dir).map(drop) } else { Ok(()) }
+    }
+
     /// Loads the signing key, and at the very first start writes the first token to `DIR/admin.token`.
     pub(crate) fn load(data_dir: &Path, first_start: bool) -> Result<Self, StartError> {
-        let origin = data_dir.join("token.key");
-        let key = secret_file::read_or_make(&origin, KEY_BYTES)?;
-        if key.len() < KEY_BYTES {
-            return Err(StartError::KeyForm { origin: origin.display().to_string(), detail: "32 random bytes are needed" });
-        }
+        let key = signing_key(data_dir)?;
         let path = data_dir.join("admin.token");
         if first_start && !path.exists() {
             let token = mint_token(data_dir, Role::Admin, FIRST_TOKEN)?;
@@ -151,14 +163,15 @@ impl Verifier {
     }
 }
 
-/// The role that `method` on `path` needs: one table, so that no handler can forget it.
-pub(crate) fn needed(method: &Method, path: &str) -> Role {
-    let reads = matches!(*method, Method::GET | Method::HEAD) || path == "/v1/explain";
-    let sensitive = ["/v1/credentials/", "/v1/issuers/"].iter().any(|prefix| path.starts_with(prefix));
-    match (reads, sensitive) {
-        (true, _) => Role::Viewer,
-        (false, false) => Role::Editor,
-        (false, true) => Role::Admin,
+/// The role that `method` needs on an entry of `collection`, or on a resource that is none (`explain`, which only reads):
+/// one table, so that no handler can forget it. The collection is the one that the router found, percent-encoding undone:
+/// a guard that reads the path otherwise than the handler does is none.
+pub(crate) fn needed(method: &Method, collection: Option<&str>) -> Role {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    match collection {
+        Some("credentials" | "issuers") if !reads => Role::Admin,
+        Some(_) if !reads => Role::Editor,
+        _ => Role::Viewer,
     }
 }
 
@@ -168,10 +181,10 @@ mod tests {
 
     #[test]
     fn roles_are_needed_as_documented() {
-        assert_eq!(needed(&Method::GET, "/v1/credentials/a"), Role::Viewer);
-        assert_eq!(needed(&Method::POST, "/v1/explain"), Role::Viewer);
-        assert_eq!(needed(&Method::PUT, "/v1/rules/a"), Role::Editor);
-        assert_eq!(needed(&Method::DELETE, "/v1/issuers/a"), Role::Admin);
+        assert_eq!(needed(&Method::GET, Some("credentials")), Role::Viewer);
+        assert_eq!(needed(&Method::POST, None), Role::Viewer);
+        assert_eq!(needed(&Method::PUT, Some("rules")), Role::Editor);
+        assert_eq!(needed(&Method::DELETE, Some("issuers")), Role::Admin);
         assert!(Role::Viewer < Role::Editor && Role::Editor < Role::Admin);
     }
 }

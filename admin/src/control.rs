@@ -8,7 +8,7 @@ use crate::{
     records::{self, Records},
     seal::Sealer,
     serve,
-    store::{Store, exchanges::ExchangeStore},
+    store::{self, Store, exchanges::ExchangeStore},
 };
 use std::{
     fs::File,
@@ -61,10 +61,14 @@ pub(crate) struct Current {
 /// A [`StartError`] says what is wrong and what to do; nothing stored was changed then.
 pub async fn open(settings: Settings, plane: Arc<dyn DataPlane>) -> Result<ControlPlane, StartError> {
     let data_dir = settings.data_dir.clone();
-    let lock = lock(&data_dir)?;
     let bind = |source| StartError::Listen { address: settings.listen, source };
     let listener = TcpListener::bind(settings.listen).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
+    let lock = lock(&data_dir)?;
+    // All that can be refused is looked at before anything is written.
+    store::check(&data_dir).await?;
+    Sealer::check_form(&data_dir, settings.key.as_ref())?;
+    Verifier::check_form(&data_dir)?;
     let store = Store::open(&data_dir).await?;
     let exchanges = ExchangeStore::open(&data_dir).await?;
     let check = store.seal_check().await?;

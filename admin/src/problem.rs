@@ -1,5 +1,6 @@
 //! Every error the API answers, as problem+json (RFC 9457).
 
+use crate::store;
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
@@ -85,6 +86,22 @@ impl Problem {
         let detail = format!("the gateway could not {what}; nothing was changed. Its log says why");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     }
+
+    /// Whether the gateway failed, and not the caller.
+    pub(crate) fn is_own_failure(&self) -> bool {
+        self.0.status >= 500
+    }
+
+    /// A failure of the database.
+    pub(crate) fn database(what: &str, error: &sqlx::Error) -> Self {
+        tracing::error!(%error, advice = store::advice(error), "the API could not {what}");
+        let detail = format!(
+            "the gateway could not {what} and nothing was changed: the database answers {error}; {}",
+            store::advice(error)
+        );
+        let status = if store::is_full(error) { StatusCode::INSUFFICIENT_STORAGE } else { StatusCode::INTERNAL_SERVER_ERROR };
+        Self::new(status, detail)
+    }
 }
 
 fn kind_of(status: StatusCode) -> (&'static str, &'static str) {
@@ -101,6 +118,7 @@ fn kind_of(status: StatusCode) -> (&'static str, &'static str) {
         415 => ("media-type", "The content type is not understood"),
         422 => ("invalid", "The document has mistakes"),
         429 => ("too-many", "Too many at once"),
+        507 => ("disk-full", "The disk is full"),
         503 => ("unavailable", "Not at the moment"),
         _ => ("internal", "The gateway failed"),
     }

@@ -4,7 +4,10 @@ use crate::{
     Settings,
     control::Control,
     metrics::Metrics,
-    store::exchanges::{ExchangeStore, Retention},
+    store::{
+        advice,
+        exchanges::{ExchangeStore, Retention},
+    },
 };
 use std::{
     sync::{
@@ -16,8 +19,8 @@ use std::{
 use tidegate_policy::exchange::Batch;
 use tokio::sync::{Semaphore, broadcast, mpsc};
 
-/// Batches a slow follower may lag behind before it misses some.
-const FOLLOW_BATCHES: usize = 256;
+/// Batches a slow follower may lag behind before it misses some: 16 MiB of them, shared by all followers.
+const FOLLOW_BATCHES: usize = 64;
 /// Batches written in one transaction: more do not make a record cheaper.
 const TRANSACTION_BATCHES: usize = 64;
 /// How long a batch waits for others to share its transaction: what a transaction costs is spread over them, and readers
@@ -113,7 +116,7 @@ async fn write(control: Arc<Control>, mut queued: mpsc::UnboundedReceiver<Arc<Ba
                     Ok(()) => records.metrics.records_stored.add(count),
                     Err(error) => {
                         records.metrics.records_dropped.add(count);
-                        tracing::error!(%error, count, "exchange records could not be stored; check the disk that holds the data directory");
+                        tracing::error!(%error, count, "exchange records could not be stored in exchanges.db; {}", advice(&error));
                     }
                 }
                 batches.clear();
@@ -121,7 +124,7 @@ async fn write(control: Arc<Control>, mut queued: mpsc::UnboundedReceiver<Arc<Ba
             }
             _ = retention.tick() => {
                 if let Err(error) = records.store.retain(records.retention).await {
-                    tracing::error!(%error, "old exchange records could not be removed; check the disk that holds the data directory");
+                    tracing::error!(%error, "old exchange records could not be removed from exchanges.db; {}", advice(&error));
                 }
             }
         }

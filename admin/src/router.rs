@@ -8,7 +8,7 @@ use crate::{
 };
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{RawPathParams, Request, State, rejection::RawPathParamsRejection},
     http::StatusCode,
     middleware::{self, Next},
     response::Response,
@@ -42,9 +42,16 @@ pub(crate) fn router(control: Arc<Control>) -> Router {
 }
 
 /// Lets a request on with its caller, or answers 401 or 403.
-async fn authenticate(State(control): State<Arc<Control>>, mut request: Request, next: Next) -> Result<Response, Problem> {
+async fn authenticate(
+    State(control): State<Arc<Control>>,
+    parameters: Result<RawPathParams, RawPathParamsRejection>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
     let caller = control.verifier.caller(request.headers())?;
-    let needed = auth::needed(request.method(), request.uri().path());
+    let parameters = parameters.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let collection = parameters.iter().find_map(|(name, value)| (name == "collection").then_some(value));
+    let needed = auth::needed(request.method(), collection);
     if caller.role < needed {
         let (has, needs) = (caller.role.as_str(), needed.as_str());
         let detail = format!(

@@ -43,6 +43,14 @@ impl Sealer {
         }
     }
 
+    /// Whether the key that [`Sealer::load`] would take is one. Makes nothing; a file that is not there is none's fault yet.
+    pub(crate) fn check_form(data_dir: &Path, given: Option<&Secret>) -> Result<(), StartError> {
+        if given.is_none() && !data_dir.join("tidegate.key").exists() {
+            return Ok(());
+        }
+        Self::load(data_dir, given, false).map(drop)
+    }
+
     fn with_key(bytes: &[u8], origin: String) -> Result<Self, StartError> {
         let key = Some(bytes)
             .filter(|bytes| bytes.len() == KEY_BYTES)

@@ -60,6 +60,11 @@ pub(crate) async fn until(control: Arc<Control>, listener: TcpListener, stop: im
 async fn connection(control: Arc<Control>, stream: TcpStream, service: TowerToHyperService<axum::Router>) {
     // Answers are small; waiting to fill a segment only adds latency. Without the option they are slower, not wrong.
     stream.set_nodelay(true).ok();
+    // A caller that never takes its answer would keep its connection, and a follower's place, for ever.
+    let patience = Some(control.settings.api_body_timeout);
+    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_user_timeout(patience) {
+        tracing::debug!(%error, "an API connection has no limit on how long its answer may stay untaken");
+    }
     let mut stopping = control.stopping.subscribe();
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

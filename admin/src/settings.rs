@@ -16,13 +16,13 @@ pub struct Settings {
     pub key: Option<Secret>,
     /// Largest JSON document accepted, in bytes (`document_bytes`).
     pub document_bytes: usize,
-    /// Largest plugin accepted, in bytes (`module_bytes`).
+    /// Largest plugin accepted, in bytes (`filter_module_bytes`).
     pub module_bytes: usize,
     /// API connections open at once (`api_connections`).
     pub api_connections: usize,
     /// How long a caller may take to send a request's head (`api_header_timeout`).
     pub api_header_timeout: Duration,
-    /// How long a caller may take to send a request's body (`api_body_timeout`).
+    /// How long a caller may take to send a request's body, or to take a part of an answer (`api_body_timeout`).
     pub api_body_timeout: Duration,
     /// How long open requests and queued records may take to finish at a stop (`api_drain_timeout`).
     pub api_drain_timeout: Duration,
@@ -47,12 +47,12 @@ impl Settings {
             key: None,
             // A rule with thousands of entries fits; a body that costs noticeable memory does not.
             document_bytes: 1 << 20,
-            // Filters of garbage-collected languages bring their runtime: 10 MiB and more.
-            module_bytes: 32 << 20,
+            // Filters of garbage-collected languages bring their runtime: some 10 MiB.
+            module_bytes: 16 << 20,
             // Operators, dashboards and scrapers, not traffic.
             api_connections: 256,
             api_header_timeout: Duration::from_secs(10),
-            // 32 MiB over a poor line still fits.
+            // 16 MiB over a poor line still fits.
             api_body_timeout: Duration::from_secs(60),
             // Below the 30 s that orchestrators grant between SIGTERM and SIGKILL.
             api_drain_timeout: Duration::from_secs(10),

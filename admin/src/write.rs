@@ -10,7 +10,7 @@ use crate::{
     store::{self, Change, Row, Who},
 };
 use axum::http::StatusCode;
-use sqlx::Connection;
+use sqlx::{Connection, SqliteConnection};
 use std::{collections::HashSet, sync::Arc};
 use tidegate_policy::{Mistake, Name, Publication, Snapshot, plugin::Digest, publication::Module};
 
@@ -74,9 +74,22 @@ pub(crate) async fn write(control: Arc<Control>, write: Write) -> Result<Written
 }
 
 async fn attempt(control: &Control, write: Write) -> Result<Written, Problem> {
-    let stored = |error: sqlx::Error| Problem::internal("store this change", &error);
-    let (noun, name) = (write.noun, write.name.as_str());
     let mut writer = control.store.writer.acquire().await.map_err(stored)?;
+    let written = in_transaction(control, &mut writer, write).await;
+    if written.as_ref().is_err_and(Problem::is_own_failure) {
+        // The engine ends a transaction by itself when the disk is full, and the connection then believes that it is
+        // still within one. The next write opens another.
+        writer.close_on_drop();
+    }
+    written
+}
+
+fn stored(error: sqlx::Error) -> Problem {
+    Problem::database("store this change", &error)
+}
+
+async fn in_transaction(control: &Control, writer: &mut SqliteConnection, write: Write) -> Result<Written, Problem> {
+    let (noun, name) = (write.noun, write.name.as_str());
     let current = control.current();
     let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await.map_err(stored)?;
     let before = store::row(&mut transaction, noun, name).await.map_err(stored)?;

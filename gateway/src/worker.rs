@@ -22,7 +22,7 @@ use std::{
 };
 use tokio::{
     runtime,
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::{JoinError, JoinSet, LocalSet},
 };
 
@@ -87,7 +87,12 @@ impl Serve for Worker {
 #[derive(Debug)]
 pub struct Workers {
     threads: Vec<JoinHandle<()>>,
+    cut: Cut,
 }
+
+/// Ends a drain before its time: connections are cut, and their records still written.
+#[derive(Debug, Clone)]
+pub struct Cut(watch::Sender<bool>);
 
 /// The way to one worker, and how many connections it has.
 #[derive(Debug, Clone)]
@@ -125,20 +130,26 @@ impl Workers {
         settings: &Settings,
         make: impl Fn(u32) -> Rc<S> + Clone + Send + 'static,
     ) -> io::Result<(Self, Vec<Door>)> {
-        let mut workers = Self { threads: Vec::with_capacity(settings.workers) };
+        let cut = Cut(watch::Sender::new(false));
+        let mut workers = Self { threads: Vec::with_capacity(settings.workers), cut: cut.clone() };
         let mut doors = Vec::with_capacity(settings.workers);
         for (number, _) in (0_u32..).zip(0..settings.workers) {
             let (arrivals, receiver) = mpsc::channel(WAITING_CONNECTIONS);
             let open = Arc::new(AtomicUsize::new(0));
             let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            let (make, drain_timeout) = (make.clone(), settings.drain_timeout);
+            let (make, patience) = (make.clone(), Patience { time: settings.drain_timeout, cut: cut.0.subscribe() });
             let thread = Builder::new().name(format!("worker-{number}")).spawn(move || {
-                LocalSet::new().block_on(&runtime, run(|| make(number), receiver, drain_timeout));
+                LocalSet::new().block_on(&runtime, run(|| make(number), receiver, patience));
             })?;
             workers.threads.push(thread);
             doors.push(Door { arrivals, open });
         }
         Ok((workers, doors))
+    }
+
+    /// What ends their drain at once.
+    pub fn cut(&self) -> Cut {
+        self.cut.clone()
     }
 
     /// Waits until every worker has ended.
@@ -151,6 +162,30 @@ impl Workers {
     }
 }
 
+impl Cut {
+    /// Cuts every connection that is still open in a drain.
+    pub fn now(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// How long a drain may take.
+struct Patience {
+    time: Duration,
+    cut: watch::Receiver<bool>,
+}
+
+impl Patience {
+    /// Until it is at its end; why it is.
+    async fn end(mut self) -> &'static str {
+        let cut = self.cut.wait_for(|cut| *cut);
+        match tokio::time::timeout(self.time, cut).await {
+            Ok(_) => "a second signal came",
+            Err(_) => "they did not end within drain_timeout",
+        }
+    }
+}
+
 impl Door {
     /// Connections the worker has open.
     pub fn load(&self) -> usize {
@@ -159,7 +194,7 @@ impl Door {
 }
 
 /// The life of one worker: connections until its door closes, then what is open until it ends or time is up.
-async fn run<S: Serve>(make: impl FnOnce() -> Rc<S>, mut arrivals: mpsc::Receiver<Accepted>, drain_timeout: Duration) {
+async fn run<S: Serve>(make: impl FnOnce() -> Rc<S>, mut arrivals: mpsc::Receiver<Accepted>, patience: Patience) {
     let serve = make();
     let keeper = tokio::task::spawn_local(Rc::clone(&serve).keep());
     let mut connections = JoinSet::new();
@@ -173,17 +208,20 @@ async fn run<S: Serve>(make: impl FnOnce() -> Rc<S>, mut arrivals: mpsc::Receive
         }
     }
     serve.drain();
-    let all = async {
-        while let Some(ended) = connections.join_next().await {
-            reap(ended);
+    let ended_by = {
+        let all = async {
+            while let Some(ended) = connections.join_next().await {
+                reap(ended);
+            }
+        };
+        tokio::select! {
+            biased;
+            () = all => None,
+            why = patience.end() => Some(why),
         }
     };
-    if tokio::time::timeout(drain_timeout, all).await.is_err() {
-        tracing::warn!(
-            connections = connections.len(),
-            drain_timeout_ms = u64::try_from(drain_timeout.as_millis()).unwrap_or(u64::MAX),
-            "connections are cut off: they did not end within drain_timeout"
-        );
+    if let Some(why) = ended_by {
+        tracing::warn!(connections = connections.len(), "connections are cut off: {why}");
         connections.shutdown().await;
     }
     keeper.abort();

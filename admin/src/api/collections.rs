@@ -70,7 +70,7 @@ pub(crate) async fn list(
     let after = parameters.get("cursor").map_or("", String::as_str);
     // One more than asked for says whether there is another page.
     let rows = control.store.list(noun, after, i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)).await;
-    let mut rows = rows.map_err(|error| Problem::internal("read the store", &error))?;
+    let mut rows = rows.map_err(|error| Problem::database("read the store", &error))?;
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|row| row.name.clone());
@@ -81,10 +81,10 @@ pub(crate) async fn list(
 /// `GET /v1/{collection}/{name}`
 pub(crate) async fn read(State(control): Shared, path: Named, headers: HeaderMap) -> Result<Response, Problem> {
     let (noun, name) = named(path)?;
-    let row = control.store.row(noun, name.as_str()).await.map_err(|error| Problem::internal("read the store", &error))?;
+    let row = control.store.row(noun, name.as_str()).await.map_err(|error| Problem::database("read the store", &error))?;
     let row = row.ok_or_else(|| write::absent(noun, name.as_str()))?;
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    if known.is_some_and(|known| known.split(',').any(|tag| tag.trim().trim_start_matches("W/") == tag_of(&row))) {
+    let matches = |tag: &str| tag == "*" || tag.trim_start_matches("W/") == tag_of(&row);
+    if tags(&headers, header::IF_NONE_MATCH).is_some_and(|known| known.split(',').any(|tag| matches(tag.trim()))) {
         return tagged(&row, StatusCode::NOT_MODIFIED.into_response());
     }
     tagged(&row, json(StatusCode::OK, &item(row.clone())?)?)
@@ -160,8 +160,7 @@ fn effect(uri: &Uri) -> Result<Effect, Problem> {
 }
 
 fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default().trim());
-    match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
+    match (tags(headers, header::IF_MATCH).as_deref(), tags(headers, header::IF_NONE_MATCH).as_deref()) {
         (None, None) => Ok(Precondition::None),
         (Some("*"), None) => Ok(Precondition::Present),
         (Some(tags), None) => {
@@ -177,6 +176,12 @@ fn precondition(headers: &HeaderMap) -> Result<Precondition, Problem> {
     }
 }
 
+/// The field's entity tags; several lines of it are one list (RFC 9110 section 5.2).
+fn tags(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.to_str().unwrap_or("?").trim()).collect();
+    (!lines.is_empty()).then(|| lines.join(","))
+}
+
 /// Reads and inspects a module. Any content type but JSON is taken: the bytes themselves say what they are.
 async fn read_module(control: &Arc<Control>, headers: &HeaderMap, body: Body) -> Result<Entry, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -186,7 +191,7 @@ async fn read_module(control: &Arc<Control>, headers: &HeaderMap, body: Body) ->
         );
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let limit = Limit { bytes: control.settings.module_bytes, setting: "module_bytes" };
+    let limit = Limit { bytes: control.settings.module_bytes, setting: "filter_module_bytes" };
     let bytes: Bytes = read_body(control, body, limit).await?;
     if bytes.is_empty() {
         return Err(Problem::mistakes(vec![Mistake::at("", "the body is empty: send the bytes of a WebAssembly module")]));

@@ -92,7 +92,7 @@ async fn page(records: &Records, filter: &Filter, from: Place, limit: usize) -> 
     let mut scanned = 0;
     loop {
         let batch = records.store.newest(at.batch, since, until).await;
-        let Some(batch) = batch.map_err(|error| Problem::internal("read the records", &error))? else {
+        let Some(batch) = batch.map_err(|error| Problem::database("read the records", &error))? else {
             return Ok(Page { items, next: None });
         };
         let before = if batch.number == at.batch { at.line } else { usize::MAX };

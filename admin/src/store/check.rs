@@ -7,8 +7,17 @@ use std::{io::ErrorKind, path::Path};
 /// What every SQLite database begins with.
 const MAGIC: &[u8] = b"SQLite format 3\0";
 
+/// How much of a database is read before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Every page.
+    Whole,
+    /// Header and schema: of a large database whose loss would not be one of configuration.
+    Schema,
+}
+
 /// Checks the file at `path`; an absent or empty one is fine, it will be made.
-pub(super) async fn file(path: &Path, migrations: &Migrator) -> Result<(), StartError> {
+pub(super) async fn file(path: &Path, migrations: &Migrator, depth: Depth) -> Result<(), StartError> {
     match read_start(path) {
         Ok(start) if start.is_empty() => return Ok(()),
         Ok(start) if start != MAGIC => {
@@ -24,7 +33,12 @@ pub(super) async fn file(path: &Path, migrations: &Migrator) -> Result<(), Start
     let has_log = log.metadata().is_ok_and(|log| log.len() > 0);
     let options = SqliteConnectOptions::new().filename(path).read_only(true).immutable(!has_log);
     let mut connection = options.connect().await.map_err(|error| refused(path, &error))?;
-    let verdict = sqlx::query_scalar::<_, String>("PRAGMA quick_check(1)").fetch_one(&mut connection).await;
+    let question = match depth {
+        Depth::Whole => "PRAGMA quick_check(1)",
+        // Whatever is asked, the engine reads the whole schema first.
+        Depth::Schema => "SELECT 'ok' FROM (SELECT COUNT(*) FROM sqlite_schema)",
+    };
+    let verdict = sqlx::query_scalar::<_, String>(question).fetch_one(&mut connection).await;
     match verdict.as_deref() {
         Ok("ok") => {}
         Ok(finding) => return Err(damaged(path, finding)),
@@ -49,9 +63,8 @@ fn read_start(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// What the database engine's refusal means for the operator.
 pub(super) fn refused(path: &Path, error: &sqlx::Error) -> StartError {
-    let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
-    // The low byte is the primary result code: 11 is SQLITE_CORRUPT, 26 SQLITE_NOTADB.
-    match code.map(|code| code & 0xff) {
+    // 11 is SQLITE_CORRUPT, 26 SQLITE_NOTADB.
+    match super::primary_code(error) {
         Some(11 | 26) => damaged(path, &error.to_string()),
         _ => StartError::DatabaseUnreadable { path: path.to_owned(), detail: error.to_string() },
     }

@@ -2,7 +2,7 @@
 
 use super::{EXCHANGES, Purpose};
 use crate::{StartError, clock};
-use sqlx::SqlitePool;
+use sqlx::{Connection, SqliteConnection, SqlitePool};
 use std::{path::Path, sync::Arc, time::Duration};
 use tidegate_policy::exchange::Batch;
 
@@ -30,7 +30,7 @@ pub(crate) struct StoredBatch {
 }
 
 impl ExchangeStore {
-    /// Opens `DIR/exchanges.db`, checked first as the configuration database is.
+    /// Opens `DIR/exchanges.db`, which [`super::check`] has found usable.
     pub(crate) async fn open(data_dir: &Path) -> Result<Self, StartError> {
         let (writer, readers) = super::open(&data_dir.join("exchanges.db"), &EXCHANGES, Purpose::Exchanges).await?;
         Ok(Self { writer, readers })
@@ -38,19 +38,13 @@ impl ExchangeStore {
 
     /// Appends batches in one transaction.
     pub(crate) async fn append(&self, batches: &[Arc<Batch>]) -> sqlx::Result<()> {
-        let mut transaction = self.writer.begin().await?;
-        for batch in batches {
-            let (first_us, last_us) = span(&batch.lines);
-            sqlx::query("INSERT INTO batch (first_us, last_us, count, bytes, lines) VALUES (?, ?, ?, ?, ?)")
-                .bind(first_us)
-                .bind(last_us)
-                .bind(batch.count)
-                .bind(i64::try_from(batch.lines.len()).unwrap_or(i64::MAX))
-                .bind(batch.lines.as_slice())
-                .execute(&mut *transaction)
-                .await?;
+        let mut writer = self.writer.acquire().await?;
+        let appended = append(&mut writer, batches).await;
+        if appended.is_err() {
+            // As with a change: a connection whose transaction the engine has ended is of no more use.
+            writer.close_on_drop();
         }
-        transaction.commit().await
+        appended
     }
 
     /// The newest batch up to `number` that has records between the times (microseconds, both included).
@@ -79,6 +73,22 @@ impl ExchangeStore {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+async fn append(writer: &mut SqliteConnection, batches: &[Arc<Batch>]) -> sqlx::Result<()> {
+    let mut transaction = writer.begin().await?;
+    for batch in batches {
+        let (first_us, last_us) = span(&batch.lines);
+        sqlx::query("INSERT INTO batch (first_us, last_us, count, bytes, lines) VALUES (?, ?, ?, ?, ?)")
+            .bind(first_us)
+            .bind(last_us)
+            .bind(batch.count)
+            .bind(i64::try_from(batch.lines.len()).unwrap_or(i64::MAX))
+            .bind(batch.lines.as_slice())
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await
 }
 
 /// The times of the earliest and the latest record, read from their ids.

@@ -9,6 +9,7 @@ mod rows;
 pub(crate) use rows::{Change, Row, Who, delete, put, referrers, row};
 
 use crate::StartError;
+use check::Depth;
 use sqlx::{
     SqlitePool,
     migrate::Migrator,
@@ -36,8 +37,39 @@ pub(crate) struct Store {
     readers: SqlitePool,
 }
 
+/// Looks at both databases without changing anything: one that cannot be used is left as it was.
+pub(crate) async fn check(data_dir: &Path) -> Result<(), StartError> {
+    check::file(&data_dir.join("tidegate.db"), &CONFIGURATION, Depth::Whole).await?;
+    check::file(&data_dir.join("exchanges.db"), &EXCHANGES, Depth::Schema).await
+}
+
+/// What to do about a database that does not work, for the log and for callers.
+pub(crate) fn advice(error: &sqlx::Error) -> &'static str {
+    match primary_code(error) {
+        Some(FULL) => "its disk is full: free some space",
+        Some(8) => "its disk is mounted for reading only: mount it for writing",
+        Some(10) => "its disk fails: check it, and the system's log",
+        Some(11 | 26) => "it is damaged: stop the gateway and restore it from a backup, or move it away to begin anew",
+        _ => "check the disk that holds the data directory",
+    }
+}
+
+/// Whether the disk is full.
+pub(crate) fn is_full(error: &sqlx::Error) -> bool {
+    primary_code(error) == Some(FULL)
+}
+
+/// `SQLITE_FULL`
+const FULL: u32 = 13;
+
+/// SQLite's primary result code, the low byte of what it answers.
+fn primary_code(error: &sqlx::Error) -> Option<u32> {
+    let code = error.as_database_error()?.code()?.parse::<u32>().ok()?;
+    Some(code & 0xff)
+}
+
 impl Store {
-    /// Opens `DIR/tidegate.db`: checked first, so that a database that cannot be used is left as it was.
+    /// Opens `DIR/tidegate.db`, which [`check`] has found usable.
     pub(crate) async fn open(data_dir: &Path) -> Result<Self, StartError> {
         let path = data_dir.join("tidegate.db");
         let (writer, readers) = open(&path, &CONFIGURATION, Purpose::Configuration).await?;
@@ -72,7 +104,6 @@ impl Purpose {
 }
 
 async fn open(path: &Path, migrations: &Migrator, purpose: Purpose) -> Result<(SqlitePool, SqlitePool), StartError> {
-    check::file(path, migrations).await?;
     let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).foreign_keys(true);
     let writing = purpose
         .options(options.clone())

@@ -187,3 +187,99 @@ async fn a_caller_that_goes_away_does_not_leave_a_change_half_made() {
     assert_eq!(gate.publications.borrow().revision, 2);
     gate.get("/v1/services/a").await.is(200);
 }
+
+#[tokio::test]
+async fn what_cannot_be_used_is_found_before_anything_is_made() {
+    use std::os::unix::fs::PermissionsExt;
+    let short = |settings: &mut tidegate_admin::Settings| settings.key = Some(Secret::from("c2hvcnQ=".to_owned()));
+    let exposed = |directory: &Path, name: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, [7; 32]).expect("a key is written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("permissions");
+    };
+    let fresh = || TempDir::new().expect("a directory");
+    let directory = fresh();
+    let mut with_short = settings(directory.path());
+    short(&mut with_short);
+    let error = open(with_short).await.err().expect("it does not start");
+    assert!(matches!(error, StartError::KeyForm { .. }), "{error}");
+    assert!(contents(directory.path()).is_empty(), "nothing was made");
+    for name in ["tidegate.key", "token.key"] {
+        let directory = fresh();
+        exposed(directory.path(), name);
+        let before = contents(directory.path());
+        let error = refused(directory.path()).await;
+        assert!(matches!(error, StartError::KeyExposed { .. }) && error.to_string().contains(name), "{error}");
+        assert!(contents(directory.path()) == before, "{name}: nothing was made");
+    }
+    let directory = fresh();
+    std::fs::write(directory.path().join("exchanges.db"), "this is a letter to the editor").expect("it is written");
+    let before = contents(directory.path());
+    let error = refused(directory.path()).await;
+    assert!(matches!(error, StartError::DatabaseDamaged { .. }) && error.to_string().contains("exchanges.db"), "{error}");
+    assert!(contents(directory.path()) == before, "nothing was made");
+    let error = refused(&directory.path().join("exchanges.db")).await;
+    assert!(matches!(error, StartError::DataDirectory { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn damage_inside_the_records_does_not_keep_the_gateway_from_starting() {
+    let directory = used().await;
+    let path = directory.path().join("exchanges.db");
+    let mut bytes = std::fs::read(&path).expect("the records");
+    let last = bytes.len() - 65_536;
+    assert!(last >= 65_536, "there is a page beside the schema's");
+    bytes[last..].fill(0xa5);
+    std::fs::write(&path, bytes).expect("it is damaged");
+    let gate = Gate::start_in(directory, |_| {}).await;
+    gate.get("/v1/services/a").await.is(200);
+}
+
+/// A small file system of its own; unmounted when dropped.
+struct Disk(TempDir);
+
+impl Disk {
+    /// `None` where this process may not mount.
+    fn mount(size: &str) -> Option<Self> {
+        let at = TempDir::new().expect("a directory");
+        let options = format!("size={size},mode=0700");
+        let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(at.path()).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self(at))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Where it fails the mount outlives the test, which then has said why already.
+        std::process::Command::new("umount").arg("-l").arg(self.0.path()).status().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_changes_and_leaves_nothing_half_done() {
+    let Some(disk) = Disk::mount("4m") else {
+        eprintln!("SKIPPED a_full_disk_refuses_changes: mounting a file system needs privileges that this process lacks");
+        return;
+    };
+    let inside = TempDir::new_in(disk.0.path()).expect("a directory");
+    let gate = Gate::start_in(inside, |_| {}).await;
+    gate.put("/v1/services/first", service("first.example")).await.is(201);
+    let revision = gate.publications.borrow().revision;
+    let filler = disk.0.path().join("filler");
+    let mut file = std::fs::File::create(&filler).expect("a file");
+    while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    // Larger than what a log that was written before may hold without growing.
+    let hosts: Vec<_> = (0..20_000).map(|number| format!("h{number}.example")).collect();
+    let large = json!({"hosts": hosts, "ports": [{"number": 443, "protocol": "https"}]});
+    let refused = gate.put("/v1/services/second", large).await.is(507);
+    assert!(refused.head.contains("application/problem+json") && refused.text.contains("free some space"), "{}", refused.text);
+    gate.get("/v1/services/second").await.is(404);
+    gate.get("/v1/services/first").await.is(200);
+    assert_eq!(gate.publications.borrow().revision, revision, "nothing was put in force");
+    // An open file keeps its space.
+    drop(file);
+    std::fs::remove_file(&filler).expect("space is freed");
+    gate.put("/v1/services/second", service("second.example")).await.is(201);
+    assert!(gate.publications.borrow().snapshot.service("second").is_some());
+    drop(gate.stop().await);
+}

@@ -5,6 +5,8 @@ use super::{addresses::Addresses, complain, say};
 use anyhow::{Context, anyhow};
 use std::{
     net::{SocketAddr, TcpListener},
+    path::Path,
+    pin::pin,
     process::ExitCode,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -13,7 +15,7 @@ use tidegate_admin::ControlPlane;
 use tidegate_gateway::{
     listen::{Entry, Listeners, accept},
     plane::{Plane, Running},
-    settings::{LogFormat, Settings},
+    settings::{Control, LogFormat, Settings},
     telemetry::server,
 };
 use tidegate_policy::{credential::Secret, exchange::Batch};
@@ -26,6 +28,11 @@ use tokio::{
 const FORWARDED_BATCHES: usize = 64;
 /// How long the last spans may take to leave.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
+/// How long the last records may take to be written once the drain has had its time: a record log that nobody reads, or a
+/// disk that hangs, must not keep the process.
+const LAST_RECORDS: Duration = Duration::from_secs(5);
+/// The same after a second signal: long enough for a disk that works, and still at once for whoever waits.
+const HURRIED: Duration = Duration::from_secs(2);
 
 /// What is bound before anything is written.
 struct Bound {
@@ -106,24 +113,40 @@ async fn run(settings: &Settings, bound: Bound) -> anyhow::Result<()> {
         // A sender that is gone means the same as one that has spoken.
         let _ = stopped.await;
     });
-    tokio::join!(api, async {
+    let ended = tokio::join!(api, async {
         signals.wait(&running).await;
         tracing::info!("draining: no new connections, open exchanges may finish; a second signal stops at once");
-        let drained = drain(&plane, running);
-        tokio::select! {
-            () = drained => {}
+        let cut = running.workers.cut();
+        let limit = settings.workers.drain_timeout + LAST_RECORDS;
+        let mut drained = pin!(drain(&plane, running, limit));
+        let ended = tokio::select! {
+            ended = &mut drained => ended,
             () = signals.stop() => {
-                Addresses::remove(&settings.data_dir);
-                std::process::exit(1);
+                tracing::warn!("a second signal: open exchanges are cut off, their records written");
+                cut.now();
+                hurry(&settings.data_dir);
+                drained.await.and(Err(anyhow!("stopped by a second signal before the drain was over")))
             }
-        }
+        };
         drop(stop);
+        ended
     });
     Addresses::remove(&settings.data_dir);
-    Ok(())
+    ended.1
 }
 
-async fn drain(plane: &Arc<Plane>, running: Running) {
+/// Ends the process when [`HURRIED`] is over, if it has not ended by then.
+fn hurry(data_dir: &Path) {
+    let data_dir = data_dir.to_owned();
+    tokio::spawn(async move {
+        tokio::time::sleep(HURRIED).await;
+        tracing::error!("the last records could not be written in time; some are missing");
+        Addresses::remove(&data_dir);
+        std::process::exit(1);
+    });
+}
+
+async fn drain(plane: &Arc<Plane>, running: Running, limit: Duration) -> anyhow::Result<()> {
     plane.draining();
     let Running { accepting, workers, recorder, exports } = running;
     let flushed = tokio::task::spawn_blocking(move || {
@@ -131,20 +154,37 @@ async fn drain(plane: &Arc<Plane>, running: Running) {
         workers.join();
         recorder.join();
     });
-    if let Err(error) = flushed.await {
-        tracing::error!(error = %error, "the drain failed; the last records may be missing");
+    match tokio::time::timeout(limit, flushed).await {
+        Ok(ended) => ended.context("the drain failed; the last records may be missing")?,
+        Err(_) => {
+            let advice = "the record log or the database does not take them; see record_log";
+            return Err(anyhow!("the last records could not be written in time and some are missing: {advice}"));
+        }
     }
     if tokio::time::timeout(LAST_EXPORT, exports.finish()).await.is_err() {
         tracing::warn!("the last spans or metrics could not be exported in time");
     }
+    Ok(())
 }
 
 fn control_settings(settings: &Settings) -> tidegate_admin::Settings {
+    let Control { document_bytes, connections, header_timeout, body_timeout, drain_timeout, .. } = settings.control;
+    let Control { queue_bytes, max_age, max_bytes, followers, .. } = settings.control;
     tidegate_admin::Settings {
+        data_dir: settings.data_dir.clone(),
         listen: settings.admin_listen,
         mode: settings.mode,
         key: std::env::var("TIDEGATE_KEY").ok().map(Secret::from),
-        ..tidegate_admin::Settings::new(&settings.data_dir)
+        document_bytes,
+        module_bytes: settings.filter.module_bytes,
+        api_connections: connections,
+        api_header_timeout: header_timeout,
+        api_body_timeout: body_timeout,
+        api_drain_timeout: drain_timeout,
+        exchange_queue_bytes: queue_bytes,
+        exchange_max_age: max_age,
+        exchange_max_bytes: max_bytes,
+        exchange_followers: followers,
     }
 }
 
@@ -209,5 +249,18 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_control_plane_is_given_its_own_defaults() {
+        let settings = Settings::default();
+        let given = tidegate_admin::Settings { key: None, ..control_settings(&settings) };
+        let own = tidegate_admin::Settings::new(&settings.data_dir);
+        assert_eq!(format!("{given:?}"), format!("{own:?}"));
     }
 }

@@ -27,8 +27,8 @@ pub struct Settings {
     pub log: recorder::Log,
     /// What happens when records come faster than they are taken away.
     pub when_full: ledger::WhenFull,
-    /// Batches, of at most 64 KiB each, that may wait for the recorder. 256 of them are 16 MiB, and at 20,000
-    /// exchanges a second they bridge some three seconds of a stalled disk.
+    /// Batches, of at most 256 KiB each, that may wait for the recorder. 256 of them are 64 MiB, and at 20,000
+    /// exchanges a second they bridge some five seconds of a stalled disk.
     pub queue_batches: usize,
 }
 

@@ -3,10 +3,12 @@
 //! `table` lists every knob once: name, default, meaning, and where its value goes. Flags, environment variables, keys of
 //! the file and `docs/settings.md` all come from that table.
 
+mod control;
 mod layers;
 mod table;
 mod value;
 
+pub use control::Control;
 pub use layers::{Mistakes, Sources, read};
 pub use table::{DEFINITIONS, Definition, document};
 
@@ -51,6 +53,8 @@ pub struct Settings {
     pub pseudonym: Option<Pseudonym>,
     /// Tokens that callers bring.
     pub identity: identity::Settings,
+    /// Limits of the REST API and of what it keeps.
+    pub control: Control,
 }
 
 /// The mutual TLS listener's key material, PEM files all.
@@ -96,6 +100,7 @@ impl Default for Settings {
             http: http::Settings::default(),
             pseudonym: None,
             identity: identity::Settings::default(),
+            control: Control::default(),
         }
     }
 }
@@ -131,12 +136,20 @@ impl Settings {
             ("http2_streams", self.http.h2.streams as usize),
             ("http2_head_bytes", self.http.h2.head_bytes as usize),
             ("streams_per_connection", self.upstream.streams_per_connection as usize),
+            ("filter_module_bytes", self.filter.module_bytes),
+            ("document_bytes", self.control.document_bytes),
+            ("api_connections", self.control.connections),
         ];
         for (name, _) in positive.iter().filter(|(_, value)| *value == 0) {
             found.push((name, "0 would let nothing through: give 1 or more".to_owned()));
         }
         // The bound is the semaphore's and the queue's own.
-        let bounded = [("max_connections", self.listen.max_connections), ("record_queue_batches", self.record.queue_batches)];
+        let bounded = [
+            ("max_connections", self.listen.max_connections),
+            ("record_queue_batches", self.record.queue_batches),
+            ("api_connections", self.control.connections),
+            ("exchange_followers", self.control.followers),
+        ];
         for (name, _) in bounded.iter().filter(|(_, value)| *value > 10_000_000) {
             found.push((name, "is more than any machine can hold: give at most 10000000".to_owned()));
         }

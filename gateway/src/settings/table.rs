@@ -85,6 +85,15 @@ settings! {
     "http2_connection_window_bytes" => http.h2.connection_window_bytes, "The same, of one HTTP/2 connection.";
     "token_cache" => identity.tokens, "Verified tokens each worker remembers.";
     "token_cache_time" => identity.remembered, "The longest a verified token is remembered, whatever its expiry.";
+    "document_bytes" => control.document_bytes, "Largest JSON document the REST API takes.";
+    "api_connections" => control.connections, "REST API connections open at once; more are closed.";
+    "api_header_timeout" => control.header_timeout, "How long a caller of the REST API may take over a request's head.";
+    "api_body_timeout" => control.body_timeout, "How long it may take over the body, and over taking a part of its answer.";
+    "api_drain_timeout" => control.drain_timeout, "How long open API requests, and then queued records, may take to finish at a stop.";
+    "exchange_queue_bytes" => control.queue_bytes, "Records waiting for the database, in bytes; more are dropped there and counted.";
+    "exchange_max_age" => control.max_age, "How long the database keeps records.";
+    "exchange_max_bytes" => control.max_bytes, "How many bytes of records the database keeps; the oldest go first.";
+    "exchange_followers" => control.followers, "Callers that may follow the records live at once.";
     "connect_timeout" => upstream.connect_timeout, "Limit on one TCP connection attempt, where a route says nothing.";
     "attempt_delay" => upstream.attempt_delay, "How long one address is tried before the next is tried beside it.";
     "handshake_timeout" => upstream.handshake_timeout, "Limit on one TLS handshake with an upstream.";
@@ -112,7 +121,7 @@ settings! {
     "filter_configure_timeout" => filter.configure, "Time for starting a filter instance and for its configure.";
     "filter_hostcall_bytes" => filter.hostcall_bytes, "Bytes a filter may hand to the host in one call.";
     "filter_handles" => filter.handles, "Handles an instance may hold: one for each exchange open on it.";
-    "filter_module_bytes" => filter.module_bytes, "Largest filter module.";
+    "filter_module_bytes" => filter.module_bytes, "Largest filter module, when it is uploaded and when it is compiled.";
     "filter_compile_timeout" => filter.compile, "Time for compiling a module.";
     "filter_compilers" => filter.compilers, "Modules compiled at once.";
     "filter_compiled_modules" => filter.compiled, "Compiled modules kept although no route uses them.";

@@ -3,13 +3,15 @@
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
-use std::{convert::Infallible, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::Semaphore};
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, task::AbortHandle};
 
 /// Scrapes and probes at once; a Prometheus pair, the kubelet and a person need a handful.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a connection may take from its beginning to its end, so that none is held for ever.
 const CONNECTION_TIME: Duration = Duration::from_secs(60);
+/// How long a caller may take over a request's head; the kubelet gives a whole probe a second.
+const HEAD_TIME: Duration = Duration::from_secs(5);
 
 /// Whether the gateway is ready for exchanges; the error says what is missing.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -19,10 +21,8 @@ pub type Text = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, metrics: Text, ready: Readiness) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut open: VecDeque<AbortHandle> = VecDeque::with_capacity(MAX_CONNECTIONS);
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -31,19 +31,27 @@ pub async fn serve(listener: TcpListener, metrics: Text, ready: Readiness) {
                 continue;
             }
         };
+        open.retain(|connection| !connection.is_finished());
+        // The oldest one goes: callers that hold connections and say nothing must not keep a probe out.
+        if open.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
         let (metrics, ready) = (Arc::clone(&metrics), Arc::clone(&ready));
-        tokio::spawn(async move {
+        let connection = tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let answer = answer(&request, &metrics, &ready);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(hyper_util::rt::TokioTimer::new())
+                .header_read_timeout(HEAD_TIME)
                 .serve_connection(hyper_util::rt::TokioIo::new(stream), service);
             // A caller that goes away or breaks HTTP concerns nobody else.
             let _ = tokio::time::timeout(CONNECTION_TIME, connection).await;
-            drop(place);
         });
+        open.push_back(connection.abort_handle());
     }
 }
 
