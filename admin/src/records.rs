@@ -20,6 +20,9 @@ use tokio::sync::{Semaphore, broadcast, mpsc};
 const FOLLOW_BATCHES: usize = 256;
 /// Batches written in one transaction: more do not make a record cheaper.
 const TRANSACTION_BATCHES: usize = 64;
+/// How long a batch waits for others to share its transaction: what a transaction costs is spread over them, and readers
+/// see a record little later.
+const GATHERING: Duration = Duration::from_millis(50);
 /// How often old records are looked for.
 const RETENTION_EVERY: Duration = Duration::from_secs(30);
 
@@ -99,6 +102,10 @@ async fn write(control: Arc<Control>, mut queued: mpsc::UnboundedReceiver<Arc<Ba
             taken = queued.recv_many(&mut batches, TRANSACTION_BATCHES) => {
                 if taken == 0 {
                     return;
+                }
+                tokio::time::sleep(GATHERING).await;
+                while batches.len() < TRANSACTION_BATCHES && let Ok(batch) = queued.try_recv() {
+                    batches.push(batch);
                 }
                 let count: u64 = batches.iter().map(|batch| u64::from(batch.count)).sum();
                 let bytes: usize = batches.iter().map(|batch| batch.lines.len()).sum();

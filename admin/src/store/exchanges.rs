@@ -1,8 +1,8 @@
 //! Exchange records as they are kept: one row per batch of JSON lines, appended, read newest first, removed by age and size.
 
-use super::EXCHANGES;
+use super::{EXCHANGES, Purpose};
 use crate::{StartError, clock};
-use sqlx::{SqlitePool, sqlite::SqliteSynchronous};
+use sqlx::SqlitePool;
 use std::{path::Path, sync::Arc, time::Duration};
 use tidegate_policy::exchange::Batch;
 
@@ -32,7 +32,7 @@ pub(crate) struct StoredBatch {
 impl ExchangeStore {
     /// Opens `DIR/exchanges.db`, checked first as the configuration database is.
     pub(crate) async fn open(data_dir: &Path) -> Result<Self, StartError> {
-        let (writer, readers) = super::open(&data_dir.join("exchanges.db"), &EXCHANGES, SqliteSynchronous::Normal).await?;
+        let (writer, readers) = super::open(&data_dir.join("exchanges.db"), &EXCHANGES, Purpose::Exchanges).await?;
         Ok(Self { writer, readers })
     }
 

@@ -16,11 +16,11 @@ use std::{
 use tidegate_policy::exchange::Batch;
 use tokio::sync::{Notify, mpsc};
 
-/// A batch is handed over when its lines reach this: some 100 records, so that the price of the hand-over is spread thin
-/// and a queue of batches stays small in memory.
-pub const BATCH_BYTES: usize = 64 * 1024;
+/// A batch is handed over when its lines reach this: some 400 records, so that the price of the hand-over (waking another
+/// thread, above all) is spread thin and a queue of batches stays small in memory.
+pub const BATCH_BYTES: usize = 256 * 1024;
 /// A batch is handed over when it has this many lines.
-pub const BATCH_LINES: u32 = 256;
+pub const BATCH_LINES: u32 = 1024;
 /// A batch is handed over when its first line is this old: soon enough for those who follow the records live.
 pub const BATCH_AGE: Duration = Duration::from_millis(20);
 

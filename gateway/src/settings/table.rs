@@ -57,7 +57,7 @@ settings! {
     "mtls_handshake_timeout" => listen.timeouts.handshake, "How long a caller's TLS handshake may take.";
     "record_log" => record.log, "Where records go as JSON lines, besides the database; a file is opened again on SIGHUP.";
     "records_when_full" => record.when_full, "When records come faster than they are taken: drop and count them, or let new exchanges wait.";
-    "record_queue_batches" => record.queue_batches, "Batches of records, of at most 64 KiB or 256 lines each, that may wait for the recorder.";
+    "record_queue_batches" => record.queue_batches, "Batches of records, of at most 256 KiB or 1,024 lines each, that may wait for the recorder.";
     "service_series" => service_series, "Services with metric series of their own; those seen later share the label other.";
     "otlp_endpoint" => otlp.endpoint, "Base URL of the OTLP receiver (HTTP, protobuf) for spans and metrics; OTEL_EXPORTER_OTLP_ENDPOINT is read too.";
     "otlp_metrics_interval" => otlp.metrics_interval, "How often metrics are exported.";

@@ -57,6 +57,9 @@ const PHASES: [(Phase, &str); 6] = [
     (Phase::FirstByte, "first_byte"),
 ];
 
+/// Name and meaning of a number that is added up by service, and where it is.
+type Sum = (&'static str, &'static str, fn(&Series) -> u64);
+
 /// All workers' shards and the services that have series of their own.
 #[derive(Debug)]
 pub struct Exchanges {
@@ -157,7 +160,7 @@ impl Exchanges {
         }
         write_outcomes(page, &services);
         write_classes(page, &services);
-        let sums: [(&'static str, &'static str, fn(&Series) -> u64); 3] = [
+        let sums: [Sum; 3] = [
             ("tidegate_request_body_bytes_total", "Body bytes received from callers.", |series| series.request_bytes.value()),
             ("tidegate_response_body_bytes_total", "Body bytes sent to callers.", |series| series.response_bytes.value()),
             (
@@ -211,20 +214,16 @@ fn write_phases(page: &mut Page, shards: &[Arc<Shard>]) {
     let help = "How long the phases of exchanges took, in seconds.";
     let family = page.family(Kind::Histogram, "tidegate_phase_duration_seconds", help);
     for (place, (_, phase)) in PHASES.iter().enumerate() {
-        let read = |bucket: usize| shards.iter().map(|shard| shard.phases[place].buckets[bucket].load(Ordering::Relaxed)).sum();
+        let read = |bucket: usize| -> u64 {
+            shards.iter().map(|shard| shard.phases[place].buckets[bucket].load(Ordering::Relaxed)).sum()
+        };
         let mut below: u64 = 0;
         for (bucket, bound) in BUCKETS_US.iter().enumerate() {
-            below += {
-                let count: u64 = read(bucket);
-                count
-            };
+            below += read(bucket);
             let bound = (*bound as f64 / 1e6).to_string();
             family.put("_bucket", &[("phase", phase), ("le", &bound)], below as f64);
         }
-        below += {
-            let count: u64 = read(BUCKETS_US.len());
-            count
-        };
+        below += read(BUCKETS_US.len());
         let sum_us: u64 = shards.iter().map(|shard| shard.phases[place].sum_us.load(Ordering::Relaxed)).sum();
         family.put("_bucket", &[("phase", phase), ("le", "+Inf")], below as f64);
         family.put("_sum", &[("phase", phase)], sum_us as f64 / 1e6);

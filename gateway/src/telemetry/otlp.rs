@@ -120,13 +120,13 @@ pub fn export_metrics(
                 let callback = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<f64>| {
                     observe(&mut |value, labels| observer.observe(value, labels));
                 };
-                drop(meter.f64_observable_counter(name).with_description(help).with_callback(callback).build());
+                let _ = meter.f64_observable_counter(name).with_description(help).with_callback(callback).build();
             }
             Kind::Gauge => {
                 let callback = move |observer: &dyn opentelemetry::metrics::AsyncInstrument<f64>| {
                     observe(&mut |value, labels| observer.observe(value, labels));
                 };
-                drop(meter.f64_observable_gauge(name).with_description(help).with_callback(callback).build());
+                let _ = meter.f64_observable_gauge(name).with_description(help).with_callback(callback).build();
             }
         }
     }
@@ -198,7 +198,92 @@ impl HttpClient for Client {
         'client: 'future,
         Self: 'future,
     {
-        let sent = self.runtime.spawn(tokio::time::timeout(TIMEOUT, self.clone().send(request)));
+        let client = self.clone();
+        // The timer belongs to the runtime, so it is made there: metrics are exported from a thread that has none.
+        let sent = self.runtime.spawn(async move { tokio::time::timeout(TIMEOUT, client.send(request)).await });
         Box::pin(async move { sent.await?? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::{spans, trace::TraceContext};
+    use hyper::{Request, Response, body::Incoming, service::service_fn};
+    use std::time::SystemTime;
+    use tidegate_policy::{
+        Reason,
+        exchange::{Durations, Verdict},
+    };
+    use tokio::{net::TcpListener, sync::mpsc};
+
+    /// A receiver that says what it was sent.
+    async fn receiver() -> (String, mpsc::UnboundedReceiver<(String, Bytes)>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let (seen, received) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let seen = seen.clone();
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let seen = seen.clone();
+                    async move {
+                        let path = request.uri().path().to_owned();
+                        assert_eq!(request.headers()["content-type"], "application/x-protobuf");
+                        seen.send((path, request.into_body().collect().await.unwrap().to_bytes())).unwrap();
+                        Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::new())))
+                    }
+                });
+                let stream = hyper_util::rt::TokioIo::new(stream);
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(stream, service));
+            }
+        });
+        (endpoint, received)
+    }
+
+    fn contains(body: &[u8], part: &[u8]) -> bool {
+        body.windows(part.len()).any(|window| window == part)
+    }
+
+    #[tokio::test]
+    async fn spans_and_metrics_reach_a_receiver() {
+        let (endpoint, mut received) = receiver().await;
+        let settings = Settings { metrics_interval: Duration::from_millis(50), ..Settings::default() };
+        let exporter = span_exporter(&settings, &endpoint, &Handle::current()).unwrap();
+        let metrics = Arc::new(spans::Metrics::default());
+        let (outbox, finished) = spans::queue(Arc::clone(&metrics));
+        let exporting = tokio::spawn(spans::export(exporter, finished, Arc::clone(&metrics)));
+        outbox.send(|| spans::Finished {
+            context: TraceContext { trace_id: [0xa5; 16], span_id: [0x5a; 8], parent: Some([0x3c; 8]), sampled: true },
+            began: SystemTime::now(),
+            durations: Durations { total_us: 900, resolve_us: Some(100), tls_us: Some(200), ..Durations::default() },
+            sent_us: Some(400),
+            method: ::http::Method::GET,
+            target: "http://api.example.com/".to_owned(),
+            address: "192.0.2.1:443".to_owned(),
+            protocol: "HTTP/1.1",
+            service: Some(Arc::from("payments")),
+            rule: None,
+            reason: Reason::AllowedByRule,
+            verdict: Verdict::Allowed,
+            status: Some(200),
+            fault: None,
+        });
+        drop(outbox);
+        exporting.await.unwrap();
+        assert_eq!((metrics.exported.value(), metrics.failed.value()), (1, 0));
+        let (path, body) = received.recv().await.unwrap();
+        assert_eq!(path, "/v1/traces");
+        for part in [&[0xa5; 16][..], &[0x5a; 8], &[0x3c; 8], b"GET payments", b"resolve", b"tls", b"upstream", b"tidegate"] {
+            assert!(contains(&body, part), "{part:?} was not exported");
+        }
+
+        let registry = Registry::default();
+        registry.add(|page| page.counter("tidegate_example_total", "An example.", 7));
+        let provider = export_metrics(&settings, &endpoint, &registry, &Handle::current()).unwrap();
+        let (path, body) = tokio::time::timeout(TIMEOUT, received.recv()).await.unwrap().unwrap();
+        assert_eq!(path, "/v1/metrics");
+        assert!(contains(&body, b"tidegate_example_total"));
+        tokio::task::spawn_blocking(move || provider.shutdown()).await.unwrap().unwrap();
     }
 }
