@@ -8,7 +8,7 @@ use crate::{
     records::{self, Records},
     seal::Sealer,
     serve,
-    store::{Store, exchanges::ExchangeStore},
+    store::{self, Store, exchanges::ExchangeStore},
 };
 use std::{
     fs::File,
@@ -65,13 +65,16 @@ pub async fn open(settings: Settings, plane: Arc<dyn DataPlane>) -> Result<Contr
     let bind = |source| StartError::Listen { address: settings.listen, source };
     let listener = TcpListener::bind(settings.listen).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
+    // Both databases and the key are looked at before anything is opened for writing: a refusal changes nothing.
+    let check = store::look(&data_dir).await?;
+    let sealer = Sealer::load(&data_dir, settings.key.as_ref(), check.is_none())?;
+    if let Some(sealed) = &check {
+        sealer.check(sealed)?;
+    }
     let store = Store::open(&data_dir).await?;
     let exchanges = ExchangeStore::open(&data_dir).await?;
-    let check = store.seal_check().await?;
-    let sealer = Sealer::load(&data_dir, settings.key.as_ref(), check.is_none())?;
-    match check {
-        Some(sealed) => sealer.check(&sealed)?,
-        None => store.put_seal_check(&sealer.make_check()?).await?,
+    if check.is_none() {
+        store.put_seal_check(&sealer.make_check()?).await?;
     }
     // Not the first process but the first that got this far: one that was killed half-way left no token.
     let first_start = store.revision().await? == 0;

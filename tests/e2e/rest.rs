@@ -39,7 +39,7 @@ async fn every_mistake_is_listed_with_its_place() {
     assert_eq!(reply.header("content-type"), Some("application/problem+json"));
     let problem = reply.json();
     let places: Vec<_> =
-        problem["errors"].as_array().expect("a list").iter().filter_map(|one| one["pointer"].as_str()).collect();
+        problem["mistakes"].as_array().expect("a list").iter().filter_map(|one| one["pointer"].as_str()).collect();
     for place in ["/hosts/1", "/ports/0/protocol", "/colour"] {
         assert!(places.contains(&place), "{place} is not in {places:?}: {problem}");
     }

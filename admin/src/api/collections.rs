@@ -186,7 +186,7 @@ async fn read_module(control: &Arc<Control>, headers: &HeaderMap, body: Body) ->
         );
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
-    let limit = Limit { bytes: control.settings.module_bytes, setting: "module_bytes" };
+    let limit = Limit { bytes: control.settings.module_bytes, setting: "filter_module_bytes" };
     let bytes: Bytes = read_body(control, body, limit).await?;
     if bytes.is_empty() {
         return Err(Problem::mistakes(vec![Mistake::at("", "the body is empty: send the bytes of a WebAssembly module")]));

@@ -27,6 +27,23 @@ const BUSY: Duration = Duration::from_secs(5);
 static CONFIGURATION: Migrator = sqlx::migrate!("../migrations");
 static EXCHANGES: Migrator = sqlx::migrate!("../migrations/exchanges");
 
+/// Looks at both databases without changing them: the seal check, if credentials were ever sealed here.
+///
+/// # Errors
+/// When one of them cannot be used by this release.
+pub(crate) async fn look(data_dir: &Path) -> Result<Option<Vec<u8>>, StartError> {
+    let path = data_dir.join("tidegate.db");
+    let configuration = check::file(&path, &CONFIGURATION).await?;
+    let sealed = match configuration {
+        Some(connection) => check::seal(connection).await,
+        None => None,
+    };
+    if let Some(connection) = check::file(&data_dir.join("exchanges.db"), &EXCHANGES).await? {
+        check::close(connection).await;
+    }
+    Ok(sealed)
+}
+
 /// The configuration database.
 #[derive(Clone)]
 pub(crate) struct Store {
@@ -37,7 +54,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens `DIR/tidegate.db`: checked first, so that a database that cannot be used is left as it was.
+    /// Opens `DIR/tidegate.db` for writing; [`look`] comes first, so that a database that cannot be used is left as it was.
     pub(crate) async fn open(data_dir: &Path) -> Result<Self, StartError> {
         let path = data_dir.join("tidegate.db");
         let (writer, readers) = open(&path, &CONFIGURATION, Purpose::Configuration).await?;
@@ -72,7 +89,6 @@ impl Purpose {
 }
 
 async fn open(path: &Path, migrations: &Migrator, purpose: Purpose) -> Result<(SqlitePool, SqlitePool), StartError> {
-    check::file(path, migrations).await?;
     let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).foreign_keys(true);
     let writing = purpose
         .options(options.clone())

@@ -138,10 +138,21 @@ async fn drain(plane: &Arc<Plane>, running: Running) {
 }
 
 fn control_settings(settings: &Settings) -> tidegate_admin::Settings {
+    let limits = &settings.control;
     tidegate_admin::Settings {
         listen: settings.admin_listen,
         mode: settings.mode,
         key: std::env::var("TIDEGATE_KEY").ok().map(Secret::from),
+        document_bytes: limits.document_bytes,
+        module_bytes: settings.filter.module_bytes,
+        api_connections: limits.api_connections,
+        api_header_timeout: limits.api_header_timeout,
+        api_body_timeout: limits.api_body_timeout,
+        api_drain_timeout: limits.api_drain_timeout,
+        exchange_queue_bytes: limits.exchange_queue_bytes,
+        exchange_max_age: limits.exchange_max_age,
+        exchange_max_bytes: limits.exchange_max_bytes,
+        exchange_followers: limits.exchange_followers,
         ..tidegate_admin::Settings::new(&settings.data_dir)
     }
 }

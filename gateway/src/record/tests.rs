@@ -1,3 +1,5 @@
+//! Records from the open exchange to the recorder and its log: written once, counted, handed over, dropped or waited for.
+
 use super::{
     Ledger, OpenRecord,
     ledger::{self, BATCH_LINES, WhenFull},

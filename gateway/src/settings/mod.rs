@@ -11,7 +11,7 @@ pub use layers::{Mistakes, Sources, read};
 pub use table::{DEFINITIONS, Definition, document};
 
 use crate::{filter, http, listen, record, telemetry, upstream, worker};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use tidegate_policy::snapshot::Mode;
 
 /// Everything that can be set about a gateway.
@@ -39,6 +39,8 @@ pub struct Settings {
     pub workers: worker::Settings,
     /// The records.
     pub record: record::Settings,
+    /// Limits of the control plane.
+    pub control: Control,
     /// The export of telemetry.
     pub otlp: telemetry::otlp::Settings,
     /// Limits on filters.
@@ -58,6 +60,51 @@ pub struct MutualFiles {
     pub key: Option<PathBuf>,
     /// Whose client certificates are believed.
     pub client_ca: Option<PathBuf>,
+}
+
+/// Limits of the control plane; what each is for stands beside the control plane's own settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Control {
+    /// Records waiting to be stored, in bytes.
+    pub exchange_queue_bytes: usize,
+    /// How long records are kept.
+    pub exchange_max_age: Duration,
+    /// How much of them is kept, in bytes.
+    pub exchange_max_bytes: u64,
+    /// Callers that may follow the records at once.
+    pub exchange_followers: usize,
+    /// Largest document, in bytes.
+    pub document_bytes: usize,
+    /// Connections to the API open at once.
+    pub api_connections: usize,
+    /// Time for a request's head.
+    pub api_header_timeout: Duration,
+    /// Time for a request's body.
+    pub api_body_timeout: Duration,
+    /// Time for open requests and queued records at a stop.
+    pub api_drain_timeout: Duration,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self {
+            // Some 100,000 records: a stall of the disk of a few seconds at full load.
+            exchange_queue_bytes: 64 << 20,
+            // A week, unless a GiB is full before.
+            exchange_max_age: Duration::from_secs(7 * 24 * 3600),
+            exchange_max_bytes: 1 << 30,
+            exchange_followers: 32,
+            // A rule with thousands of entries fits; a body that costs noticeable memory does not.
+            document_bytes: 1 << 20,
+            // Operators, dashboards and scrapers, not traffic.
+            api_connections: 256,
+            api_header_timeout: Duration::from_secs(10),
+            // A module of 16 MiB over a poor line still fits.
+            api_body_timeout: Duration::from_secs(60),
+            // Below the 30 s that orchestrators grant between SIGTERM and SIGKILL.
+            api_drain_timeout: Duration::from_secs(10),
+        }
+    }
 }
 
 /// How the gateway's own log is written to standard error.
@@ -86,6 +133,7 @@ impl Default for Settings {
             listen: listen::Settings::default(),
             workers: worker::Settings::default(),
             record: record::Settings::default(),
+            control: Control::default(),
             otlp: telemetry::otlp::Settings::default(),
             filter: filter::Limits::default(),
             upstream: upstream::Settings::default(),

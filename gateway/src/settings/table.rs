@@ -58,6 +58,15 @@ settings! {
     "record_log" => record.log, "Where records go as JSON lines, besides the database; a file is opened again on SIGHUP.";
     "records_when_full" => record.when_full, "When records come faster than they are taken: drop and count them, or let new exchanges wait.";
     "record_queue_batches" => record.queue_batches, "Batches of records, of at most 256 KiB or 1,024 lines each, that may wait for the recorder.";
+    "exchange_queue_bytes" => control.exchange_queue_bytes, "Records that may wait for the database, in bytes; more are dropped and counted.";
+    "exchange_max_age" => control.exchange_max_age, "How long records are kept in the database.";
+    "exchange_max_bytes" => control.exchange_max_bytes, "How much of them is kept there, in bytes; the oldest go first.";
+    "exchange_followers" => control.exchange_followers, "Callers of the API that may follow the records at once.";
+    "document_bytes" => control.document_bytes, "Largest JSON document that the API accepts.";
+    "api_connections" => control.api_connections, "Connections to the API open at once.";
+    "api_header_timeout" => control.api_header_timeout, "How long a caller of the API may take to send a request's head.";
+    "api_body_timeout" => control.api_body_timeout, "How long it may take to send a request's body.";
+    "api_drain_timeout" => control.api_drain_timeout, "How long open requests, and records still to be stored, may take at a stop.";
     "service_series" => service_series, "Services with metric series of their own; those seen later share the label other.";
     "otlp_endpoint" => otlp.endpoint, "Base URL of the OTLP receiver (HTTP, protobuf) for spans and metrics; OTEL_EXPORTER_OTLP_ENDPOINT is read too.";
     "otlp_metrics_interval" => otlp.metrics_interval, "How often metrics are exported.";
