@@ -125,3 +125,29 @@ async fn records_are_followed_as_they_come() {
         assert!(heard.contains("data:"), "{heard}");
     }
 }
+
+#[tokio::test]
+async fn followers_hear_what_they_asked_for_until_the_gateway_ends() {
+    let mut world = World::start().await;
+    let api = Api::start(Speaks::Http1).await;
+    world.open_plain("plain", "plain.example.com", api.address).await;
+    let mut follower = Raw::connect(world.rest.address).await;
+    let token = world.rest.token();
+    let request = format!(
+        "GET /v1/exchanges?follow=true&verdict=denied HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    follower.send(request).await;
+    assert_eq!(follower.head().await.status, 200);
+    world.get("http://plain.example.com/allowed").await;
+    world.get("http://unknown.example.com/denied").await;
+    let mut heard = String::new();
+    while !heard.contains("/denied") {
+        let piece = soon("the event", follower.some()).await;
+        assert!(!piece.is_empty(), "the stream ended: {heard}");
+        heard += &String::from_utf8_lossy(&piece);
+    }
+    assert!(!heard.contains("/allowed"), "{heard}");
+    world.gateway.terminate();
+    soon("the stream to end", follower.rest()).await;
+    assert!(world.gateway.ended().await.success());
+}

@@ -249,7 +249,7 @@ mod tests {
         let headers = headers.unwrap();
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "content-length", "host", "te", "via"]);
+        assert_eq!(names, ["accept", "content-length", "host", "te", "trailer", "via"]);
         assert_eq!(
             (&headers["host"], &headers["te"]),
             (&HeaderValue::from_static("a.example"), &HeaderValue::from_static("trailers"))
