@@ -48,8 +48,3 @@ fn config() -> Config {
     config.wasm_relaxed_simd(false);
     config
 }
-
-/// The number of ticks after which a call has surely had `time`.
-pub(super) fn ticks(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2).saturating_add(1)
-}
