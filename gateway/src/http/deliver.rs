@@ -106,6 +106,8 @@ impl Delivery<'_> {
 /// What kind of failure this is to a route's retries; none where another attempt could do harm.
 fn cause(fault: &Fault, harmless: bool) -> Option<RetryOn> {
     match fault.reason() {
+        // TLS can also fail once a part of the body is gone, which no other attempt could send.
+        Reason::TlsFailed if !fault.retryable() => None,
         Reason::ConnectFailed | Reason::ResolveFailed | Reason::TlsFailed => Some(RetryOn::ConnectFailure),
         Reason::UpstreamProtocol if fault.retryable() => Some(RetryOn::Reset),
         Reason::Timeout if harmless || fault.retryable() => Some(RetryOn::Reset),
@@ -130,19 +132,14 @@ async fn within<T>(clock: &Clock, work: impl Future<Output = Result<T, Fault>>) 
 }
 
 /// Does to an exchange what its route says to do to a share of them: waits, then refuses.
-pub(super) async fn inject(
-    worker: &Worker,
-    fault: Option<&FaultInjection>,
-    record: &mut OpenRecord,
-) -> Result<Option<Response>, Fault> {
+pub(super) async fn inject(worker: &Worker, fault: Option<&FaultInjection>) -> Result<Option<Response>, Fault> {
     let Some(fault) = fault.filter(|fault| worker.http.random(100) < u64::from(fault.percent)) else { return Ok(None) };
     if let Some(delay) = fault.delay {
         tokio::time::sleep(delay.length().min(Duration::from_secs(3600))).await;
     }
     let Some(status) = fault.abort else { return Ok(None) };
     let injected = Fault::new(Reason::FaultInjected, "the route injected this fault");
-    record.failed(&injected);
-    let mut response = super::reply::to(&injected, super::reply::Dialect::Http, &record.id_text());
+    let mut response = super::reply::to(&injected, super::reply::Dialect::Http, "injected");
     *response.status_mut() = StatusCode::from_u16(status).map_err(|_| injected)?;
     Ok(Some(response))
 }

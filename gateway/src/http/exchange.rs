@@ -93,7 +93,7 @@ async fn attempt(
     let permit = decide(&live, &identity, &named, &head, record)?; // no permit, no socket
     let route = permit.route().map(|route| &*route.document);
     course.begin(worker, downstream, &permit)?;
-    if let Some(response) = deliver::inject(worker, route.and_then(|route| route.fault.as_ref()), record).await? {
+    if let Some(response) = deliver::inject(worker, route.and_then(|route| route.fault.as_ref())).await? {
         return Ok(response);
     }
     if named.target.form == Form::Tunnel {

@@ -11,7 +11,7 @@ pub use layers::{Mistakes, Sources, read};
 pub use table::{DEFINITIONS, Definition, document};
 
 use crate::{filter, http, listen, record, telemetry, upstream, worker};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf};
 use tidegate_policy::snapshot::Mode;
 
 /// Everything that can be set about a gateway.
@@ -68,7 +68,7 @@ pub struct Control {
     /// Records waiting to be stored, in bytes.
     pub exchange_queue_bytes: usize,
     /// How long records are kept.
-    pub exchange_max_age: Duration,
+    pub exchange_max_age: std::time::Duration,
     /// How much of them is kept, in bytes.
     pub exchange_max_bytes: u64,
     /// Callers that may follow the records at once.
@@ -78,11 +78,11 @@ pub struct Control {
     /// Connections to the API open at once.
     pub api_connections: usize,
     /// Time for a request's head.
-    pub api_header_timeout: Duration,
+    pub api_header_timeout: std::time::Duration,
     /// Time for a request's body.
-    pub api_body_timeout: Duration,
+    pub api_body_timeout: std::time::Duration,
     /// Time for open requests and queued records at a stop.
-    pub api_drain_timeout: Duration,
+    pub api_drain_timeout: std::time::Duration,
 }
 
 impl Default for Control {
@@ -91,18 +91,18 @@ impl Default for Control {
             // Some 100,000 records: a stall of the disk of a few seconds at full load.
             exchange_queue_bytes: 64 << 20,
             // A week, unless a GiB is full before.
-            exchange_max_age: Duration::from_secs(7 * 24 * 3600),
+            exchange_max_age: std::time::Duration::from_secs(7 * 24 * 3600),
             exchange_max_bytes: 1 << 30,
             exchange_followers: 32,
             // A rule with thousands of entries fits; a body that costs noticeable memory does not.
             document_bytes: 1 << 20,
             // Operators, dashboards and scrapers, not traffic.
             api_connections: 256,
-            api_header_timeout: Duration::from_secs(10),
+            api_header_timeout: std::time::Duration::from_secs(10),
             // A module of 16 MiB over a poor line still fits.
-            api_body_timeout: Duration::from_secs(60),
+            api_body_timeout: std::time::Duration::from_secs(60),
             // Below the 30 s that orchestrators grant between SIGTERM and SIGKILL.
-            api_drain_timeout: Duration::from_secs(10),
+            api_drain_timeout: std::time::Duration::from_secs(10),
         }
     }
 }
