@@ -1,5 +1,6 @@
 //! What can go wrong with an exchange, in one type. `http::reply` is the one place that turns it into an answer.
 
+use ::http::StatusCode;
 use std::{borrow::Cow, fmt};
 use tidegate_policy::Reason;
 
@@ -9,6 +10,8 @@ pub struct Fault {
     reason: Reason,
     detail: Cow<'static, str>,
     retry: Retry,
+    /// Where the caller gets another status than the reason's own.
+    status: Option<StatusCode>,
 }
 
 /// Whether another attempt may be made.
@@ -37,13 +40,19 @@ pub enum Source {
 impl Fault {
     /// A fault for `reason`; `detail` is a sentence for the caller and the record, without secrets.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into(), retry: Retry::Never }
+        Self { reason, detail: detail.into(), retry: Retry::Never, status: None }
     }
 
     /// The same fault, known to have happened before the upstream took anything of the request.
     #[must_use]
     pub fn before_send(self) -> Self {
         Self { retry: Retry::Safe, ..self }
+    }
+
+    /// The same fault, answered with `status`: for a route that says which one to inject.
+    #[must_use]
+    pub fn answered_with(self, status: StatusCode) -> Self {
+        Self { status: Some(status), ..self }
     }
 
     /// Its reason.
@@ -57,8 +66,8 @@ impl Fault {
     }
 
     /// The status its caller gets.
-    pub fn status(&self) -> ::http::StatusCode {
-        self.reason.status()
+    pub fn status(&self) -> StatusCode {
+        self.status.unwrap_or(self.reason.status())
     }
 
     /// Whether the attempt may be made again without the upstream seeing the request twice.

@@ -2,7 +2,9 @@
 //! It knows nothing of the control plane: publications come in by a channel, records go out by one.
 
 use crate::{
-    filter, listen,
+    filter, http,
+    http::forward::Pseudonym,
+    identity, listen,
     listen::{Listeners, accept::Accepting, greet::Mutual},
     live::{self, Live},
     record::{
@@ -73,8 +75,11 @@ struct Shared {
     records: Arc<ledger::Metrics>,
     mutual: Option<Mutual>,
     upstream: upstream::Shared,
+    http: http::Settings,
     /// Routes' limits, counted over all workers.
-    limiters: Arc<crate::http::limits::Limiters>,
+    limiters: Arc<http::limits::Limiters>,
+    http_metrics: Arc<http::Metrics>,
+    identity_metrics: Arc<identity::Metrics>,
 }
 
 impl Plane {
@@ -172,7 +177,21 @@ impl Plane {
         let (exports, spans) = self.exports()?;
         let mutual = self.mutual()?;
         let upstream = self.upstream(own)?;
-        let shared = Shared { plane: Arc::clone(self), outbox, spans, records, mutual, upstream, limiters: Arc::default() };
+        let shared = Shared {
+            plane: Arc::clone(self),
+            outbox,
+            spans,
+            records,
+            mutual,
+            upstream,
+            http: self.http()?,
+            limiters: Arc::default(),
+            http_metrics: Arc::default(),
+            identity_metrics: Arc::default(),
+        };
+        let (of_http, of_identity) = (Arc::clone(&shared.http_metrics), Arc::clone(&shared.identity_metrics));
+        self.registry.add(move |page| modules::http(page, &of_http));
+        self.registry.add(move |page| modules::identity(page, &of_identity));
         let started = Workers::start(&self.settings.workers, move |number| shared.worker(number));
         let (workers, doors) = started.map_err(|error| format!("the workers could not be started: {error}"))?;
         let accepting = listeners.accept(doors).map_err(|error| format!("accepting could not be started: {error}"))?;
@@ -180,9 +199,19 @@ impl Plane {
         Ok(Running { accepting, workers, recorder, exports })
     }
 
+    /// The knobs of HTTP, with the name that this gateway goes by.
+    fn http(&self) -> Result<http::Settings, String> {
+        let pseudonym = match &self.settings.pseudonym {
+            Some(pseudonym) => pseudonym.clone(),
+            None => Pseudonym::kept_in(&self.settings.data_dir)?,
+        };
+        Ok(http::Settings { pseudonym, ..self.settings.http.clone() })
+    }
+
     /// What the workers' ways out share. The resolver's questions run on the control runtime.
     fn upstream(&self, own: Vec<SocketAddr>) -> Result<upstream::Shared, String> {
-        let settings = Arc::new(self.settings.upstream.clone());
+        let http::Settings { h1, h2, .. } = self.settings.http;
+        let settings = Arc::new(upstream::Settings { h1, h2, ..self.settings.upstream.clone() });
         let metrics = Arc::new(upstream::Metrics::default());
         let counted = Arc::clone(&metrics);
         self.registry.add(move |page| modules::upstream(page, &counted));
@@ -260,10 +289,10 @@ impl Shared {
             live: Arc::clone(&self.plane.live),
             upstreams: Upstreams::start(self.upstream.clone()),
             instances: filter::Instances::default(),
-            tokens: crate::identity::TokenCache::default(),
-            http: crate::http::Context::new(crate::http::Settings::default(), Arc::clone(&self.limiters)),
+            tokens: identity::TokenCache::new(settings.identity, Arc::clone(&self.identity_metrics)),
+            http: http::Context::new(self.http.clone(), Arc::clone(&self.limiters), Arc::clone(&self.http_metrics)),
             ledger,
-            drain: crate::http::drain::Drain::default(),
+            drain: http::drain::Drain::default(),
             timeouts: settings.listen.timeouts,
             mutual: self.mutual.clone(),
         })

@@ -5,9 +5,11 @@ use crate::{fault::Fault, http::clock::Clock, record::OpenRecord, stream::Stream
 use bytes::Bytes;
 use std::{
     any::Any,
+    cell::RefCell,
     future::poll_fn,
-    io,
+    io, mem,
     pin::Pin,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -15,8 +17,17 @@ use std::{
 use tidegate_policy::{Host, Name, Reason, Snapshot, Target};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes held for each direction; a ClientHello must fit. 16 KiB is one TLS record, so copies keep records whole.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// Most bytes held for one direction; a ClientHello must fit. 64 KiB are four TLS records: more has not made copies
+/// cheaper.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Buffers that one worker keeps for its tunnels' next bytes: 4 MiB.
+const SPARE_BUFFERS: usize = 64;
+
+/// A worker's spare buffers. A direction holds one only while it has bytes on their way, so that tunnels at rest cost no
+/// memory.
+#[derive(Debug, Default)]
+pub struct Buffers(RefCell<Vec<Box<[u8]>>>);
 
 /// The upstream end of a tunnel, ready to be joined to a downstream one.
 pub struct Joined {
@@ -32,6 +43,8 @@ pub struct Joined {
     pub hello: Duration,
     /// What is kept for as long as the tunnel.
     pub kept: Option<Box<dyn Any>>,
+    /// Where buffers come from.
+    pub buffers: Rc<Buffers>,
 }
 
 /// What was decided, for comparing it with the server name that the caller sends.
@@ -46,13 +59,21 @@ pub struct Agreement {
 }
 
 /// One direction.
-struct Pipe {
-    buffer: Vec<u8>,
+struct Pipe<'a> {
+    buffers: &'a Buffers,
+    /// Empty while nothing is held.
+    buffer: Box<[u8]>,
     start: usize,
     end: usize,
     ended: bool,
     shut: bool,
     bytes: u64,
+}
+
+/// The end of a direction that failed.
+enum Broken {
+    From(io::Error),
+    To(io::Error),
 }
 
 /// What the first bytes from the caller turned out to be.
@@ -66,8 +87,8 @@ enum Opening {
 /// Copies both ways until both directions have ended, one has failed, or both have been silent too long. What happened
 /// is in the record; `early` is what was read from the downstream already.
 pub async fn run(mut downstream: Stream, early: Bytes, joined: Joined, record: &mut OpenRecord) {
-    let Joined { stream: mut upstream, read, agreement, idle, hello, kept } = joined;
-    let (mut up, mut down) = (Pipe::holding(&early), Pipe::holding(&read));
+    let Joined { stream: mut upstream, read, agreement, idle, hello, kept, buffers } = joined;
+    let (mut up, mut down) = (Pipe::holding(&early, &buffers), Pipe::holding(&read, &buffers));
     drop((early, read));
     let clock = Clock::default();
     let mut pending = agreement.as_ref();
@@ -80,7 +101,7 @@ pub async fn run(mut downstream: Stream, early: Bytes, joined: Joined, record: &
             if up.end != seen || up.ended {
                 let began = seen == usize::MAX || seen == 0;
                 seen = up.end;
-                match agreement.opening(&up.buffer[..up.end], up.ended || up.end == BUFFER_BYTES) {
+                match agreement.opening(&up.buffer[..up.end], up.ended || up.end >= BUFFER_BYTES) {
                     Ok(Opening::Passes) => {
                         pending = None;
                         clock.arm(idle);
@@ -90,16 +111,20 @@ pub async fn run(mut downstream: Stream, early: Bytes, joined: Joined, record: &
                     Err(fault) => return Poll::Ready(Err(fault)),
                 }
             }
-            if first.is_err() {
-                return Poll::Ready(Err(lost("the caller's")));
+            if let Err(error) = first {
+                return Poll::Ready(Err(left(&error)));
             }
         }
-        if pending.is_none() && up.poll_copy(&mut downstream, &mut upstream, cx).is_err() {
-            return Poll::Ready(Err(lost("the caller's or the upstream's")));
+        if pending.is_none() {
+            up.poll_copy(&mut downstream, &mut upstream, cx).map_err(|broken| match broken {
+                Broken::From(error) => left(&error),
+                Broken::To(error) => lost(&error),
+            })?;
         }
-        if down.poll_copy(&mut upstream, &mut downstream, cx).is_err() {
-            return Poll::Ready(Err(lost("the upstream's or the caller's")));
-        }
+        down.poll_copy(&mut upstream, &mut downstream, cx).map_err(|broken| match broken {
+            Broken::From(error) => lost(&error),
+            Broken::To(error) => left(&error),
+        })?;
         if up.shut && down.shut {
             return Poll::Ready(Ok(()));
         }
@@ -118,18 +143,25 @@ pub async fn run(mut downstream: Stream, early: Bytes, joined: Joined, record: &
     drop(kept);
 }
 
-fn lost(whose: &str) -> Fault {
-    Fault::new(Reason::DownstreamClosed, format!("{whose} end of the tunnel broke off"))
+/// The caller's end failed.
+fn left(error: &io::Error) -> Fault {
+    Fault::new(Reason::DownstreamClosed, format!("the caller's end of the tunnel broke off: {error}"))
+}
+
+/// The upstream's end failed.
+fn lost(error: &io::Error) -> Fault {
+    let reason = if error.kind() == io::ErrorKind::TimedOut { Reason::Timeout } else { Reason::UpstreamProtocol };
+    Fault::new(reason, format!("the upstream's end of the tunnel broke off: {error}"))
 }
 
 fn expired(within_hello: bool) -> Fault {
     if within_hello {
         return Fault::new(
             Reason::DownstreamTimeout,
-            "the tunnel's TLS ClientHello was not complete within http.hello_timeout",
+            "the tunnel's TLS ClientHello was not complete within http_hello_timeout",
         );
     }
-    Fault::new(Reason::Timeout, "the tunnel was silent both ways for longer than timeouts.idle or http.tunnel_timeout")
+    Fault::new(Reason::Timeout, "the tunnel was silent both ways for longer than timeouts.idle or http_tunnel_timeout")
 }
 
 impl Agreement {
@@ -179,15 +211,46 @@ impl Agreement {
     }
 }
 
-impl Pipe {
-    fn holding(bytes: &[u8]) -> Self {
-        let mut buffer = vec![0; BUFFER_BYTES.max(bytes.len())];
-        buffer[..bytes.len()].copy_from_slice(bytes);
-        Self { buffer, start: 0, end: bytes.len(), ended: false, shut: false, bytes: 0 }
+impl Buffers {
+    fn take(&self) -> Box<[u8]> {
+        self.0.borrow_mut().pop().unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice())
+    }
+
+    fn give(&self, buffer: Box<[u8]>) {
+        let mut spare = self.0.borrow_mut();
+        if buffer.len() == BUFFER_BYTES && spare.len() < SPARE_BUFFERS {
+            spare.push(buffer);
+        }
+    }
+}
+
+impl<'a> Pipe<'a> {
+    fn holding(bytes: &[u8], buffers: &'a Buffers) -> Self {
+        let mut pipe =
+            Self { buffers, buffer: Box::default(), start: 0, end: bytes.len(), ended: false, shut: false, bytes: 0 };
+        if bytes.len() > BUFFER_BYTES {
+            pipe.buffer = bytes.into();
+        } else if !bytes.is_empty() {
+            pipe.hold();
+            pipe.buffer[..bytes.len()].copy_from_slice(bytes);
+        }
+        pipe
+    }
+
+    fn hold(&mut self) {
+        if self.buffer.is_empty() {
+            self.buffer = self.buffers.take();
+        }
+    }
+
+    fn let_go(&mut self) {
+        (self.start, self.end) = (0, 0);
+        self.buffers.give(mem::take(&mut self.buffer));
     }
 
     /// Reads what fits behind what is held, without passing anything on.
     fn poll_fill(&mut self, from: &mut Stream, cx: &mut Context<'_>) -> io::Result<()> {
+        self.hold();
         while !self.ended && self.end < self.buffer.len() {
             let mut buffer = ReadBuf::new(&mut self.buffer[self.end..]);
             match Pin::new(&mut *from).poll_read(cx, &mut buffer)? {
@@ -196,44 +259,60 @@ impl Pipe {
                 Poll::Pending => break,
             }
         }
+        if self.end == 0 {
+            self.let_go();
+        }
         Ok(())
     }
 
     /// Copies what can be copied; when `from` has ended, so is `to`'s writing half.
-    fn poll_copy(&mut self, from: &mut Stream, to: &mut Stream, cx: &mut Context<'_>) -> io::Result<()> {
+    fn poll_copy(&mut self, from: &mut Stream, to: &mut Stream, cx: &mut Context<'_>) -> Result<(), Broken> {
         match self.poll_through(from, to, cx) {
-            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Err(broken)) => Err(broken),
             Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
         }
     }
 
-    fn poll_through(&mut self, from: &mut Stream, to: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_through(&mut self, from: &mut Stream, to: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         while !self.shut {
             if self.start == self.end && !self.ended {
                 (self.start, self.end) = (0, 0);
+                self.hold();
                 let mut buffer = ReadBuf::new(&mut self.buffer);
-                if Pin::new(&mut *from).poll_read(cx, &mut buffer)?.is_pending() {
-                    // Nothing more for now: what a TLS stream holds back goes out.
-                    ready!(Pin::new(&mut *to).poll_flush(cx))?;
-                    return Poll::Pending;
+                match Pin::new(&mut *from).poll_read(cx, &mut buffer) {
+                    Poll::Ready(read) => read.map_err(Broken::From)?,
+                    Poll::Pending => {
+                        self.let_go();
+                        // Nothing more for now: what a TLS stream holds back goes out.
+                        ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(Broken::To)?;
+                        return Poll::Pending;
+                    }
                 }
                 self.end = buffer.filled().len();
                 self.ended = self.end == 0;
             }
             while self.start < self.end {
-                let count = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[self.start..self.end]))?;
+                let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.buffer[self.start..self.end]));
+                let count = written.map_err(Broken::To)?;
                 if count == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    return Poll::Ready(Err(Broken::To(io::ErrorKind::WriteZero.into())));
                 }
                 self.start += count;
                 self.bytes += count as u64;
             }
             if self.ended {
+                self.let_go();
                 // The other end may have gone already, which is no fault of this one.
                 let _either_way = ready!(Pin::new(&mut *to).poll_shutdown(cx));
                 self.shut = true;
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Pipe<'_> {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }

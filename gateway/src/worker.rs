@@ -2,7 +2,7 @@
 
 use crate::{
     filter::Instances,
-    http::{self, Request, drain::Drain},
+    http::{self, Request, clock::Clock, drain::Drain, h1::server::Terms},
     identity::TokenCache,
     listen::{Accepted, Peer, Serve, Timeouts, greet, greet::Mutual},
     live::Live,
@@ -56,6 +56,11 @@ impl Worker {
     /// Opens the record of a request whose head is complete now.
     pub fn open_record(&self, peer: &Peer, request: &Request) -> OpenRecord {
         OpenRecord::open(&self.ledger, peer, request)
+    }
+
+    /// What an HTTP/1 connection that `clock` belongs to is served under.
+    pub fn terms<'a>(&'a self, clock: &'a Clock) -> Terms<'a> {
+        Terms { clock, drain: &self.drain, limits: self.http.settings.h1, metrics: &self.http.metrics }
     }
 }
 

@@ -96,7 +96,9 @@ async fn run(settings: &Settings, bound: Bound) -> anyhow::Result<()> {
     let running = plane.start(listeners, own.into_iter().flatten().collect(), forward).map_err(|error| anyhow!(error))?;
     let ready = Arc::clone(&plane);
     let metrics = tokio::net::TcpListener::from_std(metrics)?;
-    tokio::spawn(server::serve(metrics, plane.registry().clone(), Arc::new(move || ready.ready())));
+    let (registry, of_control) = (plane.registry().clone(), control.metrics());
+    let text = Arc::new(move || registry.read().text() + &of_control.text());
+    tokio::spawn(server::serve(metrics, text, Arc::new(move || ready.ready())));
     addresses.write(&settings.data_dir).context("addresses.json cannot be written to the data directory")?;
     say(&addresses.lines());
     let (stop, stopped) = oneshot::channel::<()>();

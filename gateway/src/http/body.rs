@@ -18,9 +18,9 @@ pub struct Body(Kind);
 enum Kind {
     Empty,
     Full(Option<Bytes>),
-    /// From an HTTP/2 connection, either side.
+    /// A request's, from a downstream HTTP/2 connection.
     H2(hyper::body::Incoming),
-    /// From a shared HTTP/2 connection, whose place is kept for as long.
+    /// A response's, from a shared upstream HTTP/2 connection, whose place is kept for as long.
     Held(hyper::body::Incoming, #[expect(dead_code, reason = "kept for its Drop")] Held),
     /// A request's, from a downstream HTTP/1 connection.
     H1Request(h1::server::Incoming),
@@ -54,12 +54,12 @@ impl Body {
         Self(if bytes.is_empty() { Kind::Empty } else { Kind::Full(Some(bytes)) })
     }
 
-    /// A body that an HTTP/2 connection reads.
+    /// A request's body, from a downstream HTTP/2 connection.
     pub fn from_h2(incoming: hyper::body::Incoming) -> Self {
         Self(if incoming.is_end_stream() { Kind::Empty } else { Kind::H2(incoming) })
     }
 
-    /// A body that an HTTP/2 connection reads; `kept` is dropped with it.
+    /// A response's body, from an upstream HTTP/2 connection; `kept` is dropped with it.
     pub fn held(incoming: hyper::body::Incoming, kept: Box<dyn std::any::Any>) -> Self {
         Self(Kind::Held(incoming, Held { _kept: kept }))
     }
@@ -111,9 +111,13 @@ impl http_body::Body for Body {
             Kind::H1Response(incoming) => incoming.poll_frame(cx),
             Kind::Metered(metered) => metered.poll_frame(cx),
             Kind::Recorded(recorded) => recorded.poll_frame(cx),
-            Kind::H2(incoming) | Kind::Held(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
+            Kind::H2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
+                let reason = if error.is_timeout() { Reason::DownstreamTimeout } else { Reason::DownstreamClosed };
+                Fault::new(reason, format!("the request's HTTP/2 stream failed in its body: {error}"))
+            }),
+            Kind::Held(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
                 let reason = if error.is_timeout() { Reason::Timeout } else { Reason::UpstreamProtocol };
-                Fault::new(reason, format!("an HTTP/2 stream failed in its body: {error}"))
+                Fault::new(reason, format!("the response's HTTP/2 stream failed in its body: {error}"))
             }),
         }
     }

@@ -36,6 +36,11 @@ impl Clock {
         self.disarm();
     }
 
+    /// Whether the limit has passed, so that nothing new is worth beginning.
+    pub fn spent(&self) -> bool {
+        self.limit.get().is_some_and(|limit| limit <= Instant::now())
+    }
+
     /// Ready once the deadline has passed; otherwise the task is woken when it does.
     pub fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(deadline) = self.deadline.get() else { return Poll::Pending };

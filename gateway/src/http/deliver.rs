@@ -19,6 +19,22 @@ use tidegate_policy::{
 /// mean that something else is wrong.
 const STALE_ATTEMPTS: u32 = 3;
 
+/// Longest wait before the second attempt, doubled with each further one, in milliseconds: Envoy's 25.
+const BACK_OFF_BASE_MS: u64 = 25;
+/// Longest wait before any attempt: Envoy's ten times as much.
+const BACK_OFF_LONGEST_MS: u64 = 250;
+
+/// How far an attempt got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing of the request has left.
+    Connecting,
+    /// It was given to a new connection.
+    Sent,
+    /// It was given to a connection that had carried others.
+    SentOnPooled,
+}
+
 /// What an exchange's delivery needs.
 pub(super) struct Delivery<'a> {
     pub(super) worker: &'a Worker,
@@ -35,28 +51,33 @@ impl Delivery<'_> {
         let permit = redirected.as_ref().unwrap_or(self.permit);
         let retries = permit.route().and_then(|route| route.document.retries.as_ref());
         let bodiless = request.body().is_end_stream();
+        let repeatable = bodiless && request.method().is_idempotent();
         let limit = retries.and_then(|retries| retries.per_try_timeout).map(|span| span.length());
         let limit = limit.map_or(self.pace.first_byte, |limit| limit.min(self.pace.first_byte));
         let (mut stale, mut made) = (0, 0);
         loop {
             self.downstream.clock.arm(limit);
-            let mut reused = false;
-            let attempt = self.attempt(permit, request, record, &mut reused);
+            let mut stage = Stage::Connecting;
+            let attempt = self.attempt(permit, request, record, &mut stage);
             let outcome = within(&self.downstream.clock, attempt).await;
             let cause = match &outcome {
-                Ok(response) => gateway_error(response.status()).then_some(RetryOn::GatewayError),
-                Err(fault) if fault.retryable() && reused && stale < STALE_ATTEMPTS => {
+                Ok(response) => (gateway_error(response.status()) && repeatable).then_some(RetryOn::GatewayError),
+                Err(fault) if fault.retryable() && stage == Stage::SentOnPooled && stale < STALE_ATTEMPTS => {
                     stale += 1;
+                    self.worker.http.metrics.retries_stale.add(1);
                     continue;
                 }
-                Err(fault) => cause(fault, bodiless && request.method().is_idempotent()),
+                // A body that was given away does not come back, but for a fault that says so.
+                Err(fault) if bodiless || fault.retryable() || stage == Stage::Connecting => cause(fault, repeatable),
+                Err(_) => None,
             };
-            // A request that was given away whole cannot be sent again.
-            let whole = request.headers().contains_key(header::HOST)
-                && (outcome.is_err() || (bodiless && request.method().is_idempotent()));
             match (cause, retries) {
-                (Some(cause), Some(Retries { attempts, on, .. })) if whole && made < *attempts && on.contains(&cause) => {
-                    made += 1
+                (Some(cause), Some(Retries { attempts, on, .. }))
+                    if made < *attempts && on.contains(&cause) && !self.downstream.clock.spent() =>
+                {
+                    self.back_off(made).await;
+                    made += 1;
+                    self.worker.http.metrics.retries.add(1);
                 }
                 _ => return outcome,
             }
@@ -68,12 +89,18 @@ impl Delivery<'_> {
         permit: &Permit,
         request: &mut Request,
         record: &mut OpenRecord,
-        reused: &mut bool,
+        stage: &mut Stage,
     ) -> Result<Response, Fault> {
         let connection = self.worker.upstreams.connect(self.live, permit, request).await?;
         record.connected(&connection.facts);
-        *reused = connection.facts.reused;
+        *stage = if connection.facts.reused { Stage::SentOnPooled } else { Stage::Sent };
         connection.send(request).await
+    }
+
+    /// Waits a random while before attempt `made + 2`, so that callers do not strike a service in trouble in step.
+    async fn back_off(&self, made: u32) {
+        let most = (BACK_OFF_BASE_MS << made.min(16)).min(BACK_OFF_LONGEST_MS);
+        tokio::time::sleep(Duration::from_millis(self.worker.http.random(most))).await;
     }
 
     /// The route's destination that this exchange goes to, by weight; none where it has none. `Host` follows.
@@ -132,14 +159,13 @@ async fn within<T>(clock: &Clock, work: impl Future<Output = Result<T, Fault>>) 
 }
 
 /// Does to an exchange what its route says to do to a share of them: waits, then refuses.
-pub(super) async fn inject(worker: &Worker, fault: Option<&FaultInjection>) -> Result<Option<Response>, Fault> {
-    let Some(fault) = fault.filter(|fault| worker.http.random(100) < u64::from(fault.percent)) else { return Ok(None) };
+pub(super) async fn inject(worker: &Worker, fault: Option<&FaultInjection>) -> Result<(), Fault> {
+    let Some(fault) = fault.filter(|fault| worker.http.random(100) < u64::from(fault.percent)) else { return Ok(()) };
     if let Some(delay) = fault.delay {
         tokio::time::sleep(delay.length().min(Duration::from_secs(3600))).await;
     }
-    let Some(status) = fault.abort else { return Ok(None) };
-    let injected = Fault::new(Reason::FaultInjected, "the route injected this fault");
-    let mut response = super::reply::to(&injected, super::reply::Dialect::Http, "injected");
-    *response.status_mut() = StatusCode::from_u16(status).map_err(|_| injected)?;
-    Ok(Some(response))
+    match fault.abort.map(StatusCode::from_u16) {
+        Some(Ok(status)) => Err(Fault::new(Reason::FaultInjected, "the route injected this fault").answered_with(status)),
+        Some(Err(_)) | None => Ok(()),
+    }
 }

@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tidegate_policy::Reason;
+use tidegate_policy::{Identity, Reason, Target};
 
 /// One downstream connection; for HTTP/2, one stream of it.
 #[derive(Debug)]
@@ -23,8 +23,20 @@ pub struct Downstream {
     pub clock: Clock,
     /// The last target, which the next request most often names again.
     pub targets: Rc<target::Cache>,
+    /// The tunnel its requests come through, where they do.
+    pub within: Option<Within>,
     /// Bytes of the current request's body that have gone up.
     pub(super) request_bytes: Cell<u64>,
+}
+
+/// A CONNECT tunnel to a port that speaks HTTP in the clear: what comes through it is decided request by request, like
+/// what comes without a tunnel.
+#[derive(Debug, Clone)]
+pub struct Within {
+    /// What the tunnel was opened to: no request in it may go elsewhere.
+    pub target: Target,
+    /// Who opened it.
+    pub identity: Identity,
 }
 
 /// A request's body with its bytes counted, its size limited and its pace watched.
@@ -52,9 +64,14 @@ impl Downstream {
         Self::stream(peer, Rc::default())
     }
 
+    /// The inside of a tunnel.
+    pub fn within(peer: Rc<Peer>, within: Within) -> Self {
+        Self { within: Some(within), ..Self::new(peer) }
+    }
+
     /// A stream of an HTTP/2 connection, which shares its targets with the others.
     pub fn stream(peer: Rc<Peer>, targets: Rc<target::Cache>) -> Self {
-        Self { peer, clock: Clock::default(), targets, request_bytes: Cell::new(0) }
+        Self { peer, clock: Clock::default(), targets, within: None, request_bytes: Cell::new(0) }
     }
 }
 

@@ -4,11 +4,13 @@ use super::{
     Request, Response,
     body::Body,
     deliver::{self, Delivery},
-    downstream::{Downstream, Metered, Pace},
+    downstream::{Downstream, Metered, Pace, Within},
     forward,
     limits::Place,
+    metrics::Open,
     recorded::{Ending, Recorded},
     reply::{self, Dialect},
+    settings::Settings,
     target::{self, Canonical},
 };
 use crate::{
@@ -26,7 +28,7 @@ use ::http::{Method, StatusCode, request::Parts};
 use bytes::Bytes;
 use http_body::Body as _;
 use std::{pin::Pin, rc::Rc, sync::Arc};
-use tidegate_policy::{Denial, Identity, Permit, Reason, route::Route, target::Form};
+use tidegate_policy::{Denial, Identity, Permit, Reason, route::Route, service::Protocol, target::Form};
 
 /// What the caller gets.
 pub struct Answer {
@@ -44,8 +46,16 @@ pub type Takeover = Box<dyn FnOnce(Stream, Bytes) -> Pin<Box<dyn Future<Output =
 struct Course {
     run: Option<Run>,
     place: Option<Place>,
-    joined: Option<Joined>,
+    through: Option<Through>,
     pace: Pace,
+}
+
+/// What follows a CONNECT that was permitted.
+enum Through {
+    /// Bytes, to and from the upstream.
+    Bytes(Joined),
+    /// Requests, each decided by itself.
+    Requests(Within),
 }
 
 /// Handles one request. Never fails: what goes wrong becomes the answer, and exactly one record is written.
@@ -56,7 +66,7 @@ pub async fn exchange(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request:
     let headless = *request.method() == Method::HEAD;
     let settings = &worker.http.settings;
     let pace = Pace { bytes: None, idle: settings.body_timeout, first_byte: settings.first_byte_timeout };
-    let mut course = Course { run: None, place: None, joined: None, pace };
+    let mut course = Course { run: None, place: None, through: None, pace };
     downstream.request_bytes.set(0);
     downstream.clock.limit(None);
     let outcome = attempt(worker, downstream, request, &mut record, &mut course).await;
@@ -84,20 +94,24 @@ async fn attempt(
     record: &mut OpenRecord,
     course: &mut Course,
 ) -> Result<Response, Fault> {
-    let live = worker.live.load_full(); // one snapshot for the whole exchange
+    let live = worker.live.load(); // one snapshot for the whole exchange, without touching its shared count
     let (mut head, body) = request.into_parts();
-    let named = target::of(&head, &downstream.targets)?;
+    let named = match &downstream.within {
+        None => target::of(&head, &downstream.targets)?,
+        Some(within) => target::within(&head, &downstream.targets, &within.target)?,
+    };
     record.targeted(&named.target);
-    let identity = identity::of(&live, &worker.tokens, &downstream.peer, &mut head.headers)?;
+    let identity = match &downstream.within {
+        None => identity::of(&live, &worker.tokens, &downstream.peer, &mut head.headers)?,
+        Some(within) => within.identity.clone(),
+    };
     record.identified(&identity);
     let permit = decide(&live, &identity, &named, &head, record)?; // no permit, no socket
     let route = permit.route().map(|route| &*route.document);
     course.begin(worker, downstream, &permit)?;
-    if let Some(response) = deliver::inject(worker, route.and_then(|route| route.fault.as_ref())).await? {
-        return Ok(response);
-    }
+    deliver::inject(worker, route.and_then(|route| route.fault.as_ref())).await?;
     if named.target.form == Form::Tunnel {
-        return connect(worker, &live, &permit, record, course).await;
+        return connect(worker, &live, &permit, &identity, record, course).await;
     }
     forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.settings.pseudonym)?;
     record.traced(trace::propagate(&mut head.headers));
@@ -157,26 +171,33 @@ fn sentence(denial: &Denial, named: &Canonical) -> String {
     }
 }
 
-/// Opens a tunnel; bytes flow once the answer has been written.
+/// Opens a tunnel; bytes flow once the answer has been written. One to a port that speaks HTTP in the clear ends here:
+/// its requests are exchanges of their own, so that no rule can be passed by inside of it.
 async fn connect(
     worker: &Worker,
     live: &Live,
     permit: &Permit,
+    identity: &Identity,
     record: &mut OpenRecord,
     course: &mut Course,
 ) -> Result<Response, Fault> {
+    if permit.port().protocol == Protocol::Http && !permit.service().is_some_and(|service| service.document.passes_through()) {
+        course.through = Some(Through::Requests(Within { target: permit.target().clone(), identity: identity.clone() }));
+        return Ok(Response::new(Body::empty()));
+    }
     let upstream = worker.upstreams.tunnel(live, permit).await?;
     record.connected(&upstream.facts);
     let service = permit.service().map(|service| service.name.clone());
     let idle = permit.route().and_then(|route| route.document.timeouts.idle).map(|span| span.length());
-    course.joined = Some(Joined {
+    course.through = Some(Through::Bytes(Joined {
         stream: upstream.stream,
         read: Bytes::new(),
         agreement: Some(tunnel::Agreement { snapshot: Arc::clone(&live.snapshot), service, target: permit.target().clone() }),
         idle: idle.unwrap_or(worker.http.settings.tunnel_timeout),
         hello: worker.http.settings.hello_timeout,
         kept: Some(Box::new(upstream.lease)),
-    });
+        buffers: Rc::clone(&worker.http.buffers),
+    }));
     Ok(Response::new(Body::empty()))
 }
 
@@ -189,28 +210,48 @@ fn close(
     course: Course,
 ) -> Answer {
     record.answered(response.status());
-    let Course { run, place, joined, pace } = course;
-    let upgraded = if response.status() == StatusCode::SWITCHING_PROTOCOLS { response.body_mut().take_upgrade() } else { None };
-    let joined = joined.or_else(|| {
+    let status = response.status();
+    let Course { run, place, through, pace } = course;
+    let upgraded = if status == StatusCode::SWITCHING_PROTOCOLS { response.body_mut().take_upgrade() } else { None };
+    let metrics = &worker.http.metrics;
+    let through = if status.is_success() { through } else { None }.or_else(|| {
         let (stream, read) = upgraded?;
-        let settings = &worker.http.settings;
-        Some(Joined { stream, read, agreement: None, idle: settings.tunnel_timeout, hello: settings.hello_timeout, kept: None })
+        metrics.upgrades.add(1);
+        let &Settings { tunnel_timeout, hello_timeout, .. } = &worker.http.settings;
+        let buffers = Rc::clone(&worker.http.buffers);
+        Some(Through::Bytes(Joined {
+            stream,
+            read,
+            agreement: None,
+            idle: tunnel_timeout,
+            hello: hello_timeout,
+            kept: None,
+            buffers,
+        }))
     });
-    let Some(joined) =
-        joined.filter(|_| response.status().is_success() || response.status() == StatusCode::SWITCHING_PROTOCOLS)
-    else {
+    let Some(through) = through else {
         let ending = Ending { record, run, place, idle: pace.idle };
         let downstream = Rc::clone(downstream);
         let response = response.map(|body| Body::recorded(Box::new(Recorded::new(body, downstream, ending))));
         return Answer { response, takeover: None };
     };
+    if status.is_success() {
+        metrics.tunnels.add(1);
+    }
+    let open = Open::one(metrics, |metrics| &metrics.tunnels_open);
+    let (worker, peer) = (Rc::clone(worker), Rc::clone(&downstream.peer));
     let takeover: Takeover = Box::new(move |stream, early| {
         Box::pin(async move {
-            tunnel::run(stream, early, joined, &mut record).await;
+            match through {
+                Through::Bytes(joined) => tunnel::run(stream, early, joined, &mut record).await,
+                Through::Requests(within) => {
+                    super::serve_within(worker, Downstream::within(peer, within), stream, early).await;
+                }
+            }
             if let Some(run) = run {
                 run.finish(&mut record);
             }
-            drop(place);
+            drop((place, open));
         })
     });
     Answer { response, takeover: Some(takeover) }
@@ -221,7 +262,8 @@ impl Course {
     fn begin(&mut self, worker: &Worker, downstream: &Downstream, permit: &Permit) -> Result<(), Fault> {
         let Some(route) = permit.route() else { return Ok(()) };
         let Route { timeouts, limits, .. } = &*route.document;
-        self.place = worker.http.limiters.admit(&worker.http.known, &route.name, limits)?;
+        let admitted = worker.http.limiters.admit(&worker.http.known, &route.name, limits);
+        self.place = admitted.inspect_err(|fault| worker.http.metrics.limited(fault.reason()))?;
         self.pace.bytes = limits.request_body_bytes;
         if let Some(idle) = timeouts.idle {
             self.pace.idle = idle.length();

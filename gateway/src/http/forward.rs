@@ -5,10 +5,18 @@
 
 use crate::fault::Fault;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request, response};
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    io,
+    path::Path,
+};
 use tidegate_policy::{Reason, route::Route, selector::PathPattern};
 
+/// The file in the data directory that holds the pseudonym where none is set.
+const KEPT_AS: &str = "pseudonym";
+
 /// How this gateway calls itself in `Via` (RFC 9110 section 7.6.3).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pseudonym {
     name: String,
     /// `1.1 name`, made once.
@@ -36,6 +44,33 @@ impl Pseudonym {
         }
         let value = |version: &str| HeaderValue::try_from(format!("{version} {name}")).map_err(|error| error.to_string());
         Ok(Self { name: name.to_owned(), http1: value("1.1")?, http2: value("2")? })
+    }
+
+    /// The name alone.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The pseudonym kept in `data_dir`, made up when it is first asked for: two gateways in a row must not take each
+    /// other for themselves.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or holds what is no pseudonym; a sentence for the operator.
+    pub fn kept_in(data_dir: &Path) -> Result<Self, String> {
+        let path = data_dir.join(KEPT_AS);
+        let failed = |what: &str, error: &dyn std::fmt::Display| format!("{} cannot be {what}: {error}", path.display());
+        match std::fs::read_to_string(&path) {
+            Ok(name) => Self::new(name.trim()).map_err(|error| failed("used", &error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let number = RandomState::new().hash_one(std::process::id());
+                let made = Self::new(&format!("tidegate-{:08x}", number as u32))?;
+                std::fs::create_dir_all(data_dir)
+                    .and_then(|()| std::fs::write(&path, format!("{}\n", made.name)))
+                    .map_err(|error| failed("written", &error))?;
+                Ok(made)
+            }
+            Err(error) => Err(failed("read", &error)),
+        }
     }
 
     fn value(&self, version: Version) -> HeaderValue {
@@ -283,5 +318,16 @@ mod tests {
         for via in ["1.1 gate2", "1.1 x (gate)", "gate"] {
             assert!(forwarded(&[("via", via)]).is_ok(), "{via}");
         }
+    }
+
+    #[test]
+    fn a_gateway_keeps_its_own_name() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let name = Pseudonym::kept_in(one.path()).unwrap();
+        assert!(name.name().starts_with("tidegate-") && name.name().len() == 17, "{name:?}");
+        assert_eq!(Pseudonym::kept_in(one.path()).unwrap(), name);
+        assert_ne!(Pseudonym::kept_in(other.path()).unwrap(), name);
+        std::fs::write(other.path().join(KEPT_AS), "two words").unwrap();
+        assert!(Pseudonym::kept_in(other.path()).unwrap_err().contains("pseudonym"));
     }
 }

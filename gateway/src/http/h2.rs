@@ -6,6 +6,7 @@ use super::{
     body::Body,
     downstream::Downstream,
     exchange::{self, Answer},
+    metrics::Open,
     target,
 };
 use crate::{listen::Peer, stream::Stream, worker::Worker};
@@ -27,18 +28,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Limits on what one HTTP/2 connection may ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Exchanges open at once on one connection (`http2.streams`). 250: sidecars multiplex many callers, and RFC 9113
+    /// Exchanges open at once on one connection (`http2_streams`). 250: sidecars multiplex many callers, and RFC 9113
     /// section 6.5.2 asks for at least 100.
     pub streams: u32,
-    /// Largest header section, in bytes (`http2.head_bytes`), like that of HTTP/1.1.
+    /// Largest header section, in bytes (`http2_head_bytes`), like that of HTTP/1.1.
     pub head_bytes: u32,
-    /// How often a connection with open streams is pinged (`http2.ping_interval`).
+    /// How often a connection with open streams is pinged (`http2_ping_interval`).
     pub ping_interval: Duration,
-    /// How long a ping may stay unanswered (`http2.ping_timeout`).
+    /// How long a ping may stay unanswered (`http2_ping_timeout`).
     pub ping_timeout: Duration,
-    /// Bytes received and not yet read, of one stream (`http2.stream_window_bytes`): 1 MiB carries 100 Mbit/s over 80 ms.
+    /// Bytes received and not yet read, of one stream (`http2_stream_window_bytes`): 1 MiB carries 100 Mbit/s over 80 ms.
     pub stream_window_bytes: u32,
-    /// The same, of one connection (`http2.connection_window_bytes`): what one slow upstream can make it hold.
+    /// The same, of one connection (`http2_connection_window_bytes`): what one slow upstream can make it hold.
     pub connection_window_bytes: u32,
 }
 
@@ -97,6 +98,7 @@ pub async fn serve(worker: &Rc<Worker>, peer: &Rc<Peer>, stream: Stream, read: B
     let mut told = false;
     let ended = poll_fn(|cx| {
         if worker.drain.begun() && !told {
+            worker.http.metrics.drained.add(1);
             connection.as_mut().graceful_shutdown();
             told = true;
         }
@@ -113,6 +115,8 @@ async fn exchange_stream(
     downstream: Rc<Downstream>,
     mut request: ::http::Request<Incoming>,
 ) -> super::Response {
+    worker.http.metrics.streams.add(1);
+    let _open = Open::one(&worker.http.metrics, |metrics| &metrics.streams_open);
     let upgrade = (*request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
     let request: Request = request.map(|incoming| if upgrade.is_some() { Body::empty() } else { Body::from_h2(incoming) });
     let Answer { mut response, takeover } = exchange::exchange(&worker, &downstream, request).await;

@@ -12,18 +12,22 @@ pub mod forward;
 pub mod h1;
 pub mod h2;
 pub mod limits;
+pub mod metrics;
 mod recorded;
 pub mod reply;
 pub mod settings;
 pub mod target;
 
+pub use metrics::Metrics;
 pub use settings::{Context, Settings};
 
 use crate::{
     fault::Fault,
     listen::{Connection, Spoken},
+    stream::Stream,
     worker::Worker,
 };
+use bytes::{Bytes, BytesMut};
 use downstream::Downstream;
 use std::rc::Rc;
 
@@ -39,12 +43,18 @@ pub async fn serve(worker: Rc<Worker>, connection: Connection) {
         Spoken::Http1 => {
             let caller = Caller { downstream: Rc::new(Downstream::new(peer)), worker };
             let Caller { downstream, worker } = &caller;
-            let limits = worker.http.settings.h1;
-            h1::server::serve(stream, first, &caller, &downstream.clock, &worker.drain, limits).await;
+            h1::server::serve(stream, first, &caller, worker.terms(&downstream.clock)).await;
         }
         Spoken::Http2 => h2::serve(&worker, &peer, stream, first.freeze()).await,
     }
     drop(held);
+}
+
+/// Serves the requests that come through a tunnel to a port that speaks HTTP, as if they had come without it.
+async fn serve_within(worker: Rc<Worker>, downstream: Downstream, stream: Stream, first: Bytes) {
+    let caller = Caller { downstream: Rc::new(downstream), worker };
+    let terms = caller.worker.terms(&caller.downstream.clock);
+    h1::server::serve(stream, BytesMut::from(first), &caller, terms).await;
 }
 
 /// The exchanges of one HTTP/1 connection.
@@ -59,6 +69,7 @@ impl h1::server::Handler for Caller {
     }
 
     fn refuse(&self, fault: Fault) -> Response {
+        self.worker.http.metrics.head_refused(fault.reason());
         exchange::refuse(&self.worker, &self.downstream, &fault)
     }
 }

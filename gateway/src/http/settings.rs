@@ -4,8 +4,10 @@ use super::{
     forward::Pseudonym,
     h1, h2,
     limits::{Known, Limiters},
+    metrics::Metrics,
 };
-use std::{cell::Cell, hash::BuildHasher, sync::Arc, time::Duration};
+use crate::tunnel::Buffers;
+use std::{cell::Cell, hash::BuildHasher, rc::Rc, sync::Arc, time::Duration};
 
 /// Knobs of HTTP and of tunnels.
 #[derive(Debug, Clone)]
@@ -14,18 +16,18 @@ pub struct Settings {
     pub h1: h1::Limits,
     /// Limits of HTTP/2 connections.
     pub h2: h2::Limits,
-    /// How the gateway calls itself in `Via` (`http.pseudonym`). Gateways that forward to each other need different ones.
+    /// How the gateway calls itself in `Via`. Gateways that forward to each other need different ones.
     pub pseudonym: Pseudonym,
-    /// From the request's last byte to the response's head, where a route says nothing (`http.first_byte_timeout`).
+    /// From the request's last byte to the response's head, where a route says nothing (`http_first_byte_timeout`).
     /// 60 s: what nginx waits, and longer than the slowest ordinary API.
     pub first_byte_timeout: Duration,
-    /// Between two pieces of a body, where a route says nothing (`http.body_timeout`). 5 minutes leave event streams
+    /// Between two pieces of a body, where a route says nothing (`http_body_timeout`). 5 minutes leave event streams
     /// their pauses.
     pub body_timeout: Duration,
-    /// How long a tunnel may stay silent both ways, where a route says nothing (`http.tunnel_timeout`). One hour, as
+    /// How long a tunnel may stay silent both ways, where a route says nothing (`http_tunnel_timeout`). One hour, as
     /// Envoy has it: tunnels carry connections that pools keep.
     pub tunnel_timeout: Duration,
-    /// How long a caller may take over its TLS ClientHello in a tunnel (`http.hello_timeout`); it is held until then.
+    /// How long a caller may take over its TLS ClientHello in a tunnel (`http_hello_timeout`); it is held until then.
     pub hello_timeout: Duration,
 }
 
@@ -36,6 +38,10 @@ pub struct Context {
     pub settings: Settings,
     /// Routes' limits, shared by all workers.
     pub limiters: Arc<Limiters>,
+    /// What is counted, by all workers.
+    pub metrics: Arc<Metrics>,
+    /// Buffers of tunnels.
+    pub buffers: Rc<Buffers>,
     pub(super) known: Known,
     random: Cell<u64>,
 }
@@ -55,10 +61,10 @@ impl Default for Settings {
 }
 
 impl Context {
-    /// A worker's own context; `limiters` are those of all workers.
-    pub fn new(settings: Settings, limiters: Arc<Limiters>) -> Self {
+    /// A worker's own context; `limiters` and `metrics` are those of all workers.
+    pub fn new(settings: Settings, limiters: Arc<Limiters>, metrics: Arc<Metrics>) -> Self {
         let seed = foldhash::fast::RandomState::default().hash_one(std::thread::current().id());
-        Self { settings, limiters, known: Known::default(), random: Cell::new(seed | 1) }
+        Self { settings, limiters, metrics, buffers: Rc::default(), known: Known::default(), random: Cell::new(seed | 1) }
     }
 
     /// A number below `bound`, for shares of exchanges; not for secrets.

@@ -51,6 +51,25 @@ pub fn of(head: &Parts, cache: &Cache) -> Result<Rc<Canonical>, Fault> {
     Ok(named)
 }
 
+/// The target of a request that comes through a tunnel to `tunnel`. It must name the same host; a port it does not write
+/// is the tunnel's.
+pub fn within(head: &Parts, cache: &Cache, tunnel: &Target) -> Result<Rc<Canonical>, Fault> {
+    if head.method == Method::CONNECT {
+        return Err(malformed("a tunnel cannot be opened within a tunnel"));
+    }
+    let named = of(head, cache)?;
+    let Target { form, host, port } = &named.target;
+    if *form != Form::Plain || *host != tunnel.host || ![tunnel.port, default_port(Form::Plain)].contains(port) {
+        let detail = "the request names another host or port than the CONNECT it came through";
+        return Err(Fault::new(Reason::AuthorityMismatch, detail));
+    }
+    if *port == tunnel.port {
+        return Ok(named);
+    }
+    let target = Target { port: tunnel.port, ..named.target.clone() };
+    Ok(Rc::new(Canonical { authority: authority_of(&target)?, target }))
+}
+
 fn agree(named: &Canonical, host: &HeaderValue, form: Form) -> Result<(), Fault> {
     let other = parse(form, host.as_bytes())?;
     // CONNECT's Host is often written without the port (RFC 9110 section 7.2 says with): the host must agree.

@@ -10,7 +10,7 @@ mod value;
 pub use layers::{Mistakes, Sources, read};
 pub use table::{DEFINITIONS, Definition, document};
 
-use crate::{filter, http, listen, record, telemetry, upstream, worker};
+use crate::{filter, http, http::forward::Pseudonym, identity, listen, record, telemetry, upstream, worker};
 use std::{net::SocketAddr, path::PathBuf};
 use tidegate_policy::snapshot::Mode;
 
@@ -47,8 +47,12 @@ pub struct Settings {
     pub filter: filter::Limits,
     /// The way out.
     pub upstream: upstream::Settings,
-    /// Limits of HTTP/1 connections.
-    pub h1: http::h1::Limits,
+    /// HTTP on both sides, and tunnels.
+    pub http: http::Settings,
+    /// How the gateway calls itself in `Via`; one that is kept in the data directory where it is not set.
+    pub pseudonym: Option<Pseudonym>,
+    /// Tokens that callers bring.
+    pub identity: identity::Settings,
 }
 
 /// The mutual TLS listener's key material, PEM files all.
@@ -137,7 +141,9 @@ impl Default for Settings {
             otlp: telemetry::otlp::Settings::default(),
             filter: filter::Limits::default(),
             upstream: upstream::Settings::default(),
-            h1: http::h1::Limits::default(),
+            http: http::Settings::default(),
+            pseudonym: None,
+            identity: identity::Settings::default(),
         }
     }
 }
@@ -169,6 +175,10 @@ impl Settings {
             ("max_connections", self.listen.max_connections),
             ("record_queue_batches", self.record.queue_batches),
             ("filter_memory_bytes", self.filter.memory_bytes),
+            ("http_head_bytes", self.http.h1.head_bytes),
+            ("http2_streams", self.http.h2.streams as usize),
+            ("http2_head_bytes", self.http.h2.head_bytes as usize),
+            ("streams_per_connection", self.upstream.streams_per_connection as usize),
         ];
         for (name, _) in positive.iter().filter(|(_, value)| *value == 0) {
             found.push((name, "0 would let nothing through: give 1 or more".to_owned()));
@@ -177,6 +187,17 @@ impl Settings {
         let bounded = [("max_connections", self.listen.max_connections), ("record_queue_batches", self.record.queue_batches)];
         for (name, _) in bounded.iter().filter(|(_, value)| *value > 10_000_000) {
             found.push((name, "is more than any machine can hold: give at most 10000000".to_owned()));
+        }
+        let h2 = &self.http.h2;
+        let windows = [
+            ("http2_stream_window_bytes", h2.stream_window_bytes),
+            ("http2_connection_window_bytes", h2.connection_window_bytes),
+        ];
+        for (name, window) in windows {
+            // RFC 9113 sections 6.5.2 and 6.9.1; below the protocol's own first window a connection only gets slower.
+            if !(65_535..=(1 << 31) - 1).contains(&window) {
+                found.push((name, format!("{window} is out of range: give 65535 to 2147483647")));
+            }
         }
         if !(0.0..=1.0).contains(&self.otlp.sample_ratio) {
             found.push(("trace_sample_ratio", format!("{} is out of range: give 0 to 1", self.otlp.sample_ratio)));

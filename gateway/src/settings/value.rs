@@ -1,7 +1,10 @@
 //! How values of settings are written, in every layer alike.
 
 use super::LogFormat;
-use crate::record::{ledger::WhenFull, recorder::Log};
+use crate::{
+    http::forward::Pseudonym,
+    record::{ledger::WhenFull, recorder::Log},
+};
 use std::{fmt::Display, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 use tidegate_policy::{duration::Span, snapshot::Mode};
 
@@ -50,6 +53,16 @@ impl Value for Duration {
     }
     fn show(&self) -> String {
         Span::new(*self).to_string()
+    }
+}
+
+impl Value for Pseudonym {
+    const KIND: &'static str = "NAME";
+    fn read(text: &str) -> Result<Self, String> {
+        Self::new(text)
+    }
+    fn show(&self) -> String {
+        self.name().to_owned()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Names and meanings of the numbers that other modules count.
 
 use super::page::{Kind, Page};
-use crate::{filter, upstream};
+use crate::{filter, http, identity, upstream};
 
 /// Writes what the way out counts.
 pub fn upstream(page: &mut Page, metrics: &upstream::Metrics) {
@@ -36,6 +36,43 @@ pub fn upstream(page: &mut Page, metrics: &upstream::Metrics) {
     page.gauge("tidegate_upstream_connections_idle", "Upstream connections idle in pools.", idle);
     let help = "Exchanges refused because a limit on upstream connections was reached.";
     page.counter("tidegate_upstream_overloaded_total", help, metrics.overloaded.value());
+}
+
+/// Writes what HTTP counts.
+pub fn http(page: &mut Page, metrics: &http::Metrics) {
+    let help = "Requests refused before their head was understood, by reason.";
+    let heads = page.family(Kind::Counter, "tidegate_heads_refused_total", help);
+    heads.add(&[("reason", "bad_framing")], metrics.heads_malformed.value());
+    heads.add(&[("reason", "header_too_large")], metrics.heads_too_large.value());
+    heads.add(&[("reason", "downstream_timeout")], metrics.heads_late.value());
+    let drained = metrics.drained.value();
+    page.counter("tidegate_connections_drained_total", "Caller connections told to close by a drain.", drained);
+    page.counter("tidegate_continues_total", "100 Continue answers to callers.", metrics.continues.value());
+    page.counter("tidegate_http2_streams_total", "HTTP/2 streams that callers opened.", metrics.streams.value());
+    let open = metrics.streams_open.value();
+    page.gauge("tidegate_http2_streams_open", "HTTP/2 streams of callers that wait for their response.", open);
+    page.counter("tidegate_upgrades_total", "Connections that switched protocols (101).", metrics.upgrades.value());
+    page.counter("tidegate_tunnels_total", "CONNECT tunnels opened.", metrics.tunnels.value());
+    let open = metrics.tunnels_open.value();
+    page.gauge("tidegate_tunnels_open", "Tunnels and switched connections open.", open);
+    let help = "Exchanges refused by a route's limits, by limit.";
+    let limited = page.family(Kind::Counter, "tidegate_limited_total", help);
+    limited.add(&[("limit", "rate")], metrics.limited_rate.value());
+    limited.add(&[("limit", "concurrent")], metrics.limited_concurrent.value());
+    let help = "Attempts made again: as a route's retries ask, or because a pooled connection had been closed.";
+    let retries = page.family(Kind::Counter, "tidegate_retries_total", help);
+    retries.add(&[("cause", "route")], metrics.retries.value());
+    retries.add(&[("cause", "stale_connection")], metrics.retries_stale.value());
+}
+
+/// Writes what is counted of callers' tokens.
+pub fn identity(page: &mut Page, metrics: &identity::Metrics) {
+    let help = "Tokens that callers brought, by what came of them.";
+    let tokens = page.family(Kind::Counter, "tidegate_tokens_total", help);
+    tokens.add(&[("outcome", "cached")], metrics.tokens_cached.value());
+    tokens.add(&[("outcome", "verified")], metrics.tokens_verified.value());
+    tokens.add(&[("outcome", "refused")], metrics.tokens_refused.value());
+    page.gauge("tidegate_tokens_remembered", "Verified tokens that workers remember.", metrics.tokens_remembered.value());
 }
 
 /// Writes what the filter host counts.

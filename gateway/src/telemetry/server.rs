@@ -1,6 +1,5 @@
 //! The metrics listener: `/metrics`, `/healthz` and `/readyz`, and nothing that changes anything.
 
-use super::Registry;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{Request, Response, StatusCode, body::Incoming, service::service_fn};
@@ -15,8 +14,11 @@ const CONNECTION_TIME: Duration = Duration::from_secs(60);
 /// Whether the gateway is ready for exchanges; the error says what is missing.
 pub type Readiness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
+/// Reads everything that is counted, as Prometheus text.
+pub type Text = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, registry: Registry, ready: Readiness) {
+pub async fn serve(listener: TcpListener, metrics: Text, ready: Readiness) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         // The semaphore is never closed.
@@ -29,10 +31,10 @@ pub async fn serve(listener: TcpListener, registry: Registry, ready: Readiness) 
                 continue;
             }
         };
-        let (registry, ready) = (registry.clone(), Arc::clone(&ready));
+        let (metrics, ready) = (Arc::clone(&metrics), Arc::clone(&ready));
         tokio::spawn(async move {
             let service = service_fn(move |request| {
-                let answer = answer(&request, &registry, &ready);
+                let answer = answer(&request, &metrics, &ready);
                 async move { Ok::<_, Infallible>(answer) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
@@ -45,13 +47,13 @@ pub async fn serve(listener: TcpListener, registry: Registry, ready: Readiness) 
     }
 }
 
-fn answer(request: &Request<Incoming>, registry: &Registry, ready: &Readiness) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, metrics: &Text, ready: &Readiness) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
     if !matches!(*request.method(), hyper::Method::GET | hyper::Method::HEAD) {
         return reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are answered here\n".to_owned());
     }
     match request.uri().path() {
-        "/metrics" => reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", registry.read().text()),
+        "/metrics" => reply(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics()),
         "/healthz" => reply(StatusCode::OK, TEXT, "alive\n".to_owned()),
         "/readyz" => match ready() {
             Ok(()) => reply(StatusCode::OK, TEXT, "ready\n".to_owned()),

@@ -1,33 +1,28 @@
 //! HTTP/2 connections, shared by the exchanges of one worker. hyper speaks the protocol; this module counts the streams
 //! and puts requests into HTTP/2's form.
 
-use super::load::Lease;
+use super::{
+    load::Lease,
+    pool::Busy,
+    tls::{self, Ending, Watched},
+};
 use crate::{
     fault::Fault,
-    http::{Request, Response, body::Body},
+    http::{Request, Response, body::Body, h2::Limits},
     stream::Stream,
 };
 use ::http::{HeaderName, Uri, Version, header, uri::PathAndQuery};
+use http_body::Body as _;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    error::Error as _,
     mem,
     rc::Rc,
     time::{Duration, Instant},
 };
 use tidegate_policy::Reason;
-
-/// Between two pings on a connection with open streams: a dead peer is noticed after this and the next.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long a ping may stay unanswered.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Received and not yet read, of one stream and of one connection. Enough for 100 Mbit/s over 80 ms, and a bound on what
-/// one slow caller can make the gateway hold.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// Largest header section accepted, like that of HTTP/1.1.
-const HEADER_BYTES: u32 = 64 << 10;
 
 /// One connection and what is under way on it.
 pub(super) struct Shared {
@@ -35,6 +30,28 @@ pub(super) struct Shared {
     streams: Cell<u32>,
     idle_since: Cell<Instant>,
     scheme: &'static str,
+    /// Its place among the service's connections, held until the connection has ended or was given up.
+    lease: Rc<RefCell<Option<Lease>>>,
+    /// Why TLS ended, once it has.
+    ended: Ending,
+    /// Whether the server asked for a client certificate and got none.
+    certificate_wanting: bool,
+    /// Whether a response has come: a server that has answered has accepted the connection.
+    answered: Cell<bool>,
+    /// The exchanges under way at its address, whichever connection they use.
+    busy: Busy,
+}
+
+/// How a connection begins.
+pub(super) struct Beginning {
+    pub(super) limits: Limits,
+    /// Limit on the connection preface.
+    pub(super) limit: Duration,
+    pub(super) lease: Lease,
+    /// Whether the server asked for a client certificate and got none.
+    pub(super) certificate_wanting: bool,
+    /// The exchanges under way at its address.
+    pub(super) busy: Busy,
 }
 
 /// A stream's place on a connection, held until the response's last byte.
@@ -52,50 +69,90 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
 }
 
 impl Shared {
-    /// Begins HTTP/2 over `stream`. The connection is driven by a task of this worker, which holds `lease` as long.
-    pub(super) async fn begin(stream: Stream, limit: Duration, lease: Lease) -> Result<Self, Fault> {
+    /// Begins HTTP/2 over `stream`. The connection is driven by a task of this worker.
+    pub(super) async fn begin(stream: Stream, beginning: Beginning) -> Result<Self, Fault> {
         match stream {
-            Stream::Plain(tcp) => Self::over(TokioIo::new(tcp), "http", limit, lease).await,
-            Stream::Originated(tls) => Self::over(TokioIo::new(tls), "https", limit, lease).await,
+            Stream::Plain(tcp) => Self::over(TokioIo::new(tcp), "http", Ending::default(), beginning).await,
+            Stream::Originated(tls) => {
+                let (watched, ended) = Watched::new(tls);
+                Self::over(TokioIo::new(watched), "https", ended, beginning).await
+            }
             Stream::Accepted(_) | Stream::Tunnel(_) => {
                 Err(Fault::new(Reason::Internal, "HTTP/2 over a connection that was not dialled"))
             }
         }
     }
 
-    async fn over<T>(io: T, scheme: &'static str, limit: Duration, lease: Lease) -> Result<Self, Fault>
+    async fn over<T>(io: T, scheme: &'static str, ended: Ending, beginning: Beginning) -> Result<Self, Fault>
     where
         T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
     {
+        let Beginning { limits, limit, lease, certificate_wanting, busy } = beginning;
         let mut builder = Builder::new(OnThisThread);
         builder
             .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_header_list_size(HEADER_BYTES)
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT);
+            .initial_stream_window_size(limits.stream_window_bytes)
+            .initial_connection_window_size(limits.connection_window_bytes)
+            .max_header_list_size(limits.head_bytes)
+            .keep_alive_interval(limits.ping_interval)
+            .keep_alive_timeout(limits.ping_timeout);
         let handshake = tokio::time::timeout(limit, builder.handshake(io)).await;
         let (sender, connection) = handshake
             .map_err(|_elapsed| {
                 Fault::new(Reason::Timeout, "HTTP/2 with the upstream could not be begun in time").before_send()
             })?
-            .map_err(|error| {
-                Fault::new(Reason::UpstreamProtocol, format!("HTTP/2 with the upstream could not be begun: {error}"))
-                    .before_send()
+            .map_err(|error| match ended.get() {
+                Some(fault) => fault.clone().before_send(),
+                None => Fault::new(Reason::UpstreamProtocol, format!("HTTP/2 with the upstream could not be begun: {error}"))
+                    .before_send(),
             })?;
+        let lease = Rc::new(RefCell::new(Some(lease)));
+        let open = Rc::clone(&lease);
         tokio::task::spawn_local(async move {
-            let _open = lease;
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
             }
+            drop(open.take());
         });
-        Ok(Self { sender, streams: Cell::new(0), idle_since: Cell::new(Instant::now()), scheme })
+        let (streams, idle_since) = (Cell::new(0), Cell::new(Instant::now()));
+        Ok(Self { sender, streams, idle_since, scheme, lease, ended, certificate_wanting, answered: Cell::new(false), busy })
+    }
+
+    /// Since when it has carried nothing; none while it carries an exchange.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.streams.get() == 0).then(|| self.idle_since.get())
+    }
+
+    /// Gives its place among the service's connections to another; it must not be used any more.
+    pub(super) fn give_up(&self) {
+        drop(self.lease.take());
+    }
+
+    /// Whether another worker was refused a connection and this one carries nothing.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.streams.get() == 0 && self.lease.borrow().as_ref().is_some_and(|lease| lease.load().take_pressed())
+    }
+
+    /// The fault for a request that got no response.
+    fn unanswered(&self, error: &hyper::Error) -> Fault {
+        let first = !self.answered.get();
+        match self.ended.get() {
+            Some(_) if first && self.certificate_wanting => Fault::new(Reason::TlsFailed, tls::CERTIFICATE_DEMANDED),
+            None if first && self.certificate_wanting && !self.stays() => {
+                Fault::new(Reason::TlsFailed, tls::CERTIFICATE_DEMANDED)
+            }
+            Some(fault) if first => fault.clone(),
+            _ => Fault::new(Reason::UpstreamProtocol, format!("the upstream's HTTP/2 connection failed: {error}")),
+        }
+    }
+
+    fn stays(&self) -> bool {
+        !self.sender.is_closed()
     }
 
     /// Whether it can carry another exchange.
     pub(super) fn has_room(&self, most: u32) -> bool {
-        !self.sender.is_closed() && self.streams.get() < most
+        self.stays() && self.streams.get() < most
     }
 
     /// Whether it should be let go: closed by the peer (GOAWAY), or without an exchange for `idle`.
@@ -106,39 +163,62 @@ impl Shared {
     /// A place for one more exchange.
     pub(super) fn place(self: &Rc<Self>) -> Place {
         self.streams.set(self.streams.get() + 1);
+        self.busy.set(self.busy.get() + 1);
         Place(Rc::clone(self))
     }
 }
 
 impl Place {
-    /// Sends the request and waits for the response's head. After a retryable fault the request is whole again.
+    /// Sends the request and waits for the response's head. After a retryable fault the request is whole again; one
+    /// without a body always is, since only a copy of it leaves.
     pub(super) async fn send(self, request: &mut Request) -> Result<Response, Fault> {
-        let ready = in_http2_form(mem::replace(request, Request::new(Body::empty())), self.0.scheme)?;
+        let bodiless = request.body().is_end_stream();
+        let leaving = if bodiless { copy(request) } else { mem::replace(request, Request::new(Body::empty())) };
+        let ready = in_http2_form(leaving, self.0.scheme)?;
         let mut sender = self.0.sender.clone();
         match sender.try_send_request(ready).await {
-            Ok(response) => Ok(response.map(|incoming| Body::held(incoming, Box::new(self)))),
+            Ok(response) => {
+                self.0.answered.set(true);
+                Ok(response.map(|incoming| Body::held(incoming, Box::new(self))))
+            }
             Err(mut failure) => {
                 let unsent = failure.take_message();
-                let fault = Fault::new(
-                    Reason::UpstreamProtocol,
-                    format!("the upstream's HTTP/2 connection failed: {}", failure.into_error()),
-                );
-                Err(match unsent {
-                    Some(unsent) => {
-                        *request = unsent;
-                        fault.before_send()
-                    }
-                    None => fault,
-                })
+                let error = failure.into_error();
+                let untouched = unsent.is_some() || (bodiless && was_refused(&error));
+                let fault = self.0.unanswered(&error);
+                if let Some(unsent) = unsent.filter(|_| !bodiless) {
+                    *request = unsent;
+                }
+                Err(if untouched { fault.before_send() } else { fault })
             }
         }
     }
+}
+
+/// The same request; for one without a body.
+fn copy(request: &Request) -> Request {
+    let mut copy = Request::new(Body::empty());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+/// Whether the upstream has said that it did nothing with the request: a refused stream (RFC 9113 section 8.7), or one
+/// above the last that a graceful GOAWAY promises to serve (section 6.8).
+fn was_refused(error: &hyper::Error) -> bool {
+    let Some(error) = error.source().and_then(|source| source.downcast_ref::<h2::Error>()) else { return false };
+    let reason = error.reason();
+    error.is_remote()
+        && ((error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM))
+            || (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)))
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let shared = &self.0;
         shared.streams.set(shared.streams.get().saturating_sub(1));
+        shared.busy.set(shared.busy.get().saturating_sub(1));
         shared.idle_since.set(Instant::now());
     }
 }

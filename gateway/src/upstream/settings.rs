@@ -1,6 +1,9 @@
 //! The knobs of the way out, and what it counts. Owns no behaviour.
 
-use crate::telemetry::{Counter, Gauge};
+use crate::{
+    http::{h1, h2},
+    telemetry::{Counter, Gauge},
+};
 use std::{net::SocketAddr, time::Duration};
 
 /// The knobs of the way out. A route's `timeouts.connect` goes before `connect_timeout`.
@@ -8,6 +11,10 @@ use std::{net::SocketAddr, time::Duration};
 pub struct Settings {
     /// Names to addresses.
     pub resolve: ResolveSettings,
+    /// Limits of HTTP/1 connections: the callers' own.
+    pub h1: h1::Limits,
+    /// Limits of HTTP/2 connections: the callers' own, but for the streams.
+    pub h2: h2::Limits,
     /// Limit on one TCP connection attempt. 5 s: two retransmissions of a lost SYN (1 s, then 2 s more) still fit.
     pub connect_timeout: Duration,
     /// How long one connection attempt is given before the next address is tried beside it: the Connection Attempt
@@ -67,6 +74,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             resolve: ResolveSettings::default(),
+            h1: h1::Limits::default(),
+            h2: h2::Limits::default(),
             connect_timeout: Duration::from_secs(5),
             attempt_delay: Duration::from_millis(250),
             handshake_timeout: Duration::from_secs(10),
@@ -103,7 +112,7 @@ impl Default for ResolveSettings {
 /// What the way out counts, all workers together.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Names found in a worker's cache.
+    /// Names found in a worker's cache when a destination was looked at anew.
     pub resolve_cached: Counter,
     /// Names asked for.
     pub resolve_lookups: Counter,

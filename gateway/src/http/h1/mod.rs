@@ -16,24 +16,24 @@ use tidegate_policy::Reason;
 /// Limits on what one HTTP/1 connection may ask for.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Largest request or response head, in bytes (`http.head_bytes`). 64 KiB is what Envoy and Node allow for at most;
+    /// Largest request or response head, in bytes (`http_head_bytes`). 64 KiB is what Envoy and Node allow for at most;
     /// tokens and cookies of real APIs stay far below.
     pub head_bytes: usize,
-    /// Time for a request's head, from its first byte (`http.head_timeout`). 10 s suffices on the worst link and keeps
+    /// Time for a request's head, from its first byte (`http_head_timeout`). 10 s suffices on the worst link and keeps
     /// slow writers from holding connections.
     pub head_timeout: Duration,
-    /// How long a downstream connection may stay idle between requests (`http.idle_timeout`). Five minutes keeps
+    /// How long a downstream connection may stay idle between requests (`http_idle_timeout`). Five minutes keeps
     /// sidecars' few, long connections open.
     pub idle_timeout: Duration,
-    /// How long a downstream that does not take its response is waited for (`http.write_timeout`).
+    /// How long a downstream that does not take its response is waited for (`http_write_timeout`).
     pub write_timeout: Duration,
     /// Most bytes of a request body that are read and thrown away so that a connection can be used again
-    /// (`http.drain_bytes`). More costs more than a new connection.
+    /// (`http_drain_bytes`). More costs more than a new connection.
     pub drain_bytes: usize,
-    /// How long such bytes, or the end of a connection that is being closed, are waited for (`http.drain_timeout`).
+    /// How long such bytes, or the end of a connection that is being closed, are waited for (`http_drain_timeout`).
     pub drain_timeout: Duration,
     /// How long an upstream may take to ask for a body that waits for `100 Continue` before the body is sent anyway
-    /// (`http.continue_timeout`; RFC 9110 section 10.1.1). One second is what curl waits.
+    /// (`http_continue_timeout`; RFC 9110 section 10.1.1). One second is what curl waits.
     pub continue_timeout: Duration,
 }
 

@@ -15,6 +15,7 @@ use crate::{
         clock::Clock,
         drain::Drain,
         exchange::{Answer, Takeover},
+        metrics::Metrics,
     },
     stream::Stream,
 };
@@ -28,6 +29,7 @@ use std::{
     io, mem,
     pin::{Pin, pin},
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
 };
 use tidegate_policy::Reason;
@@ -43,6 +45,19 @@ pub trait Handler {
 
     /// The answer to bytes that are not a request. The connection is closed after it.
     fn refuse(&self, fault: Fault) -> Response;
+}
+
+/// What a connection is served under.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    /// What its times, and the handler's exchanges, are timed with.
+    pub clock: &'a Clock,
+    /// Whether the worker shuts down.
+    pub drain: &'a Drain,
+    /// What the connection may ask for.
+    pub limits: Limits,
+    /// What is counted.
+    pub metrics: &'a Arc<Metrics>,
 }
 
 /// A downstream connection, shared by its loop and the body of the request under way. Borrowed only within a poll.
@@ -63,6 +78,7 @@ struct Wire {
     broken: bool,
     /// Which request this is, so that a body that outlives its exchange never reads the next one's.
     serial: u64,
+    metrics: Arc<Metrics>,
 }
 
 /// A request's body on its way in.
@@ -82,14 +98,12 @@ enum Written {
 struct Connection<'a, H> {
     wire: Rc<RefCell<Wire>>,
     handler: &'a H,
-    clock: &'a Clock,
-    drain: &'a Drain,
-    limits: Limits,
+    terms: Terms<'a>,
 }
 
 /// Serves `stream`, of which `read` has been read already, until either side ends it, it stays idle, or the worker
-/// drains. `clock` is also what the handler's exchanges are timed with.
-pub async fn serve<H: Handler>(stream: Stream, read: BytesMut, handler: &H, clock: &Clock, drain: &Drain, limits: Limits) {
+/// drains.
+pub async fn serve<H: Handler>(stream: Stream, read: BytesMut, handler: &H, terms: Terms<'_>) {
     let wire = Wire {
         stream,
         incoming: read,
@@ -102,9 +116,10 @@ pub async fn serve<H: Handler>(stream: Stream, read: BytesMut, handler: &H, cloc
         gone: false,
         broken: false,
         serial: 0,
+        metrics: Arc::clone(terms.metrics),
     };
-    let connection = Connection { wire: Rc::new(RefCell::new(wire)), handler, clock, drain, limits };
-    let _registered = drain.register().await;
+    let connection = Connection { wire: Rc::new(RefCell::new(wire)), handler, terms };
+    let _registered = terms.drain.register().await;
     if let Some(takeover) = connection.run().await
         && let Ok(wire) = Rc::try_unwrap(connection.wire)
     {
@@ -132,7 +147,7 @@ impl<H: Handler> Connection<'_, H> {
             let Answer { response, takeover } = self.exchange(request).await?;
             let switched = takeover.is_some();
             // After a switch that was refused, bytes sent in the hope of it must not be taken for a request (RFC 9931).
-            let keep_alive = keep_alive && !may_switch && !self.wire.borrow().must_close() && !self.drain.begun();
+            let keep_alive = keep_alive && !may_switch && !self.wire.borrow().must_close() && !self.terms.drain.begun();
             let (Written::Whole, keep_alive) = self.answer(response, &method, version, keep_alive || switched).await else {
                 return None;
             };
@@ -150,7 +165,7 @@ impl<H: Handler> Connection<'_, H> {
     async fn head(&self) -> Result<Option<RequestHead>, Fault> {
         let mut scan = head::Scan::default();
         let mut begun = false;
-        self.clock.limit(None);
+        self.terms.clock.limit(None);
         loop {
             {
                 let wire = &mut *self.wire.borrow_mut();
@@ -159,29 +174,30 @@ impl<H: Handler> Connection<'_, H> {
                     wire.incoming.advance(2);
                 }
                 if let Some(length) = scan.advance(&wire.incoming).map_err(Framing::downstream)? {
-                    if length > self.limits.head_bytes {
+                    if length > self.terms.limits.head_bytes {
                         return Err(too_large());
                     }
                     let bytes = wire.incoming.split_to(length).freeze();
-                    self.clock.disarm();
+                    self.terms.clock.disarm();
                     return head::parse_request(&bytes).map(Some).map_err(Framing::downstream);
                 }
-                if wire.incoming.len() > self.limits.head_bytes {
+                if wire.incoming.len() > self.terms.limits.head_bytes {
                     return Err(too_large());
                 }
                 if !begun {
                     begun = !wire.incoming.is_empty() && !matches!(&wire.incoming[..], b"\r");
-                    self.clock.arm(if begun { self.limits.head_timeout } else { self.limits.idle_timeout });
+                    self.terms.clock.arm(if begun { self.terms.limits.head_timeout } else { self.terms.limits.idle_timeout });
                 }
             }
             let read = poll_fn(|cx| {
                 if let Poll::Ready(read) = self.wire.borrow_mut().poll_read(cx) {
                     return Poll::Ready(Some(read));
                 }
-                if !begun && self.drain.begun() {
+                if !begun && self.terms.drain.begun() {
+                    self.terms.metrics.drained.add(1);
                     return Poll::Ready(None);
                 }
-                self.clock.poll_expired(cx).map(|()| None)
+                self.terms.clock.poll_expired(cx).map(|()| None)
             });
             match read.await {
                 Some(Ok(count)) if count > 0 => {}
@@ -189,7 +205,7 @@ impl<H: Handler> Connection<'_, H> {
                 None if begun => {
                     return Err(Fault::new(
                         Reason::DownstreamTimeout,
-                        "the request's head was not complete within http.head_timeout",
+                        "the request's head was not complete within http_head_timeout",
                     ));
                 }
                 Some(_) | None => return Ok(None),
@@ -254,7 +270,10 @@ impl<H: Handler> Connection<'_, H> {
             if !*ended && self.wire.borrow().outgoing.has_room() {
                 // The body may read the request's from this connection: nothing is borrowed here.
                 let encoded = match Pin::new(&mut *body).poll_frame(cx) {
-                    Poll::Ready(frame) => Some(self.wire.borrow_mut().encode(frame, body, sending)),
+                    Poll::Ready(frame) => {
+                        let last = body.is_end_stream();
+                        Some(self.wire.borrow_mut().encode(frame, last, sending))
+                    }
                     Poll::Pending => None,
                 };
                 match encoded {
@@ -274,17 +293,17 @@ impl<H: Handler> Connection<'_, H> {
             match written {
                 Poll::Ready(Ok(())) => {
                     if mem::take(stalled) {
-                        self.clock.disarm();
+                        self.terms.clock.disarm();
                     }
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(Written::Broken),
                 Poll::Pending => {
                     if !mem::replace(stalled, true) {
-                        self.clock.arm(self.limits.write_timeout);
+                        self.terms.clock.arm(self.terms.limits.write_timeout);
                     }
                     // While the downstream does not take its response, the request's body may still go up.
                     body.poll_upload(cx);
-                    return self.clock.poll_expired(cx).map(|()| Written::Broken);
+                    return self.terms.clock.poll_expired(cx).map(|()| Written::Broken);
                 }
             }
             if *ended {
@@ -311,9 +330,9 @@ impl<H: Handler> Connection<'_, H> {
         if self.wire.borrow().decoder.ended() {
             return true;
         }
-        let mut left = self.limits.drain_bytes;
-        self.clock.limit(None);
-        self.clock.arm(self.limits.drain_timeout);
+        let mut left = self.terms.limits.drain_bytes;
+        self.terms.clock.limit(None);
+        self.terms.clock.arm(self.terms.limits.drain_timeout);
         poll_fn(|cx| {
             loop {
                 match self.wire.borrow_mut().poll_body(cx) {
@@ -323,7 +342,7 @@ impl<H: Handler> Connection<'_, H> {
                     },
                     Poll::Ready(Some(Err(_))) => return Poll::Ready(false),
                     Poll::Ready(None) => return Poll::Ready(true),
-                    Poll::Pending => return self.clock.poll_expired(cx).map(|()| false),
+                    Poll::Pending => return self.terms.clock.poll_expired(cx).map(|()| false),
                 }
             }
         })
@@ -333,9 +352,9 @@ impl<H: Handler> Connection<'_, H> {
     /// Closes so that the answer arrives: what the downstream still sends is read for a while, since closing a socket
     /// with unread bytes resets it and can destroy what was written.
     async fn close(&self) {
-        self.clock.limit(None);
-        self.clock.arm(self.limits.drain_timeout);
-        let mut left = self.limits.drain_bytes * 16;
+        self.terms.clock.limit(None);
+        self.terms.clock.arm(self.terms.limits.drain_timeout);
+        let mut left = self.terms.limits.drain_bytes * 16;
         let mut shut = false;
         poll_fn(|cx| {
             let wire = &mut *self.wire.borrow_mut();
@@ -348,7 +367,7 @@ impl<H: Handler> Connection<'_, H> {
                 match wire.poll_read(cx) {
                     Poll::Ready(Ok(count)) if count > 0 && count < left => left -= count,
                     Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return self.clock.poll_expired(cx),
+                    Poll::Pending => return self.terms.clock.poll_expired(cx),
                 }
             }
         })
@@ -357,7 +376,7 @@ impl<H: Handler> Connection<'_, H> {
 }
 
 fn too_large() -> Fault {
-    Fault::new(Reason::HeaderTooLarge, "the request's head is larger than http.head_bytes")
+    Fault::new(Reason::HeaderTooLarge, "the request's head is larger than http_head_bytes")
 }
 
 /// How the answer is framed, and whether the connection can go on after it.
@@ -413,6 +432,7 @@ impl Wire {
         if self.continue_owed && !self.answered {
             self.continue_owed = false;
             if self.incoming.is_empty() {
+                self.metrics.continues.add(1);
                 self.outgoing.put(b"HTTP/1.1 100 Continue\r\n\r\n");
             }
         }
@@ -456,14 +476,15 @@ impl Wire {
         Poll::Ready(Some(Err(Fault::new(Reason::DownstreamClosed, detail))))
     }
 
-    /// Puts one frame of the response on its way: whether the body has ended, or none when it failed.
-    fn encode(&mut self, frame: Option<Result<Frame<Bytes>, Fault>>, body: &Body, sending: &mut Sending) -> Option<bool> {
+    /// Puts one frame of the response on its way: whether the body has ended, or none when it failed. `last` says that no
+    /// frame follows; the body itself stays outside, since it may be the request's and borrow this.
+    fn encode(&mut self, frame: Option<Result<Frame<Bytes>, Fault>>, last: bool, sending: &mut Sending) -> Option<bool> {
         let trailers: Option<HeaderMap> = match frame {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => {
                     self.outgoing.data(sending, data).ok()?;
                     // Behind a large piece there is no room for what ends the chunks: that comes with the next poll.
-                    if !body.is_end_stream() || (*sending == Sending::Chunked && !self.outgoing.has_room()) {
+                    if !last || (*sending == Sending::Chunked && !self.outgoing.has_room()) {
                         return Some(false);
                     }
                     None

@@ -4,7 +4,7 @@
 use super::{
     Limits,
     client::{Exchanger, Recycle},
-    server::{Handler, serve},
+    server::{Handler, Terms, serve},
 };
 use crate::{
     fault::Fault,
@@ -14,7 +14,7 @@ use crate::{
 use ::http::{Method, StatusCode};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, time::Duration};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use tidegate_policy::Reason;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -35,6 +35,8 @@ impl Handler for Local {
             request.uri().path() == "/switch" || request.uri().path() == "/takeover" || request.method() == Method::CONNECT;
         let mut response = match request.uri().path() {
             "/early" => Response::new(Body::full(Bytes::from_static(b"early"))),
+            // The request's own body is the response's: reading one while writing the other.
+            "/mirror" => Response::new(request.into_body()),
             "/refused" => Response::new(Body::full(Bytes::from_static(b"no"))),
             _ => match request.into_body().collect().await {
                 Ok(whole) => {
@@ -95,7 +97,7 @@ impl Handler for Forwarding {
         let idle = self.idle.0.borrow_mut().pop().filter(Exchanger::is_open);
         let exchanger = match idle {
             Some(exchanger) => exchanger,
-            None => Exchanger::new(Stream::Plain(TcpStream::connect(self.upstream).await.unwrap())),
+            None => Exchanger::new(Stream::Plain(TcpStream::connect(self.upstream).await.unwrap()), Limits::default()),
         };
         let sent = exchanger.send(&mut request, Rc::clone(&self.idle) as Rc<dyn Recycle>).await;
         let mut response = sent.unwrap_or_else(|fault| refusal(&fault));
@@ -131,7 +133,8 @@ async fn with<H: Handler + 'static, T>(handler: H, test: impl AsyncFnOnce(Socket
             let handler = Rc::clone(&handler);
             tokio::task::spawn_local(async move {
                 let (clock, drain) = (Clock::default(), Drain::default());
-                serve(Stream::Plain(socket), BytesMut::new(), &*handler, &clock, &drain, quick()).await;
+                let terms = Terms { clock: &clock, drain: &drain, limits: quick(), metrics: &Arc::default() };
+                serve(Stream::Plain(socket), BytesMut::new(), &*handler, terms).await;
             });
         }
     };
@@ -614,7 +617,7 @@ async fn a_downstream_that_leaves_ends_its_exchange() {
 #[tokio::test]
 async fn a_fault_before_anything_was_sent_leaves_the_request_whole() {
     let (address, playing) = upstream(vec![vec![("\r\n\r\n", Vec::new())]]).await;
-    let exchanger = Exchanger::new(Stream::Plain(TcpStream::connect(address).await.unwrap()));
+    let exchanger = Exchanger::new(Stream::Plain(TcpStream::connect(address).await.unwrap()), Limits::default());
     let mut request = Request::new(Body::empty());
     request.headers_mut().insert("host", "a".parse().unwrap());
     let fault = exchanger.send(&mut request, Rc::new(Idle::default())).await.unwrap_err();
@@ -622,6 +625,23 @@ async fn a_fault_before_anything_was_sent_leaves_the_request_whole() {
     playing.await.unwrap();
     let (address, _playing) = upstream(vec![vec![("\r\n\r\n", Vec::new())]]).await;
     *request.method_mut() = Method::POST;
-    let exchanger = Exchanger::new(Stream::Plain(TcpStream::connect(address).await.unwrap()));
+    let exchanger = Exchanger::new(Stream::Plain(TcpStream::connect(address).await.unwrap()), Limits::default());
     assert!(!exchanger.send(&mut request, Rc::new(Idle::default())).await.unwrap_err().retryable());
+}
+
+#[tokio::test]
+async fn a_response_can_be_made_of_the_request_under_way() {
+    let (handler, _) = local();
+    with(handler, async |address| {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(b"POST /mirror HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").await.unwrap();
+        until(&mut socket, "one").await;
+        socket.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await.unwrap();
+        until(&mut socket, "two\r\n0\r\n\r\n").await;
+        socket.write_all(b"GET /mirror HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut rest = String::new();
+        socket.read_to_string(&mut rest).await.unwrap();
+        assert!(rest.starts_with("HTTP/1.1 200 OK"), "{rest}");
+    })
+    .await;
 }

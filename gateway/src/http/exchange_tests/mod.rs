@@ -1,5 +1,9 @@
 //! The spine over real sockets: a worker with a policy, upstreams that answer, and the records that come out.
 
+mod delivery;
+mod tunnels;
+mod versions;
+
 use super::{Caller, Context, Settings, downstream::Downstream, h1, h2, limits::Limiters};
 use crate::{
     filter::Instances,
@@ -106,7 +110,7 @@ fn worker(documents: &Value) -> (Worker, mpsc::Receiver<Batch>) {
         upstreams: Upstreams::start(shared),
         instances: Instances::default(),
         tokens: TokenCache::default(),
-        http: Context::new(settings, Arc::new(Limiters::default())),
+        http: Context::new(settings, Arc::new(Limiters::default()), Arc::default()),
         ledger: Ledger::new(parts),
         drain: super::drain::Drain::default(),
         timeouts: Timeouts { first_byte: Duration::from_secs(5), handshake: Duration::from_secs(5) },
@@ -142,8 +146,8 @@ async fn serve(worker: Rc<Worker>, socket: TcpStream, address: SocketAddr) {
     }
     let caller = Caller { downstream: Rc::new(Downstream::new(peer)), worker };
     let limits = h1::Limits { drain_timeout: Duration::from_millis(50), ..h1::Limits::default() };
-    h1::server::serve(Stream::Plain(socket), BytesMut::new(), &caller, &caller.downstream.clock, &caller.worker.drain, limits)
-        .await;
+    let terms = h1::server::Terms { limits, ..caller.worker.terms(&caller.downstream.clock) };
+    h1::server::serve(Stream::Plain(socket), BytesMut::new(), &caller, terms).await;
 }
 
 /// An upstream that answers every connection with what it was sent: `head` at once, then an echo of what follows.

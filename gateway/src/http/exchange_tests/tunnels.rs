@@ -1,0 +1,91 @@
+//! What comes through CONNECT, by either version of HTTP.
+
+use super::*;
+
+#[tokio::test]
+async fn requests_within_a_tunnel_are_decided_one_by_one() {
+    let address = api(ECHO_HEAD).await;
+    let rows = [
+        ("GET /v1/a HTTP/1.1\r\nHost: api.example\r\n", 200, "allowed_by_rule"),
+        ("GET /v1/a HTTP/1.1\r\nHost: API.example:80\r\n", 200, "allowed_by_rule"),
+        ("GET /v2/a HTTP/1.1\r\nHost: api.example\r\n", 403, "no_rule_allows"),
+        ("GET /v1/a HTTP/1.1\r\nHost: other.example\r\n", 421, "authority_mismatch"),
+        ("GET /v1/a HTTP/1.1\r\nHost: api.example:443\r\n", 421, "authority_mismatch"),
+        ("GET http://other.example/v1/a HTTP/1.1\r\nHost: other.example\r\n", 421, "authority_mismatch"),
+        ("GET https://api.example/v1/a HTTP/1.1\r\nHost: api.example\r\n", 421, "authority_mismatch"),
+        ("CONNECT api.example:80 HTTP/1.1\r\nHost: api.example:80\r\n", 400, "malformed_target"),
+    ];
+    stage(registered(address), async |mut stage| {
+        for (request, status, reason) in rows {
+            let connect = "CONNECT api.example:80 HTTP/1.1\r\nHost: api.example:80\r\n\r\n";
+            let first = "GET /v1/first HTTP/1.1\r\nHost: api.example\r\n\r\n";
+            let answer = stage.talk(&format!("{connect}{first}{request}Connection: close\r\n\r\n")).await;
+            let answers: Vec<_> =
+                answer.match_indices("HTTP/1.1 ").filter(|(at, _)| *at == 0 || !answer[..*at].ends_with(' ')).collect();
+            assert!(answers.len() >= 3 && answer.contains("GET /v1/first"), "{request}: {answer}");
+            assert!(answer.contains(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+            // The tunnel's own record is written when it ends, after those of its requests.
+            let records = stage.records(3).await;
+            assert_eq!((&records[1]["reason"], &records[1]["status"]), (&json!(reason), &json!(status)), "{request}");
+            assert_eq!((&records[2]["method"], &records[2]["status"]), (&json!("CONNECT"), &json!(200)), "{request}");
+        }
+        assert_eq!((stage.worker.http.metrics.tunnels.value(), stage.worker.http.metrics.tunnels_open.value()), (8, 0));
+        let smuggled = "CONNECT api.example:80 HTTP/1.1\r\nHost: api.example:80\r\n\r\n\x16\x03\x01\x00\x05hello\r\n\r\n";
+        let answer = stage.talk(smuggled).await;
+        assert!(answer.contains("HTTP/1.1 400 ") && answer.contains("bad_framing"), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tunnel_that_breaks_off_says_whose_end_it_was() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    stage(registered(address), async |mut stage| {
+        for (breaks, reason) in [("upstream", "upstream_protocol"), ("caller", "downstream_closed")] {
+            let mut caller = TcpStream::connect(stage.gate).await.unwrap();
+            caller.write_all(b"CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n\r\nping").await.unwrap();
+            let (mut upstream, _) = listener.accept().await.unwrap();
+            let mut heard = [0; 4];
+            upstream.read_exact(&mut heard).await.unwrap();
+            // Closed at once with what is on its way: a reset.
+            let (broken, _kept) = if breaks == "upstream" { (upstream, caller) } else { (caller, upstream) };
+            broken.set_zero_linger().unwrap();
+            drop(broken);
+            let record = stage.records(1).await.remove(0);
+            assert_eq!((&record["reason"], &record["request_bytes"]), (&json!(reason), &json!(4)), "{record}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_tunnel_carries_much_both_ways() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        let (mut read, mut write) = socket.into_split();
+        tokio::io::copy(&mut read, &mut write).await.unwrap();
+        write.shutdown().await.unwrap();
+    });
+    stage(registered(address), async |mut stage| {
+        let mut caller = TcpStream::connect(stage.gate).await.unwrap();
+        caller.write_all(b"CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n\r\n").await.unwrap();
+        let mut head = vec![0; 19];
+        caller.read_exact(&mut head).await.unwrap();
+        assert!(head.starts_with(b"HTTP/1.1 200 OK\r\n"));
+        let sent: Vec<u8> = (0..3_000_000_u32).map(|number| (number % 251) as u8).collect();
+        let (mut read, mut write) = caller.split();
+        let mut got = Vec::new();
+        let writing = async {
+            write.write_all(&sent).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        tokio::join!(writing, async { read.read_to_end(&mut got).await.unwrap() });
+        assert!(got.ends_with(&sent[..]), "{} of {} bytes came back", got.len(), sent.len());
+        let record = stage.records(1).await.remove(0);
+        assert_eq!((&record["request_bytes"], &record["response_bytes"]), (&json!(sent.len()), &json!(sent.len())), "{record}");
+    })
+    .await;
+}
