@@ -27,7 +27,9 @@ build: ## Build the gateway, the sample API and the demonstration
 filters: setup ## Build the filters to WebAssembly, in target/wasm32-unknown-unknown/filter
 	$(CARGO) build --profile filter --target $(WASM) $(FILTERS)
 
-test: filters build ## Check the format, lints and dependencies, and run every test
+# No `build` before it: the tests' own build makes the programs too, and a build without the tests' dependencies would compile
+# a good part of the same crates a second time, with other features.
+test: filters ## Check the format, lints and dependencies, and run every test
 	CARGO="$(CARGO)" sh tests/run
 
 demo: filters build ## Register an external API and send a pod's traffic through the gate

@@ -65,17 +65,18 @@ pub async fn open(settings: Settings, plane: Arc<dyn DataPlane>) -> Result<Contr
     let listener = TcpListener::bind(settings.listen).await.map_err(bind)?;
     let address = listener.local_addr().map_err(bind)?;
     let lock = lock(&data_dir)?;
-    // All that can be refused is looked at before anything is written.
-    store::check(&data_dir).await?;
+    // Both databases and the keys are looked at before anything is opened for writing: a refusal changes nothing.
+    let check = store::look(&data_dir).await?;
     Sealer::check_form(&data_dir, settings.key.as_ref())?;
     Verifier::check_form(&data_dir)?;
+    let sealer = Sealer::load(&data_dir, settings.key.as_ref(), check.is_none())?;
+    if let Some(sealed) = &check {
+        sealer.check(sealed)?;
+    }
     let store = Store::open(&data_dir).await?;
     let exchanges = ExchangeStore::open(&data_dir).await?;
-    let check = store.seal_check().await?;
-    let sealer = Sealer::load(&data_dir, settings.key.as_ref(), check.is_none())?;
-    match check {
-        Some(sealed) => sealer.check(&sealed)?,
-        None => store.put_seal_check(&sealer.make_check()?).await?,
+    if check.is_none() {
+        store.put_seal_check(&sealer.make_check()?).await?;
     }
     // Not the first process but the first that got this far: one that was killed half-way left no token.
     let first_start = store.revision().await? == 0;

@@ -143,8 +143,14 @@ fn exchanges() -> Value {
         "required": ["items"],
         "properties": {"items": {"type": "array", "items": reference("Exchange")}, "next": {"type": "string"}},
     });
-    let mut responses =
-        responses(&[("200", "A page, newest first", Some(page)), ("429", "Too many callers follow already", None)]);
+    let mut responses = responses(&[
+        (
+            "200",
+            "A page in order of arrival, newest first; records of different workers may change places within 20 ms",
+            Some(page),
+        ),
+        ("429", "Too many callers follow already", None),
+    ]);
     responses["200"]["content"]["text/event-stream"] = json!({"schema": {"type": "string"}});
     json!({"get": {
         "summary": "Lists the records of exchanges, or follows them",

@@ -1,4 +1,5 @@
-//! Why the control plane did not start. Each says what is wrong and what to do; none has changed anything.
+//! Why the control plane did not start. Each says what is wrong and what to do; none has changed anything. What the
+//! system said is the error's source.
 
 use std::{io, net::SocketAddr, path::PathBuf};
 
@@ -6,7 +7,7 @@ use std::{io, net::SocketAddr, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data directory cannot be used.
-    #[error("the data directory {} cannot be used: {source}; create it, or give the gateway's user the right to write there", path.display())]
+    #[error("the data directory {} cannot be used; create it, or give the gateway's user the right to write there", path.display())]
     DataDirectory {
         /// The directory.
         path: PathBuf,
@@ -14,7 +15,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// A file in it cannot be read or written.
-    #[error("{} cannot be used: {source}; check its owner and permissions", path.display())]
+    #[error("{} cannot be used; check its owner and permissions", path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -23,7 +24,7 @@ pub enum StartError {
     },
     /// The API's address cannot be listened on.
     #[error(
-        "the API cannot listen on {address}: {source}; stop what listens there, or choose another address with --admin-listen"
+        "admin_listen: the API cannot listen on {address}; stop what listens there, or choose another address with --admin-listen"
     )]
     Listen {
         /// The address.

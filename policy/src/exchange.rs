@@ -10,9 +10,9 @@ use std::borrow::Cow;
 pub enum Verdict {
     /// It was permitted, whatever happened then.
     Allowed,
-    /// It was refused by policy: a rule, the mode, the guard, a limit or a filter.
+    /// It was refused by policy: a rule, the mode, the guard, a limit, a filter or an injected fault.
     Denied,
-    /// It could not be decided: malformed, or without the credentials it needs.
+    /// The request itself is wrong: malformed, misdirected, in a loop, or without the credentials it needs.
     Invalid,
 }
 

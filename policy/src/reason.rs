@@ -1,5 +1,6 @@
 //! Why an exchange ended as it did: the closed list that records, answers and metrics share.
 
+use crate::exchange::Verdict;
 use http::StatusCode;
 
 /// The reason for an outcome. Every refusal and every failure has exactly one; so has every permission.
@@ -136,6 +137,42 @@ impl Reason {
         }
     }
 
+    /// What becomes of an exchange that ends for this reason. Nothing where the reason does not say so: a caller that
+    /// leaves, a drain and a failure of the gateway itself leave the decision as it was.
+    pub const fn verdict(self) -> Option<Verdict> {
+        match self {
+            // What fails on the other side was permitted.
+            Self::AllowedByRule
+            | Self::OpenMode
+            | Self::ResolveFailed
+            | Self::ConnectFailed
+            | Self::TlsFailed
+            | Self::UpstreamProtocol
+            | Self::NoHealthyEndpoint
+            | Self::Timeout => Some(Verdict::Allowed),
+            // A rule, the mode, the guard, a limit, a filter or the route said no.
+            Self::UnregisteredHost
+            | Self::DeniedByRule
+            | Self::NoRuleAllows
+            | Self::AddressRefused
+            | Self::FilterDenied
+            | Self::FilterFailed
+            | Self::BodyTooLarge
+            | Self::RateLimited
+            | Self::Overloaded
+            | Self::FaultInjected => Some(Verdict::Denied),
+            // Something about the request itself is wrong, whoever sends it.
+            Self::MalformedTarget
+            | Self::BadFraming
+            | Self::CredentialsRequired
+            | Self::CredentialsInvalid
+            | Self::HeaderTooLarge
+            | Self::AuthorityMismatch
+            | Self::LoopDetected => Some(Verdict::Invalid),
+            Self::Draining | Self::DownstreamTimeout | Self::DownstreamClosed | Self::Internal => None,
+        }
+    }
+
     /// The status a caller gets when an exchange is refused or fails for this reason. A permission has 200.
     pub const fn status(self) -> StatusCode {
         match self {
@@ -164,5 +201,39 @@ impl Reason {
 impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_goes_with_the_status() {
+        for reason in Reason::ALL {
+            let status = reason.status().as_u16();
+            match reason.verdict() {
+                Some(Verdict::Allowed) => assert!(status == 200 || matches!(status, 502..=504), "{reason}: {status}"),
+                Some(Verdict::Denied) => assert!(matches!(status, 403 | 413 | 429 | 500 | 503), "{reason}: {status}"),
+                Some(Verdict::Invalid) => assert!(matches!(status, 400 | 407 | 421 | 431 | 508), "{reason}: {status}"),
+                None => assert!(matches!(status, 408 | 500 | 503), "{reason}: {status}"),
+            }
+        }
+        let denied = Reason::ALL.into_iter().filter(|reason| reason.verdict() == Some(Verdict::Denied));
+        assert_eq!(
+            denied.map(Reason::as_str).collect::<Vec<_>>(),
+            [
+                "unregistered_host",
+                "denied_by_rule",
+                "no_rule_allows",
+                "address_refused",
+                "filter_denied",
+                "filter_failed",
+                "body_too_large",
+                "rate_limited",
+                "overloaded",
+                "fault_injected"
+            ]
+        );
     }
 }

@@ -58,16 +58,23 @@ async fn every_forbidden_address_is_refused_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn one_forbidden_answer_among_good_ones_refuses_them_all() {
+async fn a_forbidden_answer_among_good_ones_is_never_dialled() {
     let world = World::start().await;
     let api = Api::start(Speaks::Http1).await;
-    world.names.set("mixed.example.com", &["127.0.0.1", "169.254.169.254"]);
-    let document = resolved("mixed.example.com", api.address.port(), &["127.0.0.0/8"]);
-    world.rest.register("services", "mixed", &document).await;
+    let port = api.address.port();
+    // The forbidden ones come first, and would be tried first: one is another listener of this machine.
+    let other = Api::start_at(&format!("127.0.0.2:{port}"), Speaks::Http1).await;
+    world.names.set("mixed.example.com", &["169.254.169.254", "127.0.0.2", "127.0.0.1"]);
+    world.rest.register("services", "mixed", &resolved("mixed.example.com", port, &["127.0.0.1/32"])).await;
     world.allow("mixed").await;
-    let reply = world.get(&format!("http://mixed.example.com:{}/", api.address.port())).await;
-    assert_eq!((reply.status, reply.reason()), (403, "address_refused"), "{reply:?}");
-    assert!(api.seen().is_empty());
+    let before = world.gateway.metric("tidegate_addresses_refused_total", "").await;
+    let reply = world.get(&format!("http://mixed.example.com:{port}/mixed")).await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let record = world.rest.record_to("/mixed").await;
+    assert_eq!(record["endpoint"]["address"], format!("127.0.0.1:{port}"), "{record}");
+    let refused = world.gateway.metric("tidegate_addresses_refused_total", "").await - before;
+    assert!(refused >= 2.0, "each refusal is counted: {refused}");
+    assert_eq!(other.connections(), 0, "nothing was even connected to");
 }
 
 #[tokio::test]

@@ -147,7 +147,8 @@ async fn policy_refuses_with_403() {
     }
     let rows = [
         row("nobody registered it", get("http://unknown.example.com/", ""), 403, "unregistered_host", "denied"),
-        row("a port nobody registered", get("http://denied.example.com:8080/", ""), 403, "unregistered_host", "denied"),
+        row("a port nobody registered", get("http://forgotten.example.com:8080/", ""), 403, "unregistered_host", "denied"),
+        row("such a port under a deny rule", get("http://denied.example.com:8080/", ""), 403, "denied_by_rule", "denied"),
         row("a deny rule beside an allow rule", get("http://denied.example.com/", ""), 403, "denied_by_rule", "denied"),
         row("no rule at all", get("http://forgotten.example.com/", ""), 403, "no_rule_allows", "denied"),
         row("an endpoint in a private network", get("http://private.example.com/", ""), 403, "address_refused", "denied"),
@@ -224,7 +225,7 @@ async fn limits_are_429_and_503_and_faults_are_injected() {
     let after = world.get("http://narrow.example.com/").await;
     assert_eq!(after.status, 200, "there is room again: {after:?}");
 
-    check(&world, &row("an injected fault", get("http://faulty.example.com/", ""), 503, "fault_injected", "allowed")).await;
+    check(&world, &row("an injected fault", get("http://faulty.example.com/", ""), 503, "fault_injected", "denied")).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! A write that was answered 2xx has survived: the gateway is killed in the middle of writing, fifty times.
+//! A write that was answered 2xx has survived: the gateway is killed in the middle of writing, fifty times, and in the middle
+//! of forwarding.
 
 use serde_json::json;
 use std::{
@@ -6,6 +7,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 use tidegate_tests::{Gateway, Options, gateway::Directory, until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 const ROUNDS: usize = 50;
 const WRITERS: usize = 4;
@@ -80,4 +85,57 @@ async fn survived(gateway: &Gateway, acknowledged: &BTreeSet<String>, deleted: &
     assert!(lost.is_empty(), "acknowledged, and gone after the kill: {lost:?}");
     let back: Vec<_> = deleted.intersection(&there).collect();
     assert!(back.is_empty(), "deleted, and back after the kill: {back:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_killed_under_load_leaves_databases_that_open() {
+    let directory = Directory::new();
+    let mut stored = 0;
+    for round in 0..5 {
+        let mut gateway = Gateway::start_in(Arc::clone(&directory), &Options::default()).await;
+        let kept = all_records(&gateway).await;
+        assert!(kept >= stored, "round {round}: {kept} of {stored} records that were read before");
+        let callers: Vec<_> = (0..4).map(|_| tokio::spawn(ask_until_it_dies(gateway.addresses.proxy))).collect();
+        // Killed in the middle of its work: some records are stored, others are on their way.
+        stored = until("more records to be stored", async || {
+            let count = all_records(&gateway).await;
+            (count >= kept + 200).then_some(count)
+        })
+        .await;
+        gateway.kill();
+        for caller in callers {
+            caller.await.expect("a caller ends when the gateway does");
+        }
+    }
+    let gateway = Gateway::start_in(directory, &Options::default()).await;
+    assert!(all_records(&gateway).await >= stored, "what could be read before the kill is still there");
+}
+
+/// Asks over one connection for as long as there is an answer.
+async fn ask_until_it_dies(proxy: std::net::SocketAddr) {
+    let Ok(mut stream) = TcpStream::connect(proxy).await else { return };
+    let mut piece = [0; 4096];
+    loop {
+        let request = b"GET http://unknown.example.com/ HTTP/1.1\r\nHost: unknown.example.com\r\n\r\n";
+        if stream.write_all(request).await.is_err() || !matches!(stream.read(&mut piece).await, Ok(1..)) {
+            return;
+        }
+    }
+}
+
+/// How many records the API lists, all pages together.
+async fn all_records(gateway: &Gateway) -> usize {
+    let rest = gateway.rest();
+    let (mut count, mut cursor) = (0, String::new());
+    loop {
+        let page = rest.get(&format!("/v1/exchanges?limit=500{cursor}")).await;
+        assert_eq!(page.status, 200, "{}", page.text());
+        let page = page.json();
+        let next = page["next"].as_str().map(|next| format!("&cursor={next}"));
+        count += tidegate_tests::rest::items(page).len();
+        match next {
+            Some(next) => cursor = next,
+            None => return count,
+        }
+    }
 }

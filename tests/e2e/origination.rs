@@ -135,7 +135,7 @@ async fn a_lowest_version_is_kept_to() {
 }
 
 #[tokio::test]
-async fn connections_are_reused_and_tls_sessions_resumed() {
+async fn connections_are_reused() {
     let world = World::start_with(tidegate_tests::Options { workers: 1, ..tidegate_tests::Options::default() }).await;
     let api = world.api("api.example.com").await;
     world.open("api", "api.example.com", api.address).await;
@@ -145,4 +145,24 @@ async fn connections_are_reused_and_tls_sessions_resumed() {
     assert_eq!(api.connections(), 1, "one connection of HTTP/2 carries them all");
     let record = world.rest.record_to("api.example.com:80/19").await;
     assert_eq!(record["endpoint"]["reused"], true, "{record}");
+}
+
+#[tokio::test]
+async fn tls_sessions_are_resumed_where_connections_are_not_reused() {
+    let world = World::start_with(tidegate_tests::Options { workers: 1, ..tidegate_tests::Options::default() }).await;
+    let leaf = world.authority.server(&["new.example.com", "old.example.com"]);
+    let rows = [("new", leaf.server_config(&["http/1.1"])), ("old", leaf.server_config_of_tls12())];
+    for (name, config) in rows {
+        let api = Api::start(Speaks::Tls(config)).await;
+        let host = format!("{name}.example.com");
+        let document = with(service(&host, api.address), "/connections", json!({"max_idle": 0}));
+        world.rest.register("services", name, &document).await;
+        world.allow(name).await;
+        for at in 0..6 {
+            let reply = world.get(&format!("http://{host}/{at}")).await;
+            assert_eq!(reply.status, 200, "{name}: {reply:?}");
+        }
+        assert_eq!((api.connections(), api.handshakes()), (6, 6), "{name}: a connection each");
+        assert_eq!(api.resumed(), 5, "{name}: all but the first handshake are abbreviated");
+    }
 }

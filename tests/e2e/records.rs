@@ -89,10 +89,13 @@ async fn records_are_filtered_and_paged() {
             None => break,
         }
     }
-    let mut newest_first = ids.clone();
-    newest_first.sort_by(|one, other| other.cmp(one));
-    newest_first.dedup();
-    assert_eq!((ids.len(), &ids), (30, &newest_first), "each once, newest first");
+    assert_eq!((ids.len(), ids.iter().collect::<BTreeSet<_>>().len()), (30, 30), "each once");
+    // In order of arrival: each worker's are newest first, and two workers' are apart by no more than a batch may wait.
+    let micros = |id: &String| u64::from_str_radix(&id[..16], 16).expect("an id begins with its time");
+    for worker in ["00", "01"] {
+        let times: Vec<_> = ids.iter().filter(|id| &id[16..18] == worker).map(micros).collect();
+        assert!(times.is_sorted_by(|newer, older| newer >= older), "worker {worker}: {ids:?}");
+    }
     let wrong = world.rest.get("/v1/exchanges?verdict=perhaps").await;
     assert!(matches!(wrong.status, 400 | 422), "{wrong:?}");
 }
@@ -121,4 +124,30 @@ async fn records_are_followed_as_they_come() {
         }
         assert!(heard.contains("data:"), "{heard}");
     }
+}
+
+#[tokio::test]
+async fn followers_hear_what_they_asked_for_until_the_gateway_ends() {
+    let mut world = World::start().await;
+    let api = Api::start(Speaks::Http1).await;
+    world.open_plain("plain", "plain.example.com", api.address).await;
+    let mut follower = Raw::connect(world.rest.address).await;
+    let token = world.rest.token();
+    let request = format!(
+        "GET /v1/exchanges?follow=true&verdict=denied HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    follower.send(request).await;
+    assert_eq!(follower.head().await.status, 200);
+    world.get("http://plain.example.com/allowed").await;
+    world.get("http://unknown.example.com/denied").await;
+    let mut heard = String::new();
+    while !heard.contains("/denied") {
+        let piece = soon("the event", follower.some()).await;
+        assert!(!piece.is_empty(), "the stream ended: {heard}");
+        heard += &String::from_utf8_lossy(&piece);
+    }
+    assert!(!heard.contains("/allowed"), "{heard}");
+    world.gateway.terminate();
+    soon("the stream to end", follower.rest()).await;
+    assert!(world.gateway.ended().await.success());
 }

@@ -39,7 +39,7 @@ async fn every_mistake_is_listed_with_its_place() {
     assert_eq!(reply.header("content-type"), Some("application/problem+json"));
     let problem = reply.json();
     let places: Vec<_> =
-        problem["errors"].as_array().expect("a list").iter().filter_map(|one| one["pointer"].as_str()).collect();
+        problem["mistakes"].as_array().expect("a list").iter().filter_map(|one| one["pointer"].as_str()).collect();
     for place in ["/hosts/1", "/ports/0/protocol", "/colour"] {
         assert!(places.contains(&place), "{place} is not in {places:?}: {problem}");
     }
@@ -148,4 +148,44 @@ async fn a_change_is_in_force_within_a_moment() {
         let refused = raw.get("http://api.example.com/", "api.example.com", "").await;
         assert_eq!(refused.reason(), "no_rule_allows", "round {round}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_at_once_lose_nothing_where_each_says_what_it_has_seen() {
+    const WRITERS: usize = 6;
+    const TURNS: usize = 10;
+    let world = World::start().await;
+    let counter =
+        |count: usize| json!({"networks": ["10.9.0.0/16"], "principal": "counter", "labels": {"count": count.to_string()}});
+    world.rest.register("workloads", "counter", &counter(0)).await;
+    let writers = (0..WRITERS).map(|_| {
+        let rest = world.rest.clone();
+        tokio::spawn(async move {
+            let (mut written, mut refused) = (0, 0_usize);
+            while written < TURNS {
+                let seen = rest.get("/v1/workloads/counter").await;
+                let tag = seen.header("etag").expect("a document has a revision").to_owned();
+                let document = seen.json();
+                let count = count_of(&document);
+                let body = counter(count + 1).to_string().into_bytes();
+                let headers = [("content-type", "application/json"), ("if-match", tag.as_str())];
+                match rest.call("PUT", "/v1/workloads/counter", &headers, body).await.status {
+                    200 => written += 1,
+                    412 => refused += 1,
+                    other => panic!("{other}"),
+                }
+            }
+            refused
+        })
+    });
+    let ended = futures_util::future::join_all(writers).await;
+    let refused: usize = ended.into_iter().map(|refused| refused.expect("a writer ends")).sum();
+    let last = world.rest.get("/v1/workloads/counter").await.json();
+    assert_eq!(count_of(&last), WRITERS * TURNS, "every turn counts: {last}");
+    assert!(refused > 0, "some had to look again, else nothing was shown");
+}
+
+fn count_of(workload: &Value) -> usize {
+    let count = workload.pointer("/document/labels/count").and_then(Value::as_str).and_then(|count| count.parse().ok());
+    count.unwrap_or_else(|| panic!("no count in {workload}"))
 }

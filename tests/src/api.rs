@@ -42,6 +42,7 @@ struct State {
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
     handshakes: AtomicUsize,
+    resumed: AtomicUsize,
     waiting: AtomicUsize,
     gate: Notify,
 }
@@ -132,6 +133,11 @@ impl Api {
         self.state.handshakes.load(Ordering::Relaxed)
     }
 
+    /// Those of them that resumed an earlier session.
+    pub fn resumed(&self) -> usize {
+        self.state.resumed.load(Ordering::Relaxed)
+    }
+
     /// Requests to `/gate` that wait now.
     pub fn waiting(&self) -> usize {
         self.state.waiting.load(Ordering::Relaxed)
@@ -160,6 +166,9 @@ async fn connection(stream: TcpStream, speaks: Speaks, state: Arc<State>) {
             let Ok(stream) = TlsAcceptor::from(config).accept(stream).await else { return };
             state.handshakes.fetch_add(1, Ordering::Relaxed);
             let session = stream.get_ref().1;
+            if session.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+                state.resumed.fetch_add(1, Ordering::Relaxed);
+            }
             let known = Connection {
                 server_name: session.server_name().map(str::to_owned),
                 client_certificate: session.peer_certificates().is_some(),

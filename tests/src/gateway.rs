@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
+    thread::JoinHandle,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -116,7 +117,7 @@ impl Gateway {
     /// # Panics
     /// When it ends instead; what it printed is in the message.
     pub async fn start_in(directory: Arc<Directory>, options: &Options) -> Self {
-        let (mut child, output) = spawn(directory.path(), options);
+        let (mut child, output, _) = spawn(directory.path(), options);
         let file = directory.path().join("addresses.json");
         let addresses: Addresses = until("the gateway to say where it listens", async || {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
@@ -222,7 +223,7 @@ impl Drop for Gateway {
 
 /// Runs a gateway that is expected not to start: its exit status and what it printed.
 pub async fn refuse_to_start(directory: &Path, options: &Options) -> (ExitStatus, String) {
-    let (mut child, output) = spawn(directory, options);
+    let (mut child, output, readers) = spawn(directory, options);
     let status = tokio::time::timeout(
         crate::wait::LIMIT,
         until("the gateway to give up", async || child.try_wait().expect("a child can be waited for")),
@@ -232,6 +233,10 @@ pub async fn refuse_to_start(directory: &Path, options: &Options) -> (ExitStatus
         let _: std::io::Result<()> = child.kill();
         panic!("the gateway started although it should not have:\n{}", output.text());
     };
+    // Its last words may still be on their way.
+    for reader in readers {
+        reader.join().expect("a reader ends with the process");
+    }
     (status, output.text())
 }
 
@@ -242,7 +247,7 @@ pub fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
     (output.status, text(&output.stdout), text(&output.stderr))
 }
 
-fn spawn(directory: &Path, options: &Options) -> (Child, Arc<Output>) {
+fn spawn(directory: &Path, options: &Options) -> (Child, Arc<Output>, [JoinHandle<()>; 2]) {
     // A file of an earlier run says where that run listened.
     let _: std::io::Result<()> = std::fs::remove_file(directory.join("addresses.json"));
     let mut command = Command::new(binary());
@@ -256,13 +261,15 @@ fn spawn(directory: &Path, options: &Options) -> (Child, Arc<Output>) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the built gateway can be run");
     let output = Arc::new(Output::default());
-    output.keep(child.stdout.take().expect("its output is piped"));
-    output.keep(child.stderr.take().expect("its output is piped"));
-    (child, output)
+    let readers = [
+        output.keep(child.stdout.take().expect("its output is piped")),
+        output.keep(child.stderr.take().expect("its output is piped")),
+    ];
+    (child, output, readers)
 }
 
 impl Output {
-    fn keep(self: &Arc<Self>, from: impl Read + Send + 'static) {
+    fn keep(self: &Arc<Self>, from: impl Read + Send + 'static) -> JoinHandle<()> {
         let kept = Arc::clone(self);
         std::thread::spawn(move || {
             for line in BufReader::new(from).lines().map_while(Result::ok) {
@@ -270,7 +277,7 @@ impl Output {
                 text.push_str(&line);
                 text.push('\n');
             }
-        });
+        })
     }
 
     fn text(&self) -> String {

@@ -1,7 +1,7 @@
 //! Is this file a database that this release can use? Asked before anything is written, and without writing.
 
 use crate::StartError;
-use sqlx::{ConnectOptions, Connection, Row, migrate::Migrator, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, migrate::Migrator, sqlite::SqliteConnectOptions};
 use std::{io::ErrorKind, path::Path};
 
 /// What every SQLite database begins with.
@@ -16,15 +16,15 @@ pub(super) enum Depth {
     Schema,
 }
 
-/// Checks the file at `path`; an absent or empty one is fine, it will be made.
-pub(super) async fn file(path: &Path, migrations: &Migrator, depth: Depth) -> Result<(), StartError> {
+/// Checks the file at `path` and gives the connection that read it; an absent or empty one is fine, it will be made.
+pub(super) async fn file(path: &Path, migrations: &Migrator, depth: Depth) -> Result<Option<SqliteConnection>, StartError> {
     match read_start(path) {
-        Ok(start) if start.is_empty() => return Ok(()),
+        Ok(start) if start.is_empty() => return Ok(None),
         Ok(start) if start != MAGIC => {
             return Err(damaged(path, "it does not begin as an SQLite database does"));
         }
         Ok(_) => {}
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StartError::DatabaseUnreadable { path: path.to_owned(), detail: error.to_string() }),
     }
     // A log beside it belongs to it: read through it. Without one the file is complete, and reading it as immutable
@@ -47,12 +47,25 @@ pub(super) async fn file(path: &Path, migrations: &Migrator, depth: Depth) -> Re
     let applied = sqlx::query("SELECT MAX(version) FROM _sqlx_migrations").fetch_one(&mut connection).await;
     // No such table: a database that was made and not yet migrated.
     let found = applied.ok().and_then(|row| row.try_get::<Option<i64>, _>(0).ok().flatten()).unwrap_or(0);
-    connection.close().await.map_err(|error| refused(path, &error))?;
     let known = migrations.iter().map(|migration| migration.version).max().unwrap_or(0);
     if found > known {
         return Err(StartError::DatabaseNewer { path: path.to_owned(), found, known });
     }
-    Ok(())
+    Ok(Some(connection))
+}
+
+/// The seal check; none where nothing was sealed, or no table is there yet.
+pub(super) async fn seal(mut connection: SqliteConnection) -> Option<Vec<u8>> {
+    let sealed = sqlx::query_scalar("SELECT sealed FROM seal_check").fetch_optional(&mut connection).await;
+    close(connection).await;
+    sealed.ok().flatten()
+}
+
+/// Ends a look at a database. What it only read it cannot have harmed, so there is nothing to refuse for.
+pub(super) async fn close(connection: SqliteConnection) {
+    if let Err(error) = connection.close().await {
+        tracing::debug!(%error, "a database that was only read did not close cleanly");
+    }
 }
 
 fn read_start(path: &Path) -> std::io::Result<Vec<u8>> {

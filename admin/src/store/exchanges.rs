@@ -30,7 +30,7 @@ pub(crate) struct StoredBatch {
 }
 
 impl ExchangeStore {
-    /// Opens `DIR/exchanges.db`, which [`super::check`] has found usable.
+    /// Opens `DIR/exchanges.db` for writing, after [`super::look`].
     pub(crate) async fn open(data_dir: &Path) -> Result<Self, StartError> {
         let (writer, readers) = super::open(&data_dir.join("exchanges.db"), &EXCHANGES, Purpose::Exchanges).await?;
         Ok(Self { writer, readers })

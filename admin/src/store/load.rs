@@ -17,12 +17,6 @@ impl Store {
         Ok(number.unsigned_abs())
     }
 
-    /// The seal check, if credentials were ever sealed here.
-    pub(crate) async fn seal_check(&self) -> Result<Option<Vec<u8>>, StartError> {
-        let sql = "SELECT sealed FROM seal_check";
-        sqlx::query_scalar(sql).fetch_optional(&self.readers).await.map_err(|error| self.refused(&error))
-    }
-
     /// Stores the seal check, once.
     pub(crate) async fn put_seal_check(&self, sealed: &[u8]) -> Result<(), StartError> {
         let insert = sqlx::query("INSERT INTO seal_check (only, sealed) VALUES (1, ?)").bind(sealed.to_vec());

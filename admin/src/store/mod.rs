@@ -28,6 +28,23 @@ const BUSY: Duration = Duration::from_secs(5);
 static CONFIGURATION: Migrator = sqlx::migrate!("../migrations");
 static EXCHANGES: Migrator = sqlx::migrate!("../migrations/exchanges");
 
+/// Looks at both databases without changing them: the seal check, if credentials were ever sealed here.
+///
+/// # Errors
+/// When one of them cannot be used by this release.
+pub(crate) async fn look(data_dir: &Path) -> Result<Option<Vec<u8>>, StartError> {
+    let path = data_dir.join("tidegate.db");
+    let configuration = check::file(&path, &CONFIGURATION, Depth::Whole).await?;
+    let sealed = match configuration {
+        Some(connection) => check::seal(connection).await,
+        None => None,
+    };
+    if let Some(connection) = check::file(&data_dir.join("exchanges.db"), &EXCHANGES, Depth::Schema).await? {
+        check::close(connection).await;
+    }
+    Ok(sealed)
+}
+
 /// The configuration database.
 #[derive(Clone)]
 pub(crate) struct Store {
@@ -35,12 +52,6 @@ pub(crate) struct Store {
     /// The one connection that writes. Whoever holds it decides alone what comes next.
     pub(crate) writer: SqlitePool,
     readers: SqlitePool,
-}
-
-/// Looks at both databases without changing anything: one that cannot be used is left as it was.
-pub(crate) async fn check(data_dir: &Path) -> Result<(), StartError> {
-    check::file(&data_dir.join("tidegate.db"), &CONFIGURATION, Depth::Whole).await?;
-    check::file(&data_dir.join("exchanges.db"), &EXCHANGES, Depth::Schema).await
 }
 
 /// What to do about a database that does not work, for the log and for callers.
@@ -69,7 +80,7 @@ fn primary_code(error: &sqlx::Error) -> Option<u32> {
 }
 
 impl Store {
-    /// Opens `DIR/tidegate.db`, which [`check`] has found usable.
+    /// Opens `DIR/tidegate.db` for writing; [`look`] comes first, so that a database that cannot be used is left as it was.
     pub(crate) async fn open(data_dir: &Path) -> Result<Self, StartError> {
         let path = data_dir.join("tidegate.db");
         let (writer, readers) = open(&path, &CONFIGURATION, Purpose::Configuration).await?;

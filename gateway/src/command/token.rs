@@ -12,7 +12,8 @@ pub(super) fn mint(settings: Settings, given: &ArgMatches) -> ExitCode {
     match (role, ttl) {
         (Ok(role), Ok(ttl)) => match tidegate_admin::mint_token(&settings.data_dir, role, ttl.length()) {
             Ok(token) => say(&token),
-            Err(error) => complain(&error),
+            // With what the system said, which is the error's source.
+            Err(error) => complain(&format!("{:#}", anyhow::Error::from(error))),
         },
         (role, ttl) => {
             if let Err(error) = role {

@@ -52,7 +52,7 @@ pub(super) fn compile(engine: &Engine, linker: &Linker<State>, limits: &Limits, 
 fn component_of<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Cow<'a, [u8]>, Vec<String>> {
     if bytes.len() > limits.module_bytes {
         return Err(vec![format!(
-            "it has {} bytes, over the limit of {} (setting filter.module_bytes); build it with opt-level \"s\" and strip it",
+            "it has {} bytes, over the limit of {} (setting filter_module_bytes); build it with opt-level \"s\" and strip it",
             bytes.len(),
             limits.module_bytes
         )]);
@@ -177,7 +177,7 @@ mod tests {
         assert!(reasons(b"#!/bin/sh").contains("not a WebAssembly binary"));
         assert!(reasons(b"\0asm\x01\0\0\0").contains("component-type"));
         assert!(reasons(b"\0asm\x01\0\0\0\x07\x7f").contains("damaged"));
-        assert!(reasons(&vec![0; (16 << 20) + 1]).contains("filter.module_bytes"));
+        assert!(reasons(&vec![0; (16 << 20) + 1]).contains("filter_module_bytes"));
     }
 
     #[test]

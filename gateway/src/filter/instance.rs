@@ -309,7 +309,7 @@ impl Shared {
             Some(Trap::Interrupt) => {
                 self.metrics.timeouts.add(1);
                 let limit = self.limits.callback.as_millis();
-                format!("it ran for longer than {limit} ms (setting filter.callback)")
+                format!("it ran for longer than {limit} ms (setting filter_callback_timeout)")
             }
             Some(Trap::UnreachableCodeReached) => "it trapped: a panic, or memory it could not get".to_owned(),
             Some(Trap::StackOverflow) => "it trapped: its stack overflowed".to_owned(),

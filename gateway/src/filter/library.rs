@@ -106,7 +106,7 @@ impl Library {
         let compiler = Compiler(Arc::clone(&self.compilers));
         if busy >= limits.compilers {
             return Err(refused(format!(
-                "{busy} modules are being compiled, which is the limit (setting filter.compilers); try again later"
+                "{busy} modules are being compiled, which is the limit (setting filter_compilers); try again later"
             )));
         }
         let (done, outcome) = mpsc::sync_channel(1);
@@ -128,7 +128,7 @@ impl Library {
                 compiled
             }
             Err(mpsc::RecvTimeoutError::Timeout) => Err(refused(format!(
-                "compiling it took longer than {} s (setting filter.compile); make it smaller",
+                "compiling it took longer than {} s (setting filter_compile_timeout); make it smaller",
                 limits.compile.as_secs()
             ))),
             Err(mpsc::RecvTimeoutError::Disconnected) => {

@@ -122,7 +122,7 @@ async fn attempt(
     if let Some(run) = &mut course.run
         && let Flow::Reply(response) = run.on_request(&mut head, body.is_end_stream())?
     {
-        return Ok(response);
+        return Ok(reply::of_filter(response, record));
     }
     if let Some(rewrite) = route.filter(|route| route.rewrite.is_some()) {
         forward::rewrite(&mut head, rewrite)?;
@@ -130,7 +130,7 @@ async fn attempt(
     let mut request = Request::from_parts(head, course.meter(downstream, body)?);
     let delivery = Delivery { worker, live: &live, permit: &permit, downstream, pace: course.pace };
     let response = delivery.run(&mut request, record).await?;
-    course.respond(worker, response)
+    course.respond(worker, response, record)
 }
 
 /// The decision, and its place in the record.
@@ -292,13 +292,13 @@ impl Course {
     }
 
     /// The response on its way back: made fit for the caller, and shown to the filters.
-    fn respond(&mut self, worker: &Worker, response: Response) -> Result<Response, Fault> {
+    fn respond(&mut self, worker: &Worker, response: Response, record: &mut OpenRecord) -> Result<Response, Fault> {
         let (mut head, body) = response.into_parts();
         forward::response(&mut head, &worker.http.settings.pseudonym);
         if let Some(run) = &mut self.run
             && let Flow::Reply(response) = run.on_response(&mut head, body.is_end_stream())?
         {
-            return Ok(response);
+            return Ok(reply::of_filter(response, record));
         }
         Ok(Response::from_parts(head, body))
     }

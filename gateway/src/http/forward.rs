@@ -183,7 +183,6 @@ fn strip(headers: &mut HeaderMap) {
         &KEEP_ALIVE,
         &PROXY_CONNECTION,
         &header::TE,
-        &header::TRAILER,
         &header::TRANSFER_ENCODING,
         &header::UPGRADE,
         &header::PROXY_AUTHORIZATION,
@@ -285,7 +284,7 @@ mod tests {
         let headers = headers.unwrap();
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["accept", "content-length", "host", "te", "via"]);
+        assert_eq!(names, ["accept", "content-length", "host", "te", "trailer", "via"]);
         assert_eq!(
             (&headers["host"], &headers["te"]),
             (&HeaderValue::from_static("a.example"), &HeaderValue::from_static("trailers"))

@@ -1,7 +1,7 @@
 //! The one place that turns a fault into an answer.
 
 use super::{Response, body::Body};
-use crate::fault::Fault;
+use crate::{fault::Fault, record::OpenRecord};
 use ::http::{HeaderName, HeaderValue, StatusCode, header};
 use bytes::Bytes;
 use tidegate_policy::Reason;
@@ -37,6 +37,16 @@ pub fn to(fault: &Fault, dialect: Dialect, exchange: &str) -> Response {
         Dialect::Grpc => trailers_only(fault),
     };
     response.headers_mut().insert(REASON, HeaderValue::from_static(reason.as_str()));
+    response
+}
+
+/// A filter's own answer. One that refuses (status 400 and above) says so as every refusal does, and in the record.
+pub(super) fn of_filter(mut response: Response, record: &mut OpenRecord) -> Response {
+    if response.status().as_u16() >= 400 {
+        let reason = Reason::FilterDenied;
+        record.failed(&Fault::new(reason, "a filter answered in the API's place"));
+        response.headers_mut().insert(REASON, HeaderValue::from_static(reason.as_str()));
+    }
     response
 }
 

@@ -1,3 +1,5 @@
+//! Listeners over real sockets: what is told apart, what is timed, what is limited, and how connections are shared out.
+
 use super::{Accepted, Connection, Listeners, Metrics, Serve, Settings, Spoken, Timeouts, greet};
 use crate::{
     http::drain::Drain,

@@ -194,23 +194,13 @@ impl Facts {
         }
     }
 
-    /// What became of it: `Denied` where policy, a limit, the guard or a filter refused it, even after the decision.
+    /// What became of it: what its reason says, else what was decided.
     fn verdict(&self) -> Verdict {
-        match (&self.outcome, self.reason()) {
-            (_, Reason::CredentialsRequired | Reason::CredentialsInvalid) => Verdict::Invalid,
-            (
-                _,
-                Reason::UnregisteredHost
-                | Reason::DeniedByRule
-                | Reason::NoRuleAllows
-                | Reason::AddressRefused
-                | Reason::FilterDenied
-                | Reason::RateLimited,
-            )
-            | (Outcome::Denied(_), _) => Verdict::Denied,
-            (Outcome::Permitted(_), _) => Verdict::Allowed,
-            (Outcome::Undecided, _) => Verdict::Invalid,
-        }
+        self.reason().verdict().unwrap_or(match &self.outcome {
+            Outcome::Permitted(_) => Verdict::Allowed,
+            Outcome::Denied(_) => Verdict::Denied,
+            Outcome::Undecided => Verdict::Invalid,
+        })
     }
 
     fn service(&self) -> Option<&tidegate_policy::Name> {

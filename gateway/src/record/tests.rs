@@ -1,3 +1,5 @@
+//! Records from the open exchange to the recorder and its log: written once, counted, handed over, dropped or waited for.
+
 use super::{
     Ledger, OpenRecord,
     ledger::{self, BATCH_LINES, WhenFull},
@@ -79,7 +81,7 @@ fn a_record_says_what_is_known_and_leaves_secrets_out() {
         (exchange.source.as_ref(), exchange.method.as_ref(), exchange.protocol.as_ref()),
         ("192.0.2.7", "GET", "HTTP/1.1")
     );
-    assert_eq!((exchange.verdict, exchange.reason), (Some(Verdict::Invalid), Some(Reason::ResolveFailed)));
+    assert_eq!((exchange.verdict, exchange.reason), (Some(Verdict::Allowed), Some(Reason::ResolveFailed)));
     assert_eq!((exchange.request_bytes, exchange.response_bytes, exchange.status), (10, 21, Some(502)));
     assert_eq!(exchange.fault.as_deref(), Some("the name has no address"));
     let span = fixture.spans.try_recv().unwrap();

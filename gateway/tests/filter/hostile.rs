@@ -86,7 +86,7 @@ fn a_loop_ends_at_the_limit() {
     let stage = stage("request", "loop");
     let begun = std::time::Instant::now();
     let outcome = stage.exchange();
-    assert!(outcome.error().contains("100 ms (setting filter.callback)"), "{outcome:?}");
+    assert!(outcome.error().contains("100 ms (setting filter_callback_timeout)"), "{outcome:?}");
     assert!(begun.elapsed() < std::time::Duration::from_secs(5));
     assert_eq!(stage.host.metrics().timeouts.value(), 1);
 }

@@ -57,13 +57,13 @@ fn a_damaged_module_is_refused() {
 fn compiling_is_under_a_quota() {
     let host = Host::start(Limits { compile: std::time::Duration::ZERO, ..Limits::default() }).unwrap();
     let reasons = host.inspect(&filter("stamp")).unwrap_err();
-    assert!(reasons[0].contains("filter.compile"), "{reasons:?}");
+    assert!(reasons[0].contains("filter_compile_timeout"), "{reasons:?}");
     let host = Host::start(Limits { compilers: 0, ..Limits::default() }).unwrap();
     let reasons = host.inspect(&filter("stamp")).unwrap_err();
-    assert!(reasons[0].contains("filter.compilers"), "{reasons:?}");
+    assert!(reasons[0].contains("filter_compilers"), "{reasons:?}");
     let host = Host::start(Limits { module_bytes: 1000, ..Limits::default() }).unwrap();
     let reasons = host.inspect(&filter("stamp")).unwrap_err();
-    assert!(reasons[0].contains("filter.module_bytes"), "{reasons:?}");
+    assert!(reasons[0].contains("filter_module_bytes"), "{reasons:?}");
 }
 
 #[test]
