@@ -13,7 +13,7 @@ use crate::{
         recorder::{self, Recorder},
     },
     settings::{MutualFiles, Settings},
-    telemetry::{Registry, page::Kind, exchanges::Exchanges, modules, otlp, process, spans, trace},
+    telemetry::{Registry, exchanges::Exchanges, modules, otlp, page::Kind, process, spans, trace},
     upstream::{self, Upstreams},
     worker::{Worker, Workers},
 };
