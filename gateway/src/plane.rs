@@ -211,7 +211,14 @@ impl Plane {
     /// What the workers' ways out share. The resolver's questions run on the control runtime.
     fn upstream(&self, own: Vec<SocketAddr>) -> Result<upstream::Shared, String> {
         let http::Settings { h1, h2, .. } = self.settings.http;
-        let settings = Arc::new(upstream::Settings { h1, h2, ..self.settings.upstream.clone() });
+        let http2 = upstream::settings::Http2Settings {
+            stream_window_bytes: h2.stream_window_bytes,
+            connection_window_bytes: h2.connection_window_bytes,
+            header_bytes: h2.head_bytes,
+            ping_interval: h2.ping_interval,
+            ping_timeout: h2.ping_timeout,
+        };
+        let settings = Arc::new(upstream::Settings { h1, http2, ..self.settings.upstream.clone() });
         let metrics = Arc::new(upstream::Metrics::default());
         let counted = Arc::clone(&metrics);
         self.registry.add(move |page| modules::upstream(page, &counted));

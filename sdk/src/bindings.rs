@@ -7,4 +7,5 @@ wit_bindgen::generate!({
     export_macro_name: "export",
     default_bindings_module: "tidegate_sdk::bindings",
     generate_all,
+    ownership: Borrowing { duplicate_if_necessary: true },
 });

@@ -25,11 +25,11 @@ pub enum HeaderError {
 }
 
 /// One change to headers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Change {
-    Set(String, Vec<u8>),
-    Append(String, Vec<u8>),
-    Remove(String),
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change<'a> {
+    Set(&'a str, &'a [u8]),
+    Append(&'a str, &'a [u8]),
+    Remove(&'a str),
 }
 
 /// Changes that are applied together or not at all, in one call to the host.
@@ -37,7 +37,7 @@ pub(crate) enum Change {
 #[must_use = "nothing is changed before `apply`"]
 pub struct Changes<'a> {
     raw: &'a RawHeaders,
-    changes: Vec<Change>,
+    changes: Vec<Change<'a>>,
 }
 
 impl Headers<'_> {
@@ -76,18 +76,18 @@ impl Headers<'_> {
     }
 
     /// Replaces every field of this name by one.
-    pub fn insert(&mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Result<(), HeaderError> {
-        self.change().insert(name, value).apply()
+    pub fn insert(&mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<(), HeaderError> {
+        self.raw.apply(&[Change::Set(name.as_ref(), value.as_ref())])
     }
 
     /// Adds a field behind those of this name.
-    pub fn append(&mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Result<(), HeaderError> {
-        self.change().append(name, value).apply()
+    pub fn append(&mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<(), HeaderError> {
+        self.raw.apply(&[Change::Append(name.as_ref(), value.as_ref())])
     }
 
     /// Removes every field of this name.
-    pub fn remove(&mut self, name: impl Into<String>) -> Result<(), HeaderError> {
-        self.change().remove(name).apply()
+    pub fn remove(&mut self, name: impl AsRef<str>) -> Result<(), HeaderError> {
+        self.raw.apply(&[Change::Remove(name.as_ref())])
     }
 
     /// Begins a batch of changes.
@@ -96,28 +96,28 @@ impl Headers<'_> {
     }
 }
 
-impl Changes<'_> {
+impl<'a> Changes<'a> {
     /// Replaces every field of this name by one.
-    pub fn insert(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        self.changes.push(Change::Set(name.into(), value.into()));
+    pub fn insert(mut self, name: &'a str, value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.changes.push(Change::Set(name, value.as_ref()));
         self
     }
 
     /// Adds a field behind those of this name.
-    pub fn append(mut self, name: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
-        self.changes.push(Change::Append(name.into(), value.into()));
+    pub fn append(mut self, name: &'a str, value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.changes.push(Change::Append(name, value.as_ref()));
         self
     }
 
     /// Removes every field of this name.
-    pub fn remove(mut self, name: impl Into<String>) -> Self {
-        self.changes.push(Change::Remove(name.into()));
+    pub fn remove(mut self, name: &'a str) -> Self {
+        self.changes.push(Change::Remove(name));
         self
     }
 
     /// Applies all of them, in order, or none.
     pub fn apply(self) -> Result<(), HeaderError> {
-        if self.changes.is_empty() { Ok(()) } else { self.raw.apply(self.changes) }
+        if self.changes.is_empty() { Ok(()) } else { self.raw.apply(&self.changes) }
     }
 }
 

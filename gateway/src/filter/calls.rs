@@ -1,102 +1,14 @@
-//! The host functions: what a filter may call while it is being called.
+//! What filters may call at any time: the gateway's log, its configuration, clocks and random numbers.
 
 use super::{
-    bindings::tidegate::filter::{
-        attributes, audit, host, telemetry,
-        types::{self, Attr, HeaderError, HeaderOp},
-    },
-    headers::{self, Change, Refusal},
-    state::{HeadersView, State},
+    bindings::tidegate::filter::{host, telemetry},
+    state::State,
 };
 use std::time::SystemTime;
-use wasmtime::{bail, component::Resource};
+use wasmtime::bail;
 
 /// Most random bytes in one call.
 const RANDOM_BYTES: u32 = 4096;
-
-impl State {
-    /// The headers that `handle` was lent for. The component model already refuses handles that were given back; the
-    /// number guards against a handle of another callback.
-    fn lent(&self, handle: &Resource<HeadersView>) -> wasmtime::Result<&http::HeaderMap> {
-        if self.lent == Some(handle.rep()) { Ok(&self.headers) } else { bail!("a headers handle was used after its callback") }
-    }
-}
-
-impl types::Host for State {}
-
-impl types::HostHeaders for State {
-    fn get(&mut self, handle: Resource<HeadersView>, name: String) -> wasmtime::Result<Option<Vec<u8>>> {
-        Ok(headers::get(self.lent(&handle)?, &name).map(|value| value.as_bytes().to_vec()))
-    }
-
-    fn get_all(&mut self, handle: Resource<HeadersView>, name: String) -> wasmtime::Result<Vec<Vec<u8>>> {
-        let lent = self.lent(&handle)?;
-        if headers::get(lent, &name).is_none() {
-            return Ok(Vec::new());
-        }
-        Ok(lent.get_all(name.as_str()).iter().map(|value| value.as_bytes().to_vec()).collect())
-    }
-
-    fn get_many(&mut self, handle: Resource<HeadersView>, names: Vec<String>) -> wasmtime::Result<Vec<Option<Vec<u8>>>> {
-        let lent = self.lent(&handle)?;
-        Ok(names.iter().map(|name| headers::get(lent, name).map(|value| value.as_bytes().to_vec())).collect())
-    }
-
-    fn entries(&mut self, handle: Resource<HeadersView>) -> wasmtime::Result<Vec<(String, Vec<u8>)>> {
-        let lent = self.lent(&handle)?.iter().filter(|(name, _)| headers::visible(name));
-        Ok(lent.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect())
-    }
-
-    fn apply(&mut self, handle: Resource<HeadersView>, ops: Vec<HeaderOp>) -> wasmtime::Result<Result<(), HeaderError>> {
-        self.lent(&handle)?;
-        let changes: Result<Vec<_>, Refusal> = ops.into_iter().map(change).collect();
-        let room = self.room();
-        if self.undoable && self.before.is_none() {
-            self.before = Some(self.headers.clone());
-        }
-        let applied = changes.and_then(|changes| headers::apply(&mut self.headers, changes, room));
-        Ok(applied.map_err(|refusal| {
-            self.metrics.headers_refused.add(1);
-            match refusal {
-                Refusal::Invalid => HeaderError::Invalid,
-                Refusal::Immutable => HeaderError::Immutable,
-                Refusal::TooLarge => HeaderError::TooLarge,
-                Refusal::TooMany => HeaderError::TooMany,
-            }
-        }))
-    }
-
-    /// Handles are only ever lent, so there is nothing to drop.
-    fn drop(&mut self, _handle: Resource<HeadersView>) -> wasmtime::Result<()> {
-        Ok(())
-    }
-}
-
-fn change(op: HeaderOp) -> Result<Change, Refusal> {
-    Ok(match op {
-        HeaderOp::Set((name, value)) => Change::Set(headers::writable(&name)?, headers::value(value)?),
-        HeaderOp::Append((name, value)) => Change::Append(headers::writable(&name)?, headers::value(value)?),
-        HeaderOp::Remove(name) => Change::Remove(headers::writable(&name)?),
-    })
-}
-
-impl attributes::Host for State {
-    fn get(&mut self, name: String) -> wasmtime::Result<Option<Attr>> {
-        Ok(self.known.as_ref().and_then(|known| known.attribute(&name)))
-    }
-}
-
-impl audit::Host for State {
-    fn emit(&mut self, kind: String, outcome: audit::Outcome, fields: Vec<(String, Attr)>) -> wasmtime::Result<bool> {
-        let outcome = match outcome {
-            audit::Outcome::Allowed => "allowed",
-            audit::Outcome::Denied => "denied",
-            audit::Outcome::Modified => "modified",
-            audit::Outcome::Error => "error",
-        };
-        Ok(self.record(kind, outcome, fields))
-    }
-}
 
 impl telemetry::Host for State {
     fn enabled(&mut self, level: telemetry::Level) -> wasmtime::Result<bool> {

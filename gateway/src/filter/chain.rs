@@ -23,7 +23,8 @@ pub struct Chains {
     /// Tells workers that something changed.
     pub(super) generation: u64,
     routes: HashMap<Name, Arc<Chain>>,
-    filters: HashMap<FilterKey, Arc<Filter>>,
+    /// What came of trying each module with each configuration, so that routes that agree in both try them once.
+    tried: HashMap<Made, Result<(), Arc<str>>>,
 }
 
 /// The filters of one route, in the order in which they see the request.
@@ -39,28 +40,34 @@ pub(super) struct Link {
     pub(super) filter: Result<Arc<Filter>, Arc<str>>,
 }
 
-/// What tells filters apart: the module and its configuration.
+/// A module with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct FilterKey {
+pub(super) struct Made {
     digest: Digest,
-    config: Arc<[u8]>,
+    pub(super) config: Arc<[u8]>,
 }
 
-/// A module with its configuration. Each worker has one instance of it.
+/// A filter at its place on its route. Each worker has one instance of it, which no other place shares, even where
+/// module and configuration are the same: when it fails, only exchanges of its own route are lost.
 pub(super) struct Filter {
     /// Unique in this process.
     pub(super) id: u64,
-    /// The plugin that it was first used as, for its log.
+    /// The name it is used by, for its log.
     pub(super) plugin: Arc<str>,
-    pub(super) config: Arc<[u8]>,
+    pub(super) made: Made,
     pub(super) compiled: Arc<Compiled>,
     pub(super) shared: Arc<Shared>,
 }
 
 impl Filter {
-    pub(super) fn new(shared: &Arc<Shared>, plugin: &str, compiled: Arc<Compiled>, config: Arc<[u8]>) -> Self {
+    fn new(shared: &Arc<Shared>, plugin: &str, compiled: Arc<Compiled>, made: Made) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
-        Self { id: IDS.fetch_add(1, Ordering::Relaxed), plugin: plugin.into(), config, compiled, shared: Arc::clone(shared) }
+        Self { id: IDS.fetch_add(1, Ordering::Relaxed), plugin: plugin.into(), made, compiled, shared: Arc::clone(shared) }
+    }
+
+    /// A filter on no route, to see whether it starts.
+    pub(super) fn canary(shared: &Arc<Shared>, compiled: Arc<Compiled>, digest: Digest, config: &[u8]) -> Self {
+        Self::new(shared, "canary", compiled, Made { digest, config: config.into() })
     }
 }
 
@@ -74,9 +81,14 @@ impl Chains {
             if route.document.filters.is_empty() {
                 continue;
             }
-            let links = route.document.filters.iter().map(|place| chains.link(host, place, modules, before)).collect();
-            let chain = Chain { links };
-            let chain = match before.routes.get(&route.name) {
+            let same_place = before.routes.get(&route.name);
+            let places = route.document.filters.iter().enumerate();
+            let links = places.map(|(position, place)| {
+                let occupant = same_place.and_then(|chain| chain.links.get(position)?.filter.as_ref().ok());
+                chains.link(host, place, modules, &Before { occupant, tried: &before.tried })
+            });
+            let chain = Chain { links: links.collect() };
+            let chain = match same_place {
                 Some(unchanged) if unchanged.same(&chain) => Arc::clone(unchanged),
                 _ => Arc::new(chain),
             };
@@ -90,15 +102,9 @@ impl Chains {
         self.routes.get(route)
     }
 
-    /// How many filters there are in all chains.
-    pub(super) fn filter_count(&self) -> usize {
-        self.filters.len()
-    }
-
-    fn link(&mut self, host: &Host, place: &FilterUse, modules: &BTreeMap<Name, Module>, before: &Self) -> Link {
-        let filter = self.filter(host, place, modules, before).map_err(|reason| {
-            tracing::error!(plugin = %place.plugin, reason, "a filter cannot be run; its exchanges meet on_error");
-            Arc::from(reason)
+    fn link(&mut self, host: &Host, place: &FilterUse, modules: &BTreeMap<Name, Module>, before: &Before<'_>) -> Link {
+        let filter = self.filter(host, place, modules, before).inspect_err(|reason| {
+            tracing::error!(plugin = %place.plugin, reason = &**reason, "a filter cannot be run; its exchanges meet on_error");
         });
         Link { plugin: place.plugin.clone(), on_error: place.on_error, filter }
     }
@@ -108,22 +114,32 @@ impl Chains {
         host: &Host,
         place: &FilterUse,
         modules: &BTreeMap<Name, Module>,
-        before: &Self,
-    ) -> Result<Arc<Filter>, String> {
+        before: &Before<'_>,
+    ) -> Result<Arc<Filter>, Arc<str>> {
         let module = modules.get(&place.plugin).ok_or("its module is not here; upload it again")?;
-        let config = place.config.to_string().into_bytes().into();
-        let key = FilterKey { digest: module.digest, config };
-        if let Some(filter) = self.filters.get(&key).or_else(|| before.filters.get(&key)) {
-            let filter = Arc::clone(filter);
-            self.filters.insert(key, Arc::clone(&filter));
-            return Ok(filter);
+        let made = Made { digest: module.digest, config: place.config.to_string().into_bytes().into() };
+        if let Some(unchanged) = before.occupant.filter(|filter| filter.made == made) {
+            self.tried.insert(made, Ok(()));
+            return Ok(Arc::clone(unchanged));
         }
         let compiled = host.compiled(module).map_err(|reasons| reasons.join("; "))?;
-        let filter = Arc::new(Filter::new(&host.shared, place.plugin.as_str(), compiled, Arc::clone(&key.config)));
-        Instance::start(&filter)?;
-        self.filters.insert(key, Arc::clone(&filter));
-        Ok(filter)
+        let filter = Arc::new(Filter::new(&host.shared, place.plugin.as_str(), compiled, made.clone()));
+        let started = match (self.tried.get(&made), before.tried.get(&made)) {
+            (Some(started), _) => started.clone(),
+            (None, Some(Ok(()))) => Ok(()),
+            // What did not start before may do so now: it may have run out of time on a busy machine.
+            (None, _) => Instance::start(&filter).map(drop).map_err(Arc::from),
+        };
+        self.tried.insert(made, started.clone());
+        started.map(|()| filter)
     }
+}
+
+/// What the chains before say of a place.
+struct Before<'a> {
+    /// The filter at the same place.
+    occupant: Option<&'a Arc<Filter>>,
+    tried: &'a HashMap<Made, Result<(), Arc<str>>>,
 }
 
 impl Chain {

@@ -7,6 +7,9 @@ use wasmtime::{Config, Engine, OptLevel, Result};
 /// How often the epoch moves on: the resolution of every time limit on filters.
 const TICK: Duration = Duration::from_millis(1);
 
+/// How often it moves on while no worker has an instance: a canary's limits need no better, and an idle gateway sleeps.
+const IDLE_TICK: Duration = Duration::from_millis(20);
+
 /// What everything that runs filters shares.
 pub(super) struct Shared {
     pub(super) engine: Engine,
@@ -17,16 +20,17 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn start(limits: Limits) -> Result<Self> {
         let engine = Engine::new(&config())?;
-        let ticking = engine.weak();
+        let metrics = Arc::<Metrics>::default();
+        let (ticking, counted) = (engine.weak(), Arc::clone(&metrics));
         // The thread ends when the last user of the engine has gone.
         thread::Builder::new().name("filter-clock".to_owned()).spawn(move || {
             while let Some(engine) = ticking.upgrade() {
                 engine.increment_epoch();
                 drop(engine);
-                thread::sleep(TICK);
+                thread::sleep(if counted.instances.value() > 0 { TICK } else { IDLE_TICK });
             }
         })?;
-        Ok(Self { engine, limits, metrics: Arc::default() })
+        Ok(Self { engine, limits, metrics })
     }
 }
 
@@ -47,9 +51,4 @@ fn config() -> Config {
     config.wasm_tail_call(false);
     config.wasm_relaxed_simd(false);
     config
-}
-
-/// The number of ticks after which a call has surely had `time`.
-pub(super) fn ticks(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX / 2).saturating_add(1)
 }

@@ -65,8 +65,8 @@ pub(super) fn writable(name: &str) -> Result<HeaderName, Refusal> {
 }
 
 /// A field value; the type refuses CR, LF, NUL and every other control character but the tab.
-pub(super) fn value(bytes: Vec<u8>) -> Result<HeaderValue, Refusal> {
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(bytes)).map_err(|_| Refusal::Invalid)
+pub(super) fn value(bytes: &[u8]) -> Result<HeaderValue, Refusal> {
+    HeaderValue::from_bytes(bytes).map_err(|_| Refusal::Invalid)
 }
 
 /// Applies all changes or none. The size is an upper bound: what a `set` replaces counts until the next batch.
@@ -115,7 +115,7 @@ mod tests {
     const ROOM: Room = Room { count: 3, bytes: 64 };
 
     fn set(name: &str, text: &str) -> Result<Change, Refusal> {
-        Ok(Change::Set(writable(name)?, value(text.as_bytes().to_vec())?))
+        Ok(Change::Set(writable(name)?, value(text.as_bytes())?))
     }
 
     #[test]

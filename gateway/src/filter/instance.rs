@@ -5,8 +5,9 @@ use super::{
     attributes::Known,
     bindings::Filter as Guest,
     chain::{Chains, Filter},
-    engine::{Shared, ticks},
+    engine::Shared,
     state::{Phase, State},
+    time::Allowance,
 };
 use crate::fault::Fault;
 use foldhash::HashMap;
@@ -19,12 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tidegate_policy::exchange::AuditEvent;
-use wasmtime::{Store, Trap, UpdateDeadline, component::ResourceAny};
+use wasmtime::{Store, Trap, component::ResourceAny};
 
 /// The wait after the first failure; it doubles with each that follows.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(5);
-/// In how many steps a call's time is spent.
-const TIME_STEPS: u32 = 10;
 /// After this long without a failure the last one is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 /// After so many exchanges a worker looks for instances that no route uses any more.
@@ -95,9 +94,10 @@ impl Instances {
     /// only when a filter that its route insists on cannot be run at all.
     pub fn begin(&self, chains: &Chains, facts: Facts<'_>) -> Option<Result<Run, Fault>> {
         if self.generation.replace(chains.generation) != chains.generation || self.begun.get() >= SWEEP_EVERY {
-            self.sweep(chains);
+            self.sweep();
         }
-        let chain = chains.of(facts.permit.route()?.name.as_str())?;
+        let route = facts.permit.route().filter(|route| !route.document.filters.is_empty())?;
+        let chain = chains.of(route.name.as_str())?;
         self.begun.set(self.begun.get() + 1);
         Some(Run::begin(chain, facts, |filter| self.slot(filter)))
     }
@@ -111,12 +111,10 @@ impl Instances {
     }
 
     /// Lets instances go whose filter no chain has any more. Open exchanges keep theirs until they end.
-    fn sweep(&self, chains: &Chains) {
+    fn sweep(&self) {
         self.begun.set(0);
         let mut slots = self.slots.borrow_mut();
-        if slots.len() > chains.filter_count() || slots.values().any(|slot| slot.filter.strong_count() == 0) {
-            slots.retain(|_, slot| slot.filter.strong_count() > 0);
-        }
+        slots.retain(|_, slot| slot.filter.strong_count() > 0);
     }
 }
 
@@ -205,16 +203,13 @@ impl Instance {
     pub(super) fn start(filter: &Filter) -> Result<Self, String> {
         let shared = &filter.shared;
         let limits = shared.limits;
-        let state = State::new(Arc::clone(&filter.plugin), Arc::clone(&filter.config), limits, Arc::clone(&shared.metrics));
+        let state =
+            State::new(Arc::clone(&filter.plugin), Arc::clone(&filter.made.config), limits, Arc::clone(&shared.metrics));
         let mut store = Store::new(&shared.engine, state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.hostcall_bytes);
         store.set_max_component_handles(limits.handles);
-        store.epoch_deadline_callback(|mut context| {
-            let state = context.data_mut();
-            state.time_steps = state.time_steps.saturating_sub(1);
-            Ok(if state.time_steps == 0 { UpdateDeadline::Interrupt } else { UpdateDeadline::Continue(state.step_ticks) })
-        });
+        store.epoch_deadline_callback(|mut context| Ok(context.data_mut().allowance.met()));
         arm(&mut store, limits.configure);
         let started = filter.compiled.ready.instantiate(&mut store).and_then(|guest| {
             let configured = guest.tidegate_filter_handler().call_configure(&mut store)?;
@@ -292,14 +287,12 @@ impl Instance {
     }
 }
 
-/// Gives the next call `time`. The limit is spent in steps, each of which the filter must be seen running at the end of:
-/// a worker that was not scheduled for a while loses one step by it and not its whole time.
+/// Gives the next call `time`.
 fn arm(store: &mut Store<State>, time: Duration) {
-    let step = ticks(time / TIME_STEPS);
-    let state = store.data_mut();
-    state.time_steps = TIME_STEPS;
-    state.step_ticks = step;
-    store.set_epoch_deadline(step);
+    let allowance = Allowance::new(time);
+    let ticks = allowance.ticks();
+    store.data_mut().allowance = allowance;
+    store.set_epoch_deadline(ticks);
 }
 
 impl Drop for Instance {

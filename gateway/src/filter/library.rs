@@ -1,9 +1,10 @@
 //! Compiled modules by digest, and the quota under which they are compiled.
 
 use super::{
-    bindings::Filter as World,
+    bindings::tidegate::filter::{host, telemetry},
     engine::Shared,
     inspect::{self, Compiled},
+    message,
     state::State,
 };
 use foldhash::HashMap;
@@ -50,7 +51,9 @@ impl Drop for Compiler {
 impl Library {
     pub(super) fn open(shared: Arc<Shared>) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(&shared.engine);
-        World::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        message::link(&mut linker)?;
+        telemetry::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        host::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
         Ok(Self { shared, linker: Arc::new(linker), shelf: Mutex::default(), compilers: Arc::default() })
     }
 

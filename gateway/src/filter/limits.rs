@@ -11,10 +11,10 @@ pub struct Limits {
     pub memory_bytes: usize,
     /// Table elements of one instance. Toolchains put one function pointer per indirectly called function there.
     pub table_elements: usize,
-    /// Time for one callback, spent in ten steps at whose ends it must be seen running. Callbacks take microseconds; a worker serves nobody else meanwhile, so the
-    /// limit only leaves room for the thread to lose its core for a while.
+    /// Processor time for one callback. Callbacks take microseconds, and a worker serves nobody else meanwhile, so this is
+    /// the longest pause that one filter can cause. A worker that waits for its core spends at most a tenth of it by that.
     pub callback: Duration,
-    /// Time for starting an instance and for its `configure`.
+    /// Processor time for starting an instance and for its `configure`.
     pub configure: Duration,
     /// Bytes a filter may hand to the host in one call.
     pub hostcall_bytes: usize,

@@ -2,7 +2,7 @@
 //! exchanges. A filter that traps, spins or grows costs its own exchange and nothing else.
 //!
 //! In order: `inspect` and `library` turn uploaded bytes into compiled modules, `chain` puts them on routes, `instance`
-//! runs them, `run` takes an exchange through them, `calls` is what they may call.
+//! runs them, `run` takes an exchange through them, `message` and `calls` are what they may call.
 
 mod attributes;
 mod bindings;
@@ -14,9 +14,11 @@ mod inspect;
 mod instance;
 mod library;
 mod limits;
+mod message;
 mod reply;
 mod run;
 mod state;
+mod time;
 
 pub use chain::Chains;
 pub use inspect::Inspection;
@@ -73,7 +75,7 @@ impl Host {
     /// Starts a filter on a canary instance with `config`, as a route would: the filter's own `configure` decides.
     pub fn configure(&self, module: &Module, config: &[u8]) -> Result<(), String> {
         let compiled = self.compiled(module).map_err(|reasons| reasons.join("; "))?;
-        let filter = chain::Filter::new(&self.shared, "canary", compiled, config.into());
+        let filter = chain::Filter::canary(&self.shared, compiled, module.digest, config);
         instance::Instance::start(&filter).map(drop)
     }
 

@@ -21,7 +21,7 @@ pub(super) fn checked(local: LocalReply, limits: &Limits) -> Result<Response, Ar
     *response.status_mut() = status;
     for (name, value) in local.headers {
         size += name.len() + value.len();
-        let header = headers::writable(&name).and_then(|name| Ok((name, headers::value(value)?)));
+        let header = headers::writable(&name).and_then(|name| Ok((name, headers::value(&value)?)));
         let (name, value) = header.map_err(|_| "it answered with a header that is not valid or not its to set".to_owned())?;
         response.headers_mut().append(name, value);
     }

@@ -5,6 +5,7 @@ use super::{
     bindings::tidegate::filter::types::Attr,
     headers::Room,
     limits::{Limits, Metrics},
+    time::Allowance,
 };
 use http::HeaderMap;
 use std::{
@@ -62,9 +63,8 @@ pub(super) struct State {
     pub(super) event_count: usize,
     pub(super) log: LogBudget,
     pub(super) started: Instant,
-    /// What is left of the call's time, in steps of so many ticks.
-    pub(super) time_steps: u32,
-    pub(super) step_ticks: u64,
+    /// What is left of the call's time.
+    pub(super) allowance: Allowance,
 }
 
 impl State {
@@ -86,8 +86,7 @@ impl State {
             event_count: 0,
             log: LogBudget::new(limits.log_rate),
             started: Instant::now(),
-            time_steps: 0,
-            step_ticks: 0,
+            allowance: Allowance::default(),
         }
     }
 

@@ -133,6 +133,8 @@ impl Delivery<'_> {
 /// What kind of failure this is to a route's retries; none where another attempt could do harm.
 fn cause(fault: &Fault, harmless: bool) -> Option<RetryOn> {
     match fault.reason() {
+        // TLS can also fail once a part of the body is gone, which no other attempt could send.
+        Reason::TlsFailed if !fault.retryable() => None,
         Reason::ConnectFailed | Reason::ResolveFailed | Reason::TlsFailed => Some(RetryOn::ConnectFailure),
         Reason::UpstreamProtocol if fault.retryable() => Some(RetryOn::Reset),
         Reason::Timeout if harmless || fault.retryable() => Some(RetryOn::Reset),

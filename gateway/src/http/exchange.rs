@@ -94,7 +94,7 @@ async fn attempt(
     record: &mut OpenRecord,
     course: &mut Course,
 ) -> Result<Response, Fault> {
-    let live = worker.live.load_full(); // one snapshot for the whole exchange
+    let live = worker.live.load(); // one snapshot for the whole exchange, without touching its shared count
     let (mut head, body) = request.into_parts();
     let named = match &downstream.within {
         None => target::of(&head, &downstream.targets)?,

@@ -3,6 +3,7 @@
 
 pub mod certificate;
 mod issuers;
+mod networks;
 mod token;
 
 pub use issuers::Issuers;
@@ -28,7 +29,7 @@ pub fn of(live: &Live, tokens: &TokenCache, peer: &Peer, headers: &mut http::Hea
     if let Some(caller) = &peer.certificate {
         return Ok(Identity { source, caller: Arc::clone(caller) });
     }
-    Ok(live.snapshot.caller_at(source))
+    Ok(tokens.networks.caller_at(&live.snapshot, source))
 }
 
 /// The token that was brought, if any.

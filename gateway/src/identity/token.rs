@@ -1,6 +1,6 @@
 //! Tokens that were verified, so that each is verified once per worker and lifetime. Only digests are kept.
 
-use super::Issuers;
+use super::{Issuers, networks::Networks};
 use crate::{
     fault::Fault,
     telemetry::{Counter, Gauge},
@@ -43,6 +43,8 @@ pub struct TokenCache {
     metrics: Arc<Metrics>,
     generation: Cell<u64>,
     verified: RefCell<HashMap<[u8; 32], Verified>>,
+    /// The callers known by their address alone, beside those who bring a token.
+    pub(super) networks: Networks,
 }
 
 #[derive(Debug)]
@@ -61,7 +63,7 @@ impl Default for Settings {
 impl TokenCache {
     /// Nothing verified yet.
     pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Self {
-        Self { settings, metrics, generation: Cell::default(), verified: RefCell::default() }
+        Self { settings, metrics, generation: Cell::default(), verified: RefCell::default(), networks: Networks::default() }
     }
 
     /// Whose token it is.

@@ -173,3 +173,68 @@ fn a_taken_port_is_said_with_its_setting() {
     assert_eq!(mistakes.len(), 1);
     assert!(mistakes[0].starts_with("proxy_listen: 127.0.0.1:") && mistakes[0].contains("another program"), "{mistakes:?}");
 }
+
+#[tokio::test]
+async fn mutual_tls_names_the_caller_by_its_spiffe_identity() {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
+    use rustls::pki_types::{PrivateKeyDer, ServerName};
+    let authority_key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&authority_key).unwrap();
+    let issuer = Issuer::new(params, authority_key);
+    let issue = |names: Vec<SanType>| {
+        let (mut params, key) = (CertificateParams::new(Vec::new()).unwrap(), KeyPair::generate().unwrap());
+        params.subject_alt_names = names;
+        (params.signed_by(&key, &issuer).unwrap(), key)
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (own, own_key) = issue(vec![SanType::DnsName("gateway.example".try_into().unwrap())]);
+    let settings = super::tls::Settings {
+        certificate: write("certificate.pem", &own.pem()),
+        key: write("key.pem", &own_key.serialize_pem()),
+        client_ca: write("ca.pem", &authority.pem()),
+    };
+    let mutual = greet::Mutual { config: super::tls::configure(&settings).unwrap() };
+
+    let spiffe = "spiffe://cluster.local/ns/shop/sa/checkout";
+    let (client, client_key) = issue(vec![SanType::URI(spiffe.try_into().unwrap())]);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(crate::upstream::tls::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![client.der().clone()], PrivateKeyDer::Pkcs8(client_key.serialize_der().into()))
+        .unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let calling = tokio::spawn(async move {
+        let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("gateway.example").unwrap();
+        let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET / HTTP/1.1\r\n").await.unwrap();
+        stream
+    });
+    let (socket, address) = listener.accept().await.unwrap();
+    let places = Arc::new(tokio::sync::Semaphore::new(1));
+    let held = super::Held {
+        entry: super::Entry::Mutual,
+        metrics: Arc::default(),
+        load: Arc::new(std::sync::atomic::AtomicUsize::new(1)),
+        _place: places.acquire_owned().await.unwrap(),
+    };
+    let accepted = Accepted { socket: socket.into_std().unwrap(), address, entry: super::Entry::Mutual, held };
+    let timeouts = Timeouts { first_byte: PATIENCE, handshake: PATIENCE };
+    let greeted = greet::greet(accepted, timeouts, Some(&mutual), &Drain::default()).await.expect("it is greeted");
+    let caller = greeted.peer.certificate.as_ref().expect("a caller");
+    assert_eq!((caller.principal.as_deref(), caller.namespace.as_deref()), (Some(spiffe), Some("shop")));
+    assert_eq!((greeted.spoken, greeted.peer.server_name.as_deref()), (Spoken::Http1, Some("gateway.example")));
+    assert!(greeted.first.starts_with(b"GET / "));
+    drop(calling.await.unwrap());
+}

@@ -3,12 +3,12 @@
 use super::{
     Carrier, Connection, Facts, Lease, Tunnel, Upstreams,
     dial::dial,
-    guard::{self, Asked, Checked},
+    guard::{self, Asked},
     http1::Exchanger,
     http2,
-    pool::{Found, Key, Line},
+    pool::{Found, Line, Slot, Turn},
     resolve,
-    select::{Destination, Place},
+    select::{Candidate, Destination, Place, Reach},
     tls::{self, Offer, Profile},
 };
 use crate::{fault::Fault, http::Request, live::Live, stream::Stream};
@@ -16,6 +16,7 @@ use ::http::header;
 use ipnet::IpNet;
 use std::{
     net::SocketAddr,
+    rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,15 +29,8 @@ use tidegate_policy::{
 struct Way<'a> {
     live: &'a Live,
     permit: &'a Permit,
-    destination: Destination,
-    profile: Option<&'a Arc<Profile>>,
+    destination: &'a Destination,
     offer: Offer,
-}
-
-/// Addresses that may be dialled, and how long finding them took.
-struct Reachable {
-    addresses: Vec<Checked>,
-    resolve: Option<Duration>,
 }
 
 /// A TCP connection and how it came about.
@@ -51,41 +45,46 @@ impl Upstreams {
     /// A connection for one HTTP request: an idle one of the pool, a stream of a shared HTTP/2 one, or a new one. Of
     /// `request` only its `Upgrade` field is looked at: an upgrade needs HTTP/1.1.
     pub async fn connect(&self, live: &Live, permit: &Permit, request: &Request) -> Result<Connection, Fault> {
-        let destination = Destination::of(permit);
-        if matches!(destination.port.protocol, Protocol::Tls | Protocol::Tcp) {
-            let detail = format!("port {} carries opaque bytes: reach it with CONNECT", destination.port.number);
+        let port = permit.port();
+        if matches!(port.protocol, Protocol::Tls | Protocol::Tcp) {
+            let detail = format!("port {} carries opaque bytes: reach it with CONNECT", port.number);
             return Err(Fault::new(Reason::MalformedTarget, detail));
         }
-        let profile = live.origination.profile(destination.service.as_deref(), destination.port.protocol)?;
         let offer = if request.headers().contains_key(header::UPGRADE) { Offer::Http1 } else { Offer::All };
-        let way = Way { live, permit, destination, profile, offer };
-        self.first_place(&way, async |place| self.connect_to(&way, place).await).await
+        let destination = self.destinations.of(live, permit, offer, &self.pools)?;
+        let chosen = &destination.candidates[destination.choose(&self.health)];
+        if let Some(connection) = chosen.reach().and_then(|reach| self.pooled(chosen, &reach, None)) {
+            return Ok(connection);
+        }
+        let way = Way { live, permit, destination: &destination, offer };
+        self.first_place(&way, async |candidate| self.connect_to(&way, candidate).await).await
     }
 
     /// A stream of its own, for a tunnel. TLS is not originated: the caller's bytes pass through.
     pub async fn tunnel(&self, live: &Live, permit: &Permit) -> Result<Tunnel, Fault> {
-        let destination = Destination::of(permit);
-        let way = Way { live, permit, destination, profile: None, offer: Offer::All };
-        self.first_place(&way, async |place| {
-            let found = self.find(&way, place).await?;
-            let open = self.open(&way, place, &found.addresses).await?;
-            let facts = Facts { resolve: found.resolve, ..open.facts("tunnel") };
+        let destination = Destination::new(live, permit, Offer::All, None, &self.pools);
+        let way = Way { live, permit, destination: &destination, offer: Offer::All };
+        self.first_place(&way, async |candidate| {
+            let (reach, resolve) = self.find(&way, candidate).await?;
+            let open = self.open(&way, &candidate.place, &reach).await?;
+            let facts = Facts { resolve, ..open.facts("tunnel") };
             Ok(Tunnel { stream: Stream::Plain(open.tcp), facts, lease: open.lease })
         })
         .await
     }
 
     /// Tries one place after the other, the best first, until one works.
-    async fn first_place<T>(&self, way: &Way<'_>, attempt: impl AsyncFn(&Place) -> Result<T, Fault>) -> Result<T, Fault> {
-        let places = way.destination.places(way.permit, &self.health);
+    async fn first_place<T>(&self, way: &Way<'_>, attempt: impl AsyncFn(&Candidate) -> Result<T, Fault>) -> Result<T, Fault> {
+        let places = way.destination.order(&self.health);
         let several = places.len() > 1;
         let now = Instant::now();
         // Where all are aside they are tried all the same: a gateway that has lost its own network for a while must not
         // go on refusing once it is back.
-        let all_aside = several && places.iter().all(|place| self.health.is_aside(&place.host, place.port, now));
+        let is_aside = |place: &Place| self.health.is_aside(&place.host, place.port, now);
+        let all_aside = several && places.iter().all(|candidate| is_aside(&candidate.place));
         let mut last = None;
-        for place in places.iter().take(self.shared.settings.endpoints) {
-            match attempt(place).await {
+        for candidate in places.into_iter().take(self.shared.settings.endpoints) {
+            match attempt(candidate).await {
                 Ok(made) => return Ok(made),
                 Err(fault) if matches!(fault.reason(), Reason::Overloaded | Reason::Internal | Reason::MalformedTarget) => {
                     return Err(fault);
@@ -101,40 +100,67 @@ impl Upstreams {
         Err(fault)
     }
 
-    async fn connect_to(&self, way: &Way<'_>, place: &Place) -> Result<Connection, Fault> {
-        let found = self.find(way, place).await?;
-        let key = way.key();
-        let h2_only = matches!(way.destination.port.protocol, Protocol::Http2 | Protocol::Grpc);
-        let mut waited = false;
+    /// An idle connection, or a stream of a shared one. Allocates nothing and asks nobody.
+    fn pooled(&self, candidate: &Candidate, reach: &Reach, resolve: Option<Duration>) -> Option<Connection> {
+        let (facts, carrier) = match self.pools.find(&candidate.slot, &reach.addresses, reach.choose(&self.health)) {
+            Found::Http1(exchanger, line) => (line.facts.clone(), Carrier::Http1(exchanger, line)),
+            Found::Http2(one, place) => (one.facts.clone(), Carrier::Http2(place)),
+            Found::Nothing => return None,
+        };
+        let facts = Facts { reused: true, resolve, connect: None, handshake: None, ..facts };
+        Some(Connection { facts, carrier })
+    }
+
+    async fn connect_to(&self, way: &Way<'_>, candidate: &Candidate) -> Result<Connection, Fault> {
+        let (reach, resolve) = self.find(way, candidate).await?;
+        let settings = &self.shared.settings;
+        let limit = way.connect_timeout(settings.connect_timeout) + settings.handshake_timeout;
+        let deadline = tokio::time::Instant::now() + limit;
         loop {
-            let (facts, carrier) = match self.pools.find(&key, &found.addresses, h2_only) {
-                Found::Http1(exchanger, line) => (line.facts.clone(), Carrier::Http1(exchanger, line)),
-                Found::Http2(one, place) => (one.facts.clone(), Carrier::Http2(place)),
-                // Once only: were the first to fail, the others must not queue up to fail one after the other.
-                Found::Soon(dialled) if !waited => {
-                    dialled.notified().await;
-                    waited = true;
-                    continue;
+            if let Some(connection) = self.pooled(candidate, &reach, resolve) {
+                return Ok(connection);
+            }
+            match self.pools.turn(&candidate.slot, way.may_agree_on_h2(), limit) {
+                Turn::Wait(waiting) => match tokio::time::timeout_at(deadline, waiting.over(limit)).await {
+                    Ok(over) => over?,
+                    Err(_elapsed) => {
+                        let detail = format!("no connection to share came about within {} ms", limit.as_millis());
+                        return Err(Fault::new(Reason::Timeout, detail).before_send());
+                    }
+                },
+                Turn::Lead(leading) => {
+                    let outcome = self.make(way, candidate, &reach, resolve).await;
+                    if let Some(leading) = leading {
+                        leading.end(&outcome);
+                    }
+                    return outcome;
                 }
-                Found::Soon(_) | Found::Nothing => break,
-            };
-            let facts = Facts { reused: true, resolve: found.resolve, connect: None, handshake: None, ..facts };
-            return Ok(Connection { facts, carrier });
+            }
         }
-        let _dialling = self.pools.dialling(&key);
-        let open = self.open(way, place, &found.addresses).await?;
-        let facts = Facts { resolve: found.resolve, ..open.facts("HTTP/1.1") };
-        match way.profile {
-            Some(profile) => self.connect_tls(way, key, profile, open, facts).await,
-            None if h2_only => self.share(way, &key, Stream::Plain(open.tcp), open.lease, facts).await,
-            None => Ok(self.line(way, key, Stream::Plain(open.tcp), open.lease, facts, false)),
+    }
+
+    /// A new connection.
+    async fn make(
+        &self,
+        way: &Way<'_>,
+        candidate: &Candidate,
+        reach: &Reach,
+        resolve: Option<Duration>,
+    ) -> Result<Connection, Fault> {
+        let open = self.open(way, &candidate.place, reach).await?;
+        let facts = Facts { resolve, ..open.facts("HTTP/1.1") };
+        let slot = &candidate.slot;
+        match &way.destination.profile {
+            Some(profile) => self.connect_tls(way, slot, profile, open, facts).await,
+            None if way.h2_only() => self.share(way, slot, Stream::Plain(open.tcp), open.lease, facts, false).await,
+            None => Ok(self.line(way, slot, Stream::Plain(open.tcp), open.lease, facts, false)),
         }
     }
 
     async fn connect_tls(
         &self,
         way: &Way<'_>,
-        key: Key,
+        slot: &Rc<Slot>,
         profile: &Profile,
         open: Open,
         facts: Facts,
@@ -147,76 +173,73 @@ impl Upstreams {
         let facts = Facts { tls_version: made.version, tls_peer: Some(made.peer), handshake: Some(start.elapsed()), ..facts };
         let stream = Stream::Originated(made.stream);
         if made.h2 {
-            return self.share(way, &key, stream, lease, facts).await;
+            return self.share(way, slot, stream, lease, facts, made.certificate_wanting).await;
         }
         if way.destination.port.protocol == Protocol::Grpc {
             let detail = "the upstream did not agree on HTTP/2 (ALPN), which gRPC needs: check the port's protocol";
             return Err(Fault::new(Reason::TlsFailed, detail).before_send());
         }
-        Ok(self.line(way, key, stream, lease, facts, made.certificate_wanting))
+        Ok(self.line(way, slot, stream, lease, facts, made.certificate_wanting))
     }
 
     fn line(
         &self,
         way: &Way<'_>,
-        key: Key,
+        slot: &Rc<Slot>,
         stream: Stream,
         lease: Lease,
         facts: Facts,
         certificate_wanting: bool,
     ) -> Connection {
-        self.pools.agreed_on_http1(&key);
-        let line = Line::new(&self.pools, key, facts.clone(), lease, way.limits(), certificate_wanting);
+        slot.agreed_on_http1();
+        let line = Line::new(&self.pools, slot, facts.clone(), lease, way.limits(), certificate_wanting);
         Connection { facts, carrier: Carrier::Http1(Exchanger::new(stream, self.shared.settings.h1), line) }
     }
 
-    async fn share(&self, way: &Way<'_>, key: &Key, stream: Stream, lease: Lease, facts: Facts) -> Result<Connection, Fault> {
+    async fn share(
+        &self,
+        way: &Way<'_>,
+        slot: &Slot,
+        stream: Stream,
+        lease: Lease,
+        facts: Facts,
+        certificate_wanting: bool,
+    ) -> Result<Connection, Fault> {
         let facts = Facts { protocol: "HTTP/2", ..facts };
         let settings = &self.shared.settings;
-        let shared = http2::Shared::begin(stream, settings.handshake_timeout, settings.h2, lease).await?;
+        let (limit, busy) = (settings.handshake_timeout, slot.busy(facts.address));
+        let beginning = http2::Beginning { settings: &settings.http2, limit, lease, certificate_wanting, busy };
+        let shared = http2::Shared::begin(stream, beginning).await?;
         let idle_timeout = way.limits().idle_timeout.length();
-        let (_, place) = self.pools.share(key, facts.clone(), shared, idle_timeout);
+        let place = self.pools.share(slot, facts.clone(), shared, idle_timeout);
         Ok(Connection { facts, carrier: Carrier::Http2(place) })
     }
 
-    /// Resolves `place` where it is a name, and leaves what the guard passes, in the order in which to try it.
-    async fn find(&self, way: &Way<'_>, place: &Place) -> Result<Reachable, Fault> {
+    /// The addresses of `candidate` that the guard passes, and how long resolving took where it was needed.
+    async fn find(&self, way: &Way<'_>, candidate: &Candidate) -> Result<(Rc<Reach>, Option<Duration>), Fault> {
+        if let Some(reach) = candidate.reach() {
+            return Ok((reach, None));
+        }
+        let place = &candidate.place;
         let (settings, metrics) = (&self.shared.settings, &self.shared.metrics);
         let asked = Asked { host: &place.host, port: place.port, networks: way.networks() };
         let check = |answers: &_| guard::check(&asked, answers, &self.shared.listeners, settings.addresses, metrics);
-        let (mut addresses, resolve) = match &place.host {
-            Host::Address(ip) => (check(&[*ip])?, None),
-            Host::Name(name) => {
-                let start = Instant::now();
-                let (answer, how) = self.names.resolve(name).await;
-                let took = (how == resolve::Found::Asked).then(|| start.elapsed());
-                let answers = answer.map_err(|failure| {
-                    self.health.failed(&place.host, place.port, settings, metrics);
-                    failure.fault()
-                })?;
-                (check(&answers)?, took)
-            }
+        let name = match &place.host {
+            Host::Address(ip) => return Ok((candidate.reached(&check(&[*ip])?, None), None)),
+            Host::Name(name) => name,
         };
-        if addresses.len() > 1 {
-            self.spread(&mut addresses);
-        }
-        Ok(Reachable { addresses, resolve })
-    }
-
-    /// Gives each address of a family its turn to be first, and puts those that failed lately last.
-    fn spread(&self, addresses: &mut [Checked]) {
-        addresses.sort_by_key(|one| one.address().is_ipv4());
-        let first_v4 = addresses.partition_point(|one| one.address().is_ipv6());
-        let (v6, v4) = addresses.split_at_mut(first_v4);
-        for family in [v6, v4] {
-            family.rotate_left(self.health.turn(family.len()));
-        }
-        let now = Instant::now();
-        addresses.sort_by_cached_key(|one| self.health.is_aside(&Host::Address(one.address().ip()), one.address().port(), now));
+        let start = Instant::now();
+        let (answer, how, until) = self.names.resolve(name).await;
+        let took = (how == resolve::Found::Asked).then(|| start.elapsed());
+        let answers = answer.map_err(|failure| {
+            self.health.failed(&place.host, place.port, settings, metrics);
+            failure.fault()
+        })?;
+        Ok((candidate.reached(&check(&answers)?, Some(until)), took))
     }
 
     /// Dials, within the service's connection limit.
-    async fn open(&self, way: &Way<'_>, place: &Place, addresses: &[Checked]) -> Result<Open, Fault> {
+    async fn open(&self, way: &Way<'_>, place: &Place, reach: &Reach) -> Result<Open, Fault> {
         let (settings, metrics) = (&*self.shared.settings, &self.shared.metrics);
         let name = way.destination.service.as_ref().map(|service| &service.name);
         let most = match &way.destination.service {
@@ -239,7 +262,9 @@ impl Upstreams {
             return Err(Fault::new(Reason::Overloaded, detail).before_send());
         };
         let start = Instant::now();
-        let dialled = dial(way.permit, addresses, way.connect_timeout(settings.connect_timeout), settings, metrics).await;
+        let dialled =
+            dial(way.permit, &reach.order(&self.health), way.connect_timeout(settings.connect_timeout), settings, metrics)
+                .await;
         for failed in dialled.failed {
             self.health.address_failed(failed.address(), settings, metrics);
         }
@@ -260,14 +285,14 @@ impl Upstreams {
 }
 
 impl Way<'_> {
-    fn key(&self) -> Key {
-        Key {
-            service: self.destination.service.as_ref().map(|service| service.name.clone()),
-            host: self.permit.target().host.clone(),
-            port: self.destination.port.number,
-            profile: self.profile.map_or(0, |profile| profile.id),
-            offer: self.offer,
-        }
+    fn h2_only(&self) -> bool {
+        matches!(self.destination.port.protocol, Protocol::Http2 | Protocol::Grpc)
+    }
+
+    /// Whether a new connection may turn out to be one that others can share.
+    fn may_agree_on_h2(&self) -> bool {
+        let offered = |profile: &Arc<Profile>| self.offer == Offer::All && profile.offers_h2();
+        self.h2_only() || self.destination.profile.as_ref().is_some_and(offered)
     }
 
     fn networks(&self) -> &[IpNet] {

@@ -1,10 +1,15 @@
 //! HTTP/2 connections, shared by the exchanges of one worker. hyper speaks the protocol; this module counts the streams
 //! and puts requests into HTTP/2's form.
 
-use super::load::Lease;
+use super::{
+    load::Lease,
+    pool::Busy,
+    settings::Http2Settings,
+    tls::{self, Ending, Watched},
+};
 use crate::{
     fault::Fault,
-    http::{Request, Response, body::Body, h2::Limits},
+    http::{Request, Response, body::Body},
     stream::Stream,
 };
 use ::http::{HeaderName, Uri, Version, header, uri::PathAndQuery};
@@ -12,7 +17,7 @@ use http_body::Body as _;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     error::Error as _,
     mem,
     rc::Rc,
@@ -26,6 +31,28 @@ pub(super) struct Shared {
     streams: Cell<u32>,
     idle_since: Cell<Instant>,
     scheme: &'static str,
+    /// Its place among the service's connections, held until the connection has ended or was given up.
+    lease: Rc<RefCell<Option<Lease>>>,
+    /// Why TLS ended, once it has.
+    ended: Ending,
+    /// Whether the server asked for a client certificate and got none.
+    certificate_wanting: bool,
+    /// Whether a response has come: a server that has answered has accepted the connection.
+    answered: Cell<bool>,
+    /// The exchanges under way at its address, whichever connection they use.
+    busy: Busy,
+}
+
+/// How a connection begins.
+pub(super) struct Beginning<'a> {
+    pub(super) settings: &'a Http2Settings,
+    /// Limit on the connection preface.
+    pub(super) limit: Duration,
+    pub(super) lease: Lease,
+    /// Whether the server asked for a client certificate and got none.
+    pub(super) certificate_wanting: bool,
+    /// The exchanges under way at its address.
+    pub(super) busy: Busy,
 }
 
 /// A stream's place on a connection, held until the response's last byte.
@@ -43,50 +70,90 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
 }
 
 impl Shared {
-    /// Begins HTTP/2 over `stream`. The connection is driven by a task of this worker, which holds `lease` as long.
-    pub(super) async fn begin(stream: Stream, limit: Duration, limits: Limits, lease: Lease) -> Result<Self, Fault> {
+    /// Begins HTTP/2 over `stream`. The connection is driven by a task of this worker.
+    pub(super) async fn begin(stream: Stream, beginning: Beginning<'_>) -> Result<Self, Fault> {
         match stream {
-            Stream::Plain(tcp) => Self::over(TokioIo::new(tcp), "http", limit, limits, lease).await,
-            Stream::Originated(tls) => Self::over(TokioIo::new(tls), "https", limit, limits, lease).await,
+            Stream::Plain(tcp) => Self::over(TokioIo::new(tcp), "http", Ending::default(), beginning).await,
+            Stream::Originated(tls) => {
+                let (watched, ended) = Watched::new(tls);
+                Self::over(TokioIo::new(watched), "https", ended, beginning).await
+            }
             Stream::Accepted(_) | Stream::Tunnel(_) => {
                 Err(Fault::new(Reason::Internal, "HTTP/2 over a connection that was not dialled"))
             }
         }
     }
 
-    async fn over<T>(io: T, scheme: &'static str, limit: Duration, limits: Limits, lease: Lease) -> Result<Self, Fault>
+    async fn over<T>(io: T, scheme: &'static str, ended: Ending, beginning: Beginning<'_>) -> Result<Self, Fault>
     where
         T: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
     {
+        let Beginning { settings, limit, lease, certificate_wanting, busy } = beginning;
         let mut builder = Builder::new(OnThisThread);
         builder
             .timer(TokioTimer::new())
-            .initial_stream_window_size(limits.stream_window_bytes)
-            .initial_connection_window_size(limits.connection_window_bytes)
-            .max_header_list_size(limits.head_bytes)
-            .keep_alive_interval(limits.ping_interval)
-            .keep_alive_timeout(limits.ping_timeout);
+            .initial_stream_window_size(settings.stream_window_bytes)
+            .initial_connection_window_size(settings.connection_window_bytes)
+            .max_header_list_size(settings.header_bytes)
+            .keep_alive_interval(settings.ping_interval)
+            .keep_alive_timeout(settings.ping_timeout);
         let handshake = tokio::time::timeout(limit, builder.handshake(io)).await;
         let (sender, connection) = handshake
             .map_err(|_elapsed| {
                 Fault::new(Reason::Timeout, "HTTP/2 with the upstream could not be begun in time").before_send()
             })?
-            .map_err(|error| {
-                Fault::new(Reason::UpstreamProtocol, format!("HTTP/2 with the upstream could not be begun: {error}"))
-                    .before_send()
+            .map_err(|error| match ended.get() {
+                Some(fault) => fault.clone().before_send(),
+                None => Fault::new(Reason::UpstreamProtocol, format!("HTTP/2 with the upstream could not be begun: {error}"))
+                    .before_send(),
             })?;
+        let lease = Rc::new(RefCell::new(Some(lease)));
+        let open = Rc::clone(&lease);
         tokio::task::spawn_local(async move {
-            let _open = lease;
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "an HTTP/2 connection to an upstream ended");
             }
+            drop(open.take());
         });
-        Ok(Self { sender, streams: Cell::new(0), idle_since: Cell::new(Instant::now()), scheme })
+        let (streams, idle_since) = (Cell::new(0), Cell::new(Instant::now()));
+        Ok(Self { sender, streams, idle_since, scheme, lease, ended, certificate_wanting, answered: Cell::new(false), busy })
+    }
+
+    /// Since when it has carried nothing; none while it carries an exchange.
+    pub(super) fn idle_since(&self) -> Option<Instant> {
+        (self.streams.get() == 0).then(|| self.idle_since.get())
+    }
+
+    /// Gives its place among the service's connections to another; it must not be used any more.
+    pub(super) fn give_up(&self) {
+        drop(self.lease.take());
+    }
+
+    /// Whether another worker was refused a connection and this one carries nothing.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.streams.get() == 0 && self.lease.borrow().as_ref().is_some_and(|lease| lease.load().take_pressed())
+    }
+
+    /// The fault for a request that got no response.
+    fn unanswered(&self, error: &hyper::Error) -> Fault {
+        let first = !self.answered.get();
+        match self.ended.get() {
+            Some(_) if first && self.certificate_wanting => Fault::new(Reason::TlsFailed, tls::CERTIFICATE_DEMANDED),
+            None if first && self.certificate_wanting && !self.stays() => {
+                Fault::new(Reason::TlsFailed, tls::CERTIFICATE_DEMANDED)
+            }
+            Some(fault) if first => fault.clone(),
+            _ => Fault::new(Reason::UpstreamProtocol, format!("the upstream's HTTP/2 connection failed: {error}")),
+        }
+    }
+
+    fn stays(&self) -> bool {
+        !self.sender.is_closed()
     }
 
     /// Whether it can carry another exchange.
     pub(super) fn has_room(&self, most: u32) -> bool {
-        !self.sender.is_closed() && self.streams.get() < most
+        self.stays() && self.streams.get() < most
     }
 
     /// Whether it should be let go: closed by the peer (GOAWAY), or without an exchange for `idle`.
@@ -97,6 +164,7 @@ impl Shared {
     /// A place for one more exchange.
     pub(super) fn place(self: &Rc<Self>) -> Place {
         self.streams.set(self.streams.get() + 1);
+        self.busy.set(self.busy.get() + 1);
         Place(Rc::clone(self))
     }
 }
@@ -110,12 +178,15 @@ impl Place {
         let ready = in_http2_form(leaving, self.0.scheme)?;
         let mut sender = self.0.sender.clone();
         match sender.try_send_request(ready).await {
-            Ok(response) => Ok(response.map(|incoming| Body::held(incoming, Box::new(self)))),
+            Ok(response) => {
+                self.0.answered.set(true);
+                Ok(response.map(|incoming| Body::held(incoming, Box::new(self))))
+            }
             Err(mut failure) => {
                 let unsent = failure.take_message();
                 let error = failure.into_error();
                 let untouched = unsent.is_some() || (bodiless && was_refused(&error));
-                let fault = Fault::new(Reason::UpstreamProtocol, format!("the upstream's HTTP/2 connection failed: {error}"));
+                let fault = self.0.unanswered(&error);
                 if let Some(unsent) = unsent.filter(|_| !bodiless) {
                     *request = unsent;
                 }
@@ -148,6 +219,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let shared = &self.0;
         shared.streams.set(shared.streams.get().saturating_sub(1));
+        shared.busy.set(shared.busy.get().saturating_sub(1));
         shared.idle_since.set(Instant::now());
     }
 }

@@ -1,6 +1,7 @@
 //! The way out: resolve, guard, select, dial, TLS, pool. Nothing here opens a socket without a permit, and none to an
 //! address that the guard has not passed.
 
+mod attempt;
 mod connect;
 mod dial;
 mod guard;
@@ -18,7 +19,7 @@ pub mod tls;
 pub use guard::Listeners;
 pub use load::{Lease, Loads};
 pub use resolve::Resolver;
-pub use settings::{Metrics, ResolveSettings, Settings};
+pub use settings::{Http2Settings, Metrics, ResolveSettings, Settings};
 
 use crate::{
     fault::Fault,
@@ -29,7 +30,7 @@ use http1::{Exchanger, Recycle};
 use http2::Place;
 use pool::{Line, Pools};
 use resolve::Names;
-use select::Health;
+use select::{Destinations, Health};
 use std::{
     cell::Cell,
     net::SocketAddr,
@@ -61,6 +62,7 @@ pub struct Upstreams {
     shared: Shared,
     names: Names,
     health: Health,
+    destinations: Destinations,
     pools: Rc<Pools>,
 }
 
@@ -118,6 +120,7 @@ impl Upstreams {
         Self {
             names: Names::new(shared.resolver.clone(), Arc::clone(&shared.metrics)),
             health: Health::new(SEED.get()),
+            destinations: Destinations::default(),
             shared,
             pools,
         }
@@ -153,8 +156,9 @@ impl Connection {
                 let outcome = exchanger.send(request, line).await;
                 match outcome {
                     // With TLS 1.3 a server refuses the lack of a certificate only after the handshake.
-                    Err(fault) if wanting && fault.reason() == Reason::UpstreamProtocol => {
-                        Err(Fault::new(Reason::TlsFailed, tls::CERTIFICATE_DEMANDED))
+                    Err(fault) if wanting && matches!(fault.reason(), Reason::UpstreamProtocol | Reason::TlsFailed) => {
+                        let demanded = Fault::new(Reason::TlsFailed, tls::CERTIFICATE_DEMANDED);
+                        Err(if fault.retryable() { demanded.before_send() } else { demanded })
                     }
                     outcome => outcome,
                 }

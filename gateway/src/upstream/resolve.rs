@@ -187,24 +187,24 @@ impl Names {
         Self { resolver, metrics, known: RefCell::default() }
     }
 
-    /// What `name` (canonical, without a final dot) resolves to.
-    pub(super) async fn resolve(&self, name: &Arc<str>) -> (Answer, Found) {
+    /// What `name` (canonical, without a final dot) resolves to, and until when that holds.
+    pub(super) async fn resolve(&self, name: &Arc<str>) -> (Answer, Found, Instant) {
         let asked = match self.known.borrow().get(name) {
             Some(Known::Answer(dated)) if dated.until > Instant::now() => {
                 self.metrics.resolve_cached.add(1);
-                return (dated.answer.clone(), Found::Remembered);
+                return (dated.answer.clone(), Found::Remembered, dated.until);
             }
             Some(Known::Asked(asked)) => Some(asked.clone()),
             Some(Known::Answer(_)) | None => None,
         };
         let asked = asked.unwrap_or_else(|| self.ask(name));
         let dated = asked.await;
-        let answer = dated.answer.clone();
+        let (answer, until) = (dated.answer.clone(), dated.until);
         // Each that waited writes the same answer; what has been forgotten meanwhile stays forgotten.
         if let Some(known) = self.known.borrow_mut().get_mut(name) {
             *known = Known::Answer(dated);
         }
-        (answer, Found::Asked)
+        (answer, Found::Asked, until)
     }
 
     fn ask(&self, name: &Arc<str>) -> Shared<LocalBoxFuture<'static, Dated>> {

@@ -1,11 +1,21 @@
-//! Which endpoint an exchange goes to: by priority, then by weight, those that failed lately last. Health is passive: it
-//! is learnt from connections that fail, by each worker for itself, and forgotten with the first that succeeds.
+//! Which endpoint an exchange goes to: by priority, then the less loaded of two drawn by weight, those that failed lately
+//! last. Health is passive: it is learnt from connections that fail, by each worker for itself, and forgotten with the
+//! first that succeeds.
 
-use super::settings::{Metrics, Settings};
-use foldhash::HashMap;
+use super::{
+    guard::Checked,
+    pool::{Busy, Key, Pools, Slot},
+    settings::{Metrics, Settings},
+    tls::{Offer, Profile},
+};
+use crate::{fault::Fault, live::Live};
+use foldhash::{HashMap, fast::RandomState};
 use std::{
     cell::{Cell, RefCell},
+    cmp::Ordering,
+    hash::BuildHasher,
     net::SocketAddr,
+    rc::Rc,
     sync::Arc,
     time::Instant,
 };
@@ -15,22 +25,211 @@ use tidegate_policy::{
     snapshot::CompiledService,
 };
 
-/// Where an exchange goes.
-#[derive(Debug, Clone)]
+/// Where exchanges go, and all that is found out on their way but for the connection.
 pub(super) struct Destination {
-    /// The service; none for an unregistered host.
+    revision: u64,
+    /// The service; none for an unregistered host. Held, so that its address is not another's.
     pub(super) service: Option<Arc<CompiledService>>,
     /// The port of it.
     pub(super) port: Port,
+    host: Host,
+    offer: Offer,
+    /// How TLS is originated; none where it is not.
+    pub(super) profile: Option<Arc<Profile>>,
+    /// The places that may be tried. Never empty.
+    pub(super) candidates: Box<[Candidate]>,
 }
 
-/// A place to try.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A place that may be tried.
+pub(super) struct Candidate {
+    /// The place.
+    pub(super) place: Place,
+    weight: u32,
+    priority: u32,
+    /// Its connections.
+    pub(super) slot: Rc<Slot>,
+    /// Its addresses, as long as they hold.
+    reach: RefCell<Option<Rc<Reach>>>,
+}
+
+/// Addresses that the guard has passed.
+pub(super) struct Reach {
+    /// With the exchanges under way at each.
+    pub(super) addresses: Box<[(Checked, Busy)]>,
+    /// None: they do not change.
+    pub(super) until: Option<Instant>,
+}
+
+/// A name to resolve or an address, and the port to dial.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     /// A name to resolve or an address.
     pub(super) host: Host,
     /// The port to dial.
     pub(super) port: u16,
+}
+
+/// The destinations that one worker has been to since the revision in force came.
+#[derive(Default)]
+pub(super) struct Destinations {
+    known: RefCell<HashMap<u64, Rc<Destination>>>,
+    hasher: RandomState,
+}
+
+/// Destinations remembered by one worker. 4096 at some 500 bytes are 2 MB; all are forgotten at once beyond, since finding
+/// one anew costs microseconds.
+const DESTINATIONS: usize = 4096;
+
+/// How a candidate stands among the others.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    aside: bool,
+    priority: u32,
+    weight: u32,
+    load: u32,
+}
+
+impl Standing {
+    /// Whether it has more to do for its weight than `other`.
+    fn is_busier(self, other: Self) -> bool {
+        u64::from(self.load) * u64::from(other.weight.max(1)) > u64::from(other.load) * u64::from(self.weight.max(1))
+    }
+}
+
+impl Destinations {
+    /// Where the exchange of `permit` goes: remembered, or looked at anew.
+    pub(super) fn of(&self, live: &Live, permit: &Permit, offer: Offer, pools: &Pools) -> Result<Rc<Destination>, Fault> {
+        let (service, host, port) = (permit.service(), &permit.target().host, permit.port());
+        let hash = self.hasher.hash_one((service.map_or(0, |service| Arc::as_ptr(service).addr()), host, port, offer));
+        if let Some(known) = self.known.borrow().get(&hash)
+            && known.revision == live.revision
+            && known.offer == offer
+            && known.port == port
+            && known.host == *host
+            && known.service.as_ref().map(Arc::as_ptr) == service.map(Arc::as_ptr)
+        {
+            return Ok(Rc::clone(known));
+        }
+        let profile = live.origination.profile(service.map(|service| &**service), port.protocol)?;
+        let made = Rc::new(Destination::new(live, permit, offer, profile, pools));
+        let mut known = self.known.borrow_mut();
+        // What the revision before left would keep its services and connections from going.
+        if known.len() >= DESTINATIONS || known.values().next().is_some_and(|one| one.revision < live.revision) {
+            known.clear();
+        }
+        known.insert(hash, Rc::clone(&made));
+        Ok(made)
+    }
+}
+
+impl Destination {
+    /// Where the exchange of `permit` goes. A route's destinations have been drawn by then: the permit is for the one drawn.
+    pub(super) fn new(live: &Live, permit: &Permit, offer: Offer, profile: Option<&Arc<Profile>>, pools: &Pools) -> Self {
+        let (service, host, port) = (permit.service().cloned(), permit.target().host.clone(), permit.port());
+        let endpoints = match service.as_ref().map(|service| &service.document) {
+            Some(service) if service.resolution != Resolution::Forward => service.endpoints.as_slice(),
+            Some(_) | None => &[],
+        };
+        let candidate = |place: Place, weight, priority| {
+            let key = Key {
+                service: service.as_ref().map(|service| service.name.clone()),
+                host: host.clone(),
+                port: port.number,
+                profile: profile.map_or(0, |profile| profile.id),
+                offer,
+                place: place.clone(),
+            };
+            Candidate { place, weight, priority, slot: pools.slot(key), reach: RefCell::default() }
+        };
+        let of_endpoint = |endpoint: &Endpoint| {
+            let place = Place { host: endpoint.address.clone(), port: endpoint.port.unwrap_or(port.number) };
+            candidate(place, endpoint.weight, endpoint.priority)
+        };
+        let candidates = if endpoints.is_empty() {
+            Box::from([candidate(Place { host: host.clone(), port: port.number }, 1, 0)])
+        } else {
+            endpoints.iter().map(of_endpoint).collect()
+        };
+        Self { revision: live.revision, service, port, host, offer, profile: profile.cloned(), candidates }
+    }
+
+    /// The candidate to go to.
+    pub(super) fn choose(&self, health: &Health) -> usize {
+        if self.candidates.len() == 1 {
+            return 0;
+        }
+        let now = Instant::now();
+        health.choose(self.candidates.len(), |index| self.candidates[index].standing(health, now))
+    }
+
+    /// The candidates in the order in which to try them, the one chosen first.
+    pub(super) fn order(&self, health: &Health) -> Vec<&Candidate> {
+        let (first, now) = (self.choose(health), Instant::now());
+        let mut keyed: Vec<_> = self
+            .candidates
+            .iter()
+            .enumerate()
+            .map(|(index, candidate)| {
+                let Standing { aside, priority, weight, .. } = candidate.standing(health, now);
+                (index != first, aside, priority, health.lot(weight), candidate)
+            })
+            .collect();
+        keyed.sort_by(|one, other| (one.0, one.1, one.2).cmp(&(other.0, other.1, other.2)).then(one.3.total_cmp(&other.3)));
+        keyed.into_iter().map(|(.., candidate)| candidate).collect()
+    }
+}
+
+impl Candidate {
+    fn standing(&self, health: &Health, now: Instant) -> Standing {
+        let aside = health.is_aside(&self.place.host, self.place.port, now);
+        Standing { aside, priority: self.priority, weight: self.weight, load: self.slot.load() }
+    }
+
+    /// Its addresses, if they still hold.
+    pub(super) fn reach(&self) -> Option<Rc<Reach>> {
+        let reach = self.reach.borrow();
+        reach.as_ref().filter(|reach| reach.until.is_none_or(|until| until > Instant::now())).cloned()
+    }
+
+    /// Remembers its addresses.
+    pub(super) fn reached(&self, addresses: &[Checked], until: Option<Instant>) -> Rc<Reach> {
+        let addresses = addresses.iter().map(|checked| (*checked, self.slot.busy(checked.address()))).collect();
+        let reach = Rc::new(Reach { addresses, until });
+        self.reach.replace(Some(Rc::clone(&reach)));
+        reach
+    }
+}
+
+impl Reach {
+    /// The address to go to if there is a choice: the less loaded of two.
+    pub(super) fn choose(&self, health: &Health) -> usize {
+        match self.addresses.len() {
+            0 | 1 => 0,
+            count => health.choose(count, |index| Standing {
+                aside: false,
+                priority: 0,
+                weight: 1,
+                load: self.addresses[index].1.get(),
+            }),
+        }
+    }
+
+    /// The addresses in the order in which to dial them: IPv6 first (RFC 8305 leaves that to the system, and the families
+    /// take turns in any case), those that failed lately last, and the one chosen before its like.
+    pub(super) fn order(&self, health: &Health) -> Vec<Checked> {
+        let (first, now) = (self.choose(health), Instant::now());
+        let turn = health.draw(self.addresses.len() as u64).unwrap_or(0) as usize;
+        let count = self.addresses.len();
+        let mut keyed: Vec<_> = (0..count)
+            .map(|index| {
+                let address = self.addresses[index].0.address();
+                let aside = health.is_aside(&Host::Address(address.ip()), address.port(), now);
+                ((aside, address.is_ipv4(), index != first, (index + turn) % count), self.addresses[index].0)
+            })
+            .collect();
+        keyed.sort_by_key(|(key, _)| *key);
+        keyed.into_iter().map(|(_, checked)| checked).collect()
+    }
 }
 
 /// What one worker has seen of endpoints lately.
@@ -47,40 +246,6 @@ struct Failures {
 
 /// Failing endpoints remembered by one worker; beyond, the oldest are forgotten, which only means that they are tried.
 const REMEMBERED: usize = 4096;
-
-impl Destination {
-    /// Where the exchange of `permit` goes. A route's destinations have been drawn by then: the permit is for the one drawn.
-    pub(super) fn of(permit: &Permit) -> Self {
-        Self { service: permit.service().cloned(), port: permit.port() }
-    }
-
-    /// The places that may be tried, best first. Never empty.
-    pub(super) fn places(&self, permit: &Permit, health: &Health) -> Vec<Place> {
-        let registered = self.service.as_ref().map(|service| &service.document);
-        let endpoints = match registered {
-            Some(service) if service.resolution != Resolution::Forward => service.endpoints.as_slice(),
-            Some(_) | None => &[],
-        };
-        if endpoints.is_empty() {
-            return vec![Place { host: permit.target().host.clone(), port: self.port.number }];
-        }
-        let place =
-            |endpoint: &Endpoint| Place { host: endpoint.address.clone(), port: endpoint.port.unwrap_or(self.port.number) };
-        if let [only] = endpoints {
-            return vec![place(only)];
-        }
-        let now = Instant::now();
-        let mut keyed: Vec<(bool, u32, f64, &Endpoint)> = endpoints
-            .iter()
-            .map(|endpoint| {
-                let aside = health.is_aside(&endpoint.address, endpoint.port.unwrap_or(self.port.number), now);
-                (aside, endpoint.priority, health.lot(endpoint.weight), endpoint)
-            })
-            .collect();
-        keyed.sort_by(|one, other| (one.0, one.1).cmp(&(other.0, other.1)).then(one.2.total_cmp(&other.2)));
-        keyed.into_iter().map(|(_, _, _, endpoint)| place(endpoint)).collect()
-    }
-}
 
 impl Health {
     /// Nothing seen. `seed` keeps workers from drawing the same lots.
@@ -146,9 +311,27 @@ impl Health {
         -unit.ln() / f64::from(weight.max(1))
     }
 
-    /// A rotation for addresses that are as good as each other.
-    pub(super) fn turn(&self, count: usize) -> usize {
-        self.draw(count as u64).map_or(0, |turn| turn as usize)
+    /// Which of `count` to go to: of those that stand best, two are drawn by weight, and the less loaded one is it.
+    fn choose(&self, count: usize, standing: impl Fn(usize) -> Standing) -> usize {
+        let rank = |index| {
+            let Standing { aside, priority, .. } = standing(index);
+            (aside, priority)
+        };
+        let Some(best) = (0..count).map(rank).min() else { return 0 };
+        let eligible = || (0..count).filter(|&index| rank(index).cmp(&best) == Ordering::Equal);
+        let whole: u64 = eligible().map(|index| u64::from(standing(index).weight.max(1))).sum();
+        let drawn = || {
+            let mut left = self.draw(whole).unwrap_or(0);
+            eligible().find(|&index| {
+                let weight = u64::from(standing(index).weight.max(1));
+                let hit = left < weight;
+                left = left.saturating_sub(weight);
+                hit
+            })
+        };
+        let one = drawn().unwrap_or(0);
+        let other = drawn().unwrap_or(one);
+        if standing(one).is_busier(standing(other)) { other } else { one }
     }
 
     /// xorshift64*: spreading load needs no better randomness.
@@ -164,37 +347,44 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::fixture, *};
+    use super::*;
     use std::time::Duration;
 
-    fn first_choices(service: &serde_json::Value, health: &Health, draws: usize) -> HashMap<String, usize> {
-        let (_, permit) = fixture::plain(service, "api.example");
-        let destination = Destination::of(&permit);
-        let mut counts = HashMap::default();
-        for _ in 0..draws {
-            *counts.entry(destination.places(&permit, health)[0].host.to_string()).or_default() += 1;
+    fn shares(standings: &[Standing], health: &Health) -> Vec<usize> {
+        let mut shares = vec![0; standings.len()];
+        for _ in 0..4000 {
+            shares[health.choose(standings.len(), |index| standings[index])] += 1;
         }
-        counts
+        shares
     }
+
+    const ONE: Standing = Standing { aside: false, priority: 0, weight: 1, load: 0 };
 
     #[test]
     fn weights_share_a_priority_and_the_lower_priority_waits() {
-        let service = serde_json::json!({"hosts": ["api.example"], "ports": [{"number": 80, "protocol": "http"}], "resolution": "static",
-            "networks": ["127.0.0.0/8"],
-            "endpoints": [{"address": "127.0.0.1", "weight": 3}, {"address": "127.0.0.2"}, {"address": "127.0.0.3", "priority": 1}]});
         let health = Health::new(7);
-        let counts = first_choices(&service, &health, 4000);
-        let heavy = counts["127.0.0.1"];
-        assert!((2700..3300).contains(&heavy), "{counts:?}");
-        assert!(!counts.contains_key("127.0.0.3"), "{counts:?}");
+        let heavy = Standing { weight: 3, ..ONE };
+        let later = Standing { priority: 1, ..ONE };
+        let shared = shares(&[heavy, ONE, later], &health);
+        assert!((2700..3300).contains(&shared[0]) && shared[2] == 0, "{shared:?}");
+        let aside = |standing| Standing { aside: true, ..standing };
+        assert_eq!(shares(&[aside(heavy), aside(ONE), later], &health), [0, 0, 4000], "the next priority takes over");
+        assert_eq!(shares(&[aside(heavy), ONE, later], &health), [0, 4000, 0], "and gives back");
+    }
 
-        let (settings, metrics) = (Settings { aside_after: 1, ..Settings::default() }, Metrics::default());
-        for down in ["127.0.0.1:80", "127.0.0.2:80"] {
-            health.address_failed(down.parse().expect("an address"), &settings, &metrics);
+    #[test]
+    fn of_two_drawn_the_less_loaded_for_its_weight_is_chosen() {
+        let health = Health::new(7);
+        let loaded = |load, weight| Standing { load, weight, ..ONE };
+        let shared = shares(&[loaded(9, 1), loaded(0, 1)], &health);
+        assert!((800..1200).contains(&shared[0]), "only when drawn twice: {shared:?}");
+        let mut loads = [0; 4];
+        for _ in 0..4000 {
+            loads[health.choose(4, |index| loaded(loads[index], 1))] += 1;
         }
-        assert_eq!(first_choices(&service, &health, 10)["127.0.0.3"], 10, "the next priority takes over");
-        health.address_succeeded("127.0.0.2:80".parse().expect("an address"));
-        assert_eq!(first_choices(&service, &health, 10)["127.0.0.2"], 10, "and gives back");
+        assert!(loads.iter().all(|load| (995..1005).contains(load)), "loads even out: {loads:?}");
+        let shared = shares(&[loaded(6, 3), loaded(2, 1)], &health);
+        assert!((2700..3300).contains(&shared[0]), "as loaded for their weights, so the weights decide: {shared:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The knobs of the way out, and what it counts. Owns no behaviour.
 
 use crate::{
-    http::{h1, h2},
+    http::h1,
     telemetry::{Counter, Gauge},
 };
 use std::{net::SocketAddr, time::Duration};
@@ -13,8 +13,6 @@ pub struct Settings {
     pub resolve: ResolveSettings,
     /// Limits of HTTP/1 connections: the callers' own.
     pub h1: h1::Limits,
-    /// Limits of HTTP/2 connections: the callers' own, but for the streams.
-    pub h2: h2::Limits,
     /// Limit on one TCP connection attempt. 5 s: two retransmissions of a lost SYN (1 s, then 2 s more) still fit.
     pub connect_timeout: Duration,
     /// How long one connection attempt is given before the next address is tried beside it: the Connection Attempt
@@ -42,6 +40,36 @@ pub struct Settings {
     pub streams_per_connection: u32,
     /// Connections open at once to all hosts that no service registers (`open` mode), all workers together.
     pub unregistered_connections: u32,
+    /// HTTP/2 connections.
+    pub http2: Http2Settings,
+}
+
+/// The knobs of HTTP/2 connections.
+#[derive(Debug, Clone)]
+pub struct Http2Settings {
+    /// Between two pings on a connection with open streams. 30 s: a dead peer is noticed after this and `ping_timeout`.
+    pub ping_interval: Duration,
+    /// How long a ping may stay unanswered. 20 s outlasts a route change.
+    pub ping_timeout: Duration,
+    /// Received and not yet read, of one stream. 1 MiB is enough for 100 Mbit/s over 80 ms, and bounds what one slow
+    /// caller can make the gateway hold.
+    pub stream_window_bytes: u32,
+    /// The same for one connection: four streams at full speed.
+    pub connection_window_bytes: u32,
+    /// Largest header section accepted, 64 KiB like that of HTTP/1.1.
+    pub header_bytes: u32,
+}
+
+impl Default for Http2Settings {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(30),
+            ping_timeout: Duration::from_secs(20),
+            stream_window_bytes: 1 << 20,
+            connection_window_bytes: 4 << 20,
+            header_bytes: 64 << 10,
+        }
+    }
 }
 
 /// How names are resolved.
@@ -75,7 +103,6 @@ impl Default for Settings {
         Self {
             resolve: ResolveSettings::default(),
             h1: h1::Limits::default(),
-            h2: h2::Limits::default(),
             connect_timeout: Duration::from_secs(5),
             attempt_delay: Duration::from_millis(250),
             handshake_timeout: Duration::from_secs(10),
@@ -88,6 +115,7 @@ impl Default for Settings {
             idle_connections: 4096,
             streams_per_connection: 100,
             unregistered_connections: 1024,
+            http2: Http2Settings::default(),
         }
     }
 }
@@ -112,7 +140,7 @@ impl Default for ResolveSettings {
 /// What the way out counts, all workers together.
 #[derive(Debug, Default)]
 pub struct Metrics {
-    /// Names found in a worker's cache.
+    /// Names found in a worker's cache when a destination was looked at anew.
     pub resolve_cached: Counter,
     /// Names asked for.
     pub resolve_lookups: Counter,

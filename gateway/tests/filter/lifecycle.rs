@@ -2,7 +2,7 @@
 
 use crate::setting::{Stage, request, response};
 use serde_json::json;
-use tidegate_gateway::filter::Flow;
+use tidegate_gateway::filter::{Flow, Limits};
 use tidegate_policy::Reason;
 
 #[test]
@@ -37,7 +37,7 @@ fn the_audit_filter_leaves_one_event_without_secrets() {
         ("namespace", json!("shop")),
         ("workload", json!("checkout")),
         ("address", json!("10.1.2.3")),
-        ("service", json!("payments")),
+        ("service", json!("api")),
         ("host", json!("api.example.com")),
         ("method", json!("POST")),
         ("path", json!("/v1/charges")),
@@ -105,6 +105,29 @@ fn a_failure_costs_the_exchanges_of_its_instance_and_a_new_one_serves_the_next()
 
     let waited = until_served(&stage);
     assert!(waited.iter().all(|error| error.contains("it is started again in")), "{waited:?}");
+}
+
+#[test]
+fn a_failure_does_not_reach_another_route_with_the_same_filter() {
+    let filters = json!([{"plugin": "hostile", "config": {"at": "request", "mode": "trap_on_demand"}}]);
+    let stage = Stage::routes(Limits::default(), &[("api", filters.clone()), ("other", filters)]);
+    let mut open = stage.begin_on("other").unwrap();
+    assert!(matches!(open.on_request(&mut request(&[]), true), Ok(Flow::Continue)));
+    assert_eq!(stage.exchange_with(&[("x-trap", "1")]).fault().reason(), Reason::FilterFailed);
+
+    assert!(matches!(open.on_response(&mut response(), true), Ok(Flow::Continue)), "an exchange that is open");
+    assert!(open.close()[0].error.is_none());
+    assert!(stage.exchange_on("other", &[]).passed(), "an exchange that comes while the failed one waits");
+}
+
+#[test]
+fn a_filter_that_is_twice_on_a_route_has_two_instances() {
+    let hostile = json!({"plugin": "hostile", "config": {"at": "request", "mode": "trap_on_demand"}, "on_error": "skip"});
+    let stage = Stage::new(json!([hostile, {"plugin": "stamp"}, hostile]));
+    let started = stage.host.metrics().starts.value();
+    let outcome = stage.exchange();
+    assert!(outcome.passed(), "{outcome:?}");
+    assert_eq!(stage.host.metrics().starts.value(), started + 3, "one instance for each place");
 }
 
 /// Tries until an exchange passes; the errors of those before it.

@@ -56,14 +56,17 @@ pub(crate) fn module(bytes: Arc<[u8]>) -> Module {
     Module { digest: Digest::new(digest.as_ref().try_into().unwrap()), bytes }
 }
 
-/// A worker with a host of its own and one route.
+/// The route that exchanges are on where nothing else is said.
+const ROUTE: &str = "api";
+
+/// A worker with a host of its own, and routes of which each belongs to a service of its own.
 pub(crate) struct Stage {
     pub(crate) host: Host,
     pub(crate) chains: Chains,
     pub(crate) instances: Instances,
     pub(crate) snapshot: Snapshot,
     identity: Identity,
-    permit: Option<Permit>,
+    permits: BTreeMap<String, Permit>,
 }
 
 /// What came of one exchange.
@@ -83,30 +86,38 @@ impl Stage {
     }
 
     pub(crate) fn with(limits: Limits, filters: Value) -> Self {
-        let host = Host::start(limits).unwrap();
+        Self::routes(limits, &[(ROUTE, filters)])
+    }
+
+    /// Several routes.
+    pub(crate) fn routes(limits: Limits, routes: &[(&str, Value)]) -> Self {
         let mut stage = Self {
-            host,
+            host: Host::start(limits).unwrap(),
             chains: Chains::default(),
             instances: Instances::default(),
             snapshot: Snapshot::default(),
             identity: caller(),
-            permit: None,
+            permits: BTreeMap::new(),
         };
-        stage.publish(filters);
+        stage.publish_routes(routes);
         stage
     }
 
     /// Puts other filters on the route.
     pub(crate) fn publish(&mut self, filters: Value) {
-        let modules: BTreeMap<Name, Module> =
-            ["audit", "hostile", "stamp"].into_iter().map(|plugin| (plugin.parse().unwrap(), module(filter(plugin)))).collect();
-        self.snapshot = snapshot(filters, &modules);
-        self.chains = Chains::prepare(&self.host, &self.snapshot, &modules, &self.chains);
-        self.permit = Some(self.decide());
+        self.publish_routes(&[(ROUTE, filters)]);
     }
 
-    fn decide(&self) -> Permit {
-        let target = Target { form: Form::Plain, host: "api.example.com".parse().unwrap(), port: 443 };
+    fn publish_routes(&mut self, routes: &[(&str, Value)]) {
+        let modules: BTreeMap<Name, Module> =
+            ["audit", "hostile", "stamp"].into_iter().map(|plugin| (plugin.parse().unwrap(), module(filter(plugin)))).collect();
+        self.snapshot = snapshot(routes, &modules);
+        self.chains = Chains::prepare(&self.host, &self.snapshot, &modules, &self.chains);
+        self.permits = routes.iter().map(|(route, _)| ((*route).to_owned(), self.decide(route))).collect();
+    }
+
+    fn decide(&self, route: &str) -> Permit {
+        let target = Target { form: Form::Plain, host: format!("{route}.example.com").parse().unwrap(), port: 443 };
         let request = target::Request {
             target: &target,
             method: &http::Method::POST,
@@ -119,23 +130,31 @@ impl Stage {
     }
 
     pub(crate) fn begin(&self) -> Result<Run, Fault> {
-        self.instances.begin(&self.chains, self.facts()).expect("a chain")
+        self.begin_on(ROUTE)
+    }
+
+    pub(crate) fn begin_on(&self, route: &str) -> Result<Run, Fault> {
+        self.instances.begin(&self.chains, self.facts(route)).expect("a chain")
     }
 
     /// An exchange that was permitted.
-    pub(crate) fn facts(&self) -> Facts<'_> {
-        Facts { id: 7, identity: &self.identity, permit: self.permit.as_ref().expect("published") }
+    pub(crate) fn facts(&self, route: &str) -> Facts<'_> {
+        Facts { id: 7, identity: &self.identity, permit: &self.permits[route] }
     }
 
     pub(crate) fn exchange(&self) -> Outcome {
         self.exchange_with(&[])
     }
 
-    /// One whole exchange; the response is shown where the request went on.
     pub(crate) fn exchange_with(&self, headers: &[(&'static str, &'static str)]) -> Outcome {
+        self.exchange_on(ROUTE, headers)
+    }
+
+    /// One whole exchange; the response is shown where the request went on.
+    pub(crate) fn exchange_on(&self, route: &str, headers: &[(&'static str, &'static str)]) -> Outcome {
         let mut request = request(headers);
         let mut response = response();
-        let mut run = match self.begin() {
+        let mut run = match self.begin_on(route) {
             Ok(run) => run,
             Err(fault) => {
                 return Outcome {
@@ -213,11 +232,14 @@ pub(crate) fn response() -> http::response::Parts {
     response.header("x-request-id", "42").body(()).unwrap().into_parts().0
 }
 
-fn snapshot(filters: Value, modules: &BTreeMap<Name, Module>) -> Snapshot {
+fn snapshot(routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) -> Snapshot {
     let named = |name: &str| name.parse::<Name>().unwrap();
-    let service = json!({"hosts": ["api.example.com"], "ports": [{"number": 443, "protocol": "https"}]});
-    let route = json!({"service": "payments", "filters": filters});
-    let rule = json!({"action": "allow", "to": [{"services": ["payments"]}]});
+    let service =
+        |name: &str| json!({"hosts": [format!("{name}.example.com")], "ports": [{"number": 443, "protocol": "https"}]});
+    let services = routes.iter().map(|(name, _)| (named(name), Arc::new(serde_json::from_value(service(name)).unwrap())));
+    let route = |name: &str, filters: &Value| serde_json::from_value(json!({"service": name, "filters": filters})).unwrap();
+    let names: Vec<_> = routes.iter().map(|(name, _)| *name).collect();
+    let rule = json!({"action": "allow", "to": [{"services": names}]});
     let plugin = |module: &Module| Plugin {
         digest: module.digest,
         size_bytes: module.bytes.len() as u64,
@@ -225,8 +247,8 @@ fn snapshot(filters: Value, modules: &BTreeMap<Name, Module>) -> Snapshot {
         imports: Vec::new(),
     };
     let rows = Rows {
-        services: [(named("payments"), Arc::new(serde_json::from_value(service).unwrap()))].into(),
-        routes: [(named("charges"), Arc::new(serde_json::from_value(route).unwrap()))].into(),
+        services: services.collect(),
+        routes: routes.iter().map(|(name, filters)| (named(name), Arc::new(route(name, filters)))).collect(),
         rules: [(named("checkout"), Arc::new(serde_json::from_value(rule).unwrap()))].into(),
         plugins: modules.iter().map(|(name, module)| (name.clone(), Arc::new(plugin(module)))).collect(),
         ..Rows::default()

@@ -3,7 +3,7 @@
 mod selection;
 
 use selection::{Config, Field, Sample, Selection};
-use tidegate_sdk::{ConfigError, Exchange, Filter, Flow, Headers, StatusCode, attributes, audit};
+use tidegate_sdk::{ConfigError, Exchange, Filter, Flow, Headers, StatusCode, audit};
 
 /// What the gateway knows and an event repeats, so that an event can be read on its own. Absent ones are left out.
 const ATTRIBUTES: [(&str, &str); 9] = [
@@ -32,7 +32,8 @@ pub struct Audit {
 pub struct Collected {
     sampled: bool,
     status: Option<u16>,
-    fields: Vec<Field>,
+    request: Vec<Field>,
+    response: Vec<Field>,
 }
 
 impl Filter for Audit {
@@ -50,7 +51,7 @@ impl Filter for Audit {
         collected.sampled = self.sample.takes(number);
         if collected.sampled {
             let values = headers.get_many(self.request.names());
-            collected.fields.extend(self.request.fields(values));
+            collected.request = self.request.fields(values);
         }
         Flow::Proceed
     }
@@ -66,7 +67,7 @@ impl Filter for Audit {
         if collected.sampled {
             collected.status = Some(status.as_u16());
             let values = headers.get_many(self.response.names());
-            collected.fields.extend(self.response.fields(values));
+            collected.response = self.response.fields(values);
         }
         Flow::Proceed
     }
@@ -81,17 +82,15 @@ impl Filter for Audit {
             // No response was seen: the exchange ended before the upstream answered.
             None => audit::Outcome::Error,
         };
-        let mut event = audit::Event::new(self.kind.as_str(), outcome);
-        for (field, attribute) in ATTRIBUTES {
-            if let Some(value) = attributes::get(attribute) {
-                event = event.field(field, value);
-            }
-        }
+        let mut event = audit::Event::new(&self.kind, outcome).known(&ATTRIBUTES);
         if let Some(status) = collected.status {
             event = event.field("status", u64::from(status));
         }
-        for field in collected.fields {
-            event = event.field(field.name, field.value);
+        for field in collected.request {
+            event = event.field(self.request.label(field.index), field.value);
+        }
+        for field in collected.response {
+            event = event.field(self.response.label(field.index), field.value);
         }
         event.emit();
     }

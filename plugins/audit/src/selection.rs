@@ -43,14 +43,23 @@ pub(crate) struct Checked {
 /// The headers of one direction that are remembered.
 #[derive(Debug)]
 pub(crate) struct Selection {
-    prefix: &'static str,
     names: Vec<String>,
+    chosen: Vec<Chosen>,
+}
+
+/// What an event has of a header.
+#[derive(Debug)]
+struct Chosen {
+    /// The field's name.
+    label: String,
+    secret: bool,
 }
 
 /// One field of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Field {
-    pub(crate) name: String,
+    /// The place of its header in the selection.
+    pub(crate) index: usize,
     pub(crate) value: String,
 }
 
@@ -77,7 +86,7 @@ impl Config {
 }
 
 impl Selection {
-    fn new(prefix: &'static str, pointer: &str, names: Vec<String>) -> Result<Self, Mistake> {
+    fn new(prefix: &str, pointer: &str, names: Vec<String>) -> Result<Self, Mistake> {
         if names.len() > NAMES {
             return Err(Mistake { pointer: pointer.to_owned(), detail: format!("at most {NAMES} headers are remembered") });
         }
@@ -85,7 +94,9 @@ impl Selection {
             let detail = format!("{:?} is not a header name (RFC 9110 section 5.1)", names[index]);
             return Err(Mistake { pointer: format!("{pointer}/{index}"), detail });
         }
-        Ok(Self { prefix, names: names.iter().map(|name| name.to_ascii_lowercase()).collect() })
+        let names: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let chosen = names.iter().map(|name| Chosen { label: format!("{prefix}.{name}"), secret: is_secret(name) }).collect();
+        Ok(Self { names, chosen })
     }
 
     /// The names to ask for.
@@ -94,12 +105,17 @@ impl Selection {
     }
 
     /// The fields for the values that were got; what is absent is left out, what is secret never gets in.
-    pub(crate) fn fields(&self, values: Vec<Option<Vec<u8>>>) -> impl Iterator<Item = Field> {
-        self.names.iter().zip(values).filter_map(|(name, value)| {
+    pub(crate) fn fields(&self, values: Vec<Option<Vec<u8>>>) -> Vec<Field> {
+        let fields = self.chosen.iter().zip(values).enumerate().filter_map(|(index, (chosen, value))| {
             let value = value?;
-            let value = if is_secret(name) { REDACTED.to_owned() } else { readable(&value) };
-            Some(Field { name: format!("{}.{name}", self.prefix), value })
-        })
+            Some(Field { index, value: if chosen.secret { REDACTED.to_owned() } else { readable(value) } })
+        });
+        fields.collect()
+    }
+
+    /// The name of the field for the header at this place.
+    pub(crate) fn label(&self, index: usize) -> &str {
+        self.chosen.get(index).map_or("", |chosen| &chosen.label)
     }
 }
 
@@ -134,11 +150,12 @@ fn is_secret(name: &str) -> bool {
 }
 
 /// The value as text, cut to size; what is not UTF-8 is shown as replacement characters.
-fn readable(value: &[u8]) -> String {
-    let mut text = String::from_utf8_lossy(&value[..value.len().min(VALUE_BYTES)]).into_owned();
-    if value.len() > VALUE_BYTES {
-        text.push('…');
+fn readable(value: Vec<u8>) -> String {
+    if value.len() <= VALUE_BYTES {
+        return String::from_utf8(value).unwrap_or_else(|odd| String::from_utf8_lossy(odd.as_bytes()).into_owned());
     }
+    let mut text = String::from_utf8_lossy(&value[..VALUE_BYTES]).into_owned();
+    text.push('…');
     text
 }
 
@@ -164,7 +181,7 @@ mod tests {
         ];
         for name in secrets {
             let selection = Selection::new("request", "/request_headers", vec![name.to_owned()]).unwrap();
-            let fields: Vec<_> = selection.fields(vec![Some(b"hunter2".to_vec())]).collect();
+            let fields = selection.fields(vec![Some(b"hunter2".to_vec())]);
             assert_eq!(fields.len(), 1, "{name}");
             assert_eq!(fields[0].value, REDACTED, "{name}");
         }
@@ -175,8 +192,8 @@ mod tests {
 
     #[test]
     fn long_and_odd_values_are_made_readable() {
-        assert_eq!(readable(b"caf\xe9"), "caf\u{fffd}");
-        assert_eq!(readable(&[b'a'; 300]), format!("{}…", "a".repeat(256)));
+        assert_eq!(readable(b"caf\xe9".to_vec()), "caf\u{fffd}");
+        assert_eq!(readable(vec![b'a'; 300]), format!("{}…", "a".repeat(256)));
     }
 
     #[test]

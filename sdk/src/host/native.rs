@@ -1,6 +1,12 @@
 //! Calls into the test driver: a small host on the test's own thread.
 
-use crate::{HeaderError, attributes::Value, audit::Outcome, headers::Change, log::Level};
+use crate::{
+    HeaderError,
+    attributes::Value,
+    audit::{Event, Outcome},
+    headers::Change,
+    log::Level,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
@@ -43,18 +49,18 @@ impl RawHeaders {
     }
 
     /// As the gateway does it: all or nothing, and the same headers are out of reach.
-    pub(crate) fn apply(&self, changes: Vec<Change>) -> Result<(), HeaderError> {
+    pub(crate) fn apply(&self, changes: &[Change<'_>]) -> Result<(), HeaderError> {
         let mut changed = self.0.borrow().clone();
         for change in changes {
-            match change {
+            match *change {
                 Change::Set(name, value) => {
-                    changed.insert(writable(&name)?, valid(&value)?);
+                    changed.insert(writable(name)?, valid(value)?);
                 }
                 Change::Append(name, value) => {
-                    changed.append(writable(&name)?, valid(&value)?);
+                    changed.append(writable(name)?, valid(value)?);
                 }
                 Change::Remove(name) => {
-                    changed.remove(writable(&name)?);
+                    changed.remove(writable(name)?);
                 }
             }
         }
@@ -95,8 +101,11 @@ pub(crate) fn attribute(name: &str) -> Option<Value> {
     WORLD.with_borrow(|world| world.attributes.get(name).cloned())
 }
 
-pub(crate) fn emit(kind: String, outcome: Outcome, fields: Vec<(String, Value)>) -> bool {
-    WORLD.with_borrow_mut(|world| world.events.push((kind, outcome, fields)));
+pub(crate) fn emit(event: &Event<'_>) -> bool {
+    let known = event.known.iter().filter_map(|(field, name)| Some(((*field).to_owned(), attribute(name)?)));
+    let fields = event.fields.iter().map(|(field, value)| (field.clone().into_owned(), value.clone()));
+    let emitted = (event.kind.to_owned(), event.outcome, known.chain(fields).collect());
+    WORLD.with_borrow_mut(|world| world.events.push(emitted));
     true
 }
 

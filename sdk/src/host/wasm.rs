@@ -3,7 +3,7 @@
 use crate::{
     HeaderError, Headers,
     attributes::Value,
-    audit::Outcome,
+    audit::{Event, Outcome},
     bindings::tidegate::filter::{attributes, audit, host, telemetry, types},
     headers::Change,
     log::Level,
@@ -33,23 +33,20 @@ impl RawHeaders {
     }
 
     pub(crate) fn get_many(&self, names: &[String]) -> Vec<Option<Vec<u8>>> {
-        self.0.get_many(names)
+        self.0.get_many(&names.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
     pub(crate) fn entries(&self) -> Vec<(String, Vec<u8>)> {
         self.0.entries()
     }
 
-    pub(crate) fn apply(&self, changes: Vec<Change>) -> Result<(), HeaderError> {
-        let ops: Vec<_> = changes
-            .into_iter()
-            .map(|change| match change {
-                Change::Set(name, value) => types::HeaderOp::Set((name, value)),
-                Change::Append(name, value) => types::HeaderOp::Append((name, value)),
-                Change::Remove(name) => types::HeaderOp::Remove(name),
-            })
-            .collect();
-        self.0.apply(&ops).map_err(|error| match error {
+    pub(crate) fn apply(&self, changes: &[Change<'_>]) -> Result<(), HeaderError> {
+        let applied = match *changes {
+            // One change needs no list on the heap.
+            [change] => self.0.apply(&[operation(change)]),
+            _ => self.0.apply(&changes.iter().copied().map(operation).collect::<Vec<_>>()),
+        };
+        applied.map_err(|error| match error {
             types::HeaderError::Invalid => HeaderError::Invalid,
             types::HeaderError::Immutable => HeaderError::Immutable,
             types::HeaderError::TooLarge => HeaderError::TooLarge,
@@ -58,39 +55,45 @@ impl RawHeaders {
     }
 }
 
+fn operation(change: Change<'_>) -> types::HeaderOp<'_> {
+    match change {
+        Change::Set(name, value) => types::HeaderOp::Set((name, value)),
+        Change::Append(name, value) => types::HeaderOp::Append((name, value)),
+        Change::Remove(name) => types::HeaderOp::Remove(name),
+    }
+}
+
 pub(crate) fn attribute(name: &str) -> Option<Value> {
     attributes::get(name).map(|attr| match attr {
-        types::Attr::Text(text) => Value::Text(text),
-        types::Attr::Int(number) => Value::Int(number),
-        types::Attr::Uint(number) => Value::Uint(number),
-        types::Attr::Flag(flag) => Value::Flag(flag),
-        types::Attr::Blob(bytes) => Value::Blob(bytes),
-        types::Attr::TimeNs(nanoseconds) => Value::Time(nanoseconds),
+        types::AttrResult::Text(text) => Value::Text(text),
+        types::AttrResult::Int(number) => Value::Int(number),
+        types::AttrResult::Uint(number) => Value::Uint(number),
+        types::AttrResult::Flag(flag) => Value::Flag(flag),
+        types::AttrResult::Blob(bytes) => Value::Blob(bytes),
+        types::AttrResult::TimeNs(nanoseconds) => Value::Time(nanoseconds),
     })
 }
 
-pub(crate) fn emit(kind: String, outcome: Outcome, fields: Vec<(String, Value)>) -> bool {
-    let outcome = match outcome {
+pub(crate) fn emit(event: &Event<'_>) -> bool {
+    let outcome = match event.outcome {
         Outcome::Allowed => audit::Outcome::Allowed,
         Outcome::Denied => audit::Outcome::Denied,
         Outcome::Modified => audit::Outcome::Modified,
         Outcome::Error => audit::Outcome::Error,
     };
-    let fields: Vec<_> = fields
-        .into_iter()
-        .map(|(name, value)| {
-            let attr = match value {
-                Value::Text(text) => types::Attr::Text(text),
-                Value::Int(number) => types::Attr::Int(number),
-                Value::Uint(number) => types::Attr::Uint(number),
-                Value::Flag(flag) => types::Attr::Flag(flag),
-                Value::Blob(bytes) => types::Attr::Blob(bytes),
-                Value::Time(nanoseconds) => types::Attr::TimeNs(nanoseconds),
-            };
-            (name, attr)
-        })
-        .collect();
-    audit::emit(&kind, outcome, &fields)
+    let fields: Vec<_> = event.fields.iter().map(|(name, value)| (&**name, attr(value))).collect();
+    audit::emit(event.kind, outcome, event.known, &fields)
+}
+
+fn attr(value: &Value) -> types::AttrParam<'_> {
+    match value {
+        Value::Text(text) => types::AttrParam::Text(text),
+        Value::Int(number) => types::AttrParam::Int(*number),
+        Value::Uint(number) => types::AttrParam::Uint(*number),
+        Value::Flag(flag) => types::AttrParam::Flag(*flag),
+        Value::Blob(bytes) => types::AttrParam::Blob(bytes),
+        Value::Time(nanoseconds) => types::AttrParam::TimeNs(*nanoseconds),
+    }
 }
 
 pub(crate) fn log_enabled(level: Level) -> bool {

@@ -11,6 +11,7 @@ use crate::{
     fault::Fault,
     http::{Request, Response, body::Body},
     stream::Stream,
+    upstream,
 };
 use ::http::{Method, StatusCode, Version, header};
 use bytes::{Bytes, BytesMut};
@@ -139,8 +140,10 @@ impl Exchanger {
                     matches!(&self.wire.upload, Upload::Broken(broken) if broken.source() != crate::fault::Source::Upstream);
                 let replayable = !self.wire.answered && !self.wire.body_begun && !callers;
                 // Without its body, or without an effect that a second time would add to, a request may be sent again.
-                let harmless =
-                    request.method().is_idempotent() || !matches!(self.wire.upload, Upload::Done | Upload::Broken(_));
+                // So may one whose server ended TLS on a fresh connection: it has not seen it.
+                let harmless = fault.reason() == Reason::TlsFailed
+                    || request.method().is_idempotent()
+                    || !matches!(self.wire.upload, Upload::Done | Upload::Broken(_));
                 if let Upload::Waiting(body, ..) | Upload::Going(body, _) = mem::replace(&mut self.wire.upload, Upload::Done)
                     && replayable
                 {
@@ -287,14 +290,21 @@ impl Wire {
             if self.incoming.len() > self.limits.head_bytes {
                 return Poll::Ready(Err(Framing::TooLarge("its head is larger than http_head_bytes").upstream()));
             }
-            let count = ready!(self.poll_read(cx)).map_err(|error| {
-                Fault::new(Reason::UpstreamProtocol, format!("the upstream's connection failed before it answered: {error}"))
-            })?;
+            let count = ready!(self.poll_read(cx)).map_err(|error| self.unanswered(&error))?;
             self.answered |= count > 0;
             if count == 0 {
                 return Poll::Ready(Err(Fault::new(Reason::UpstreamProtocol, "the upstream closed before it answered")));
             }
         }
+    }
+
+    /// Why no response came. With TLS 1.3 a server refuses a client certificate only when the first bytes after the
+    /// handshake are read.
+    fn unanswered(&self, error: &io::Error) -> Fault {
+        let fresh = !self.used && !self.answered;
+        fresh.then(|| upstream::tls::explain(error)).flatten().unwrap_or_else(|| {
+            Fault::new(Reason::UpstreamProtocol, format!("the upstream's connection failed before it answered: {error}"))
+        })
     }
 
     /// Reads once into the buffer; how many bytes came, zero at the end.

@@ -34,9 +34,19 @@ pub(in crate::upstream) fn host(text: &str) -> Host {
 
 /// Everything in force, with one service called `api` and a rule that allows everything.
 pub(in crate::upstream) fn live(service: &Value, credentials: &BTreeMap<Name, Arc<Credential>>, before: &Live) -> Live {
+    live_with(service, &json!({"action": "allow"}), credentials, before)
+}
+
+/// The same with a rule of the test's own.
+pub(in crate::upstream) fn live_with(
+    service: &Value,
+    rule: &Value,
+    credentials: &BTreeMap<Name, Arc<Credential>>,
+    before: &Live,
+) -> Live {
     let mut rows = Rows { mode: Mode::Open, ..Rows::default() };
     rows.services.insert(name("api"), Arc::new(serde_json::from_value(service.clone()).expect("a service")));
-    rows.rules.insert(name("all"), Arc::new(serde_json::from_value(json!({"action": "allow"})).expect("a rule")));
+    rows.rules.insert(name("all"), Arc::new(serde_json::from_value(rule.clone()).expect("a rule")));
     let kinds = credentials.iter().map(|(name, credential)| (name.clone(), credential.kind()));
     rows.credentials = kinds.collect::<BTreeMap<Name, CredentialKind>>();
     let snapshot = Snapshot::compile(&rows).expect("a snapshot");

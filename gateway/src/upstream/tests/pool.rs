@@ -181,3 +181,67 @@ async fn opaque_ports_are_reached_by_tunnels_alone() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn those_who_wait_for_an_attempt_share_its_failure() {
+    local(async {
+        let address = fixture::closed_port();
+        let upstreams = fixture::upstreams(fixture::closed_port(), |_| {});
+        let mut document = service(address, &json!({}));
+        document["ports"] = json!([{"number": 80, "protocol": "http2"}]);
+        let (live, permit) = fixture::plain(&document, "api.example");
+        let ask = request();
+        let all = (0..50).map(|_| upstreams.connect(&live, &permit, &ask));
+        for outcome in futures_util::future::join_all(all).await {
+            assert_eq!(outcome.err().expect("nothing listens").reason(), Reason::ConnectFailed);
+        }
+        assert_eq!(upstreams.shared.metrics.connect_attempts.value(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_http2_connection_makes_place_for_another() {
+    local(async {
+        let (_listener, address) = fixture::listen().await;
+        let upstreams = fixture::upstreams(fixture::closed_port(), |_| {});
+        let mut document = service(address, &json!({"max": 1}));
+        document["hosts"] = json!(["a.example", "b.example"]);
+        document["ports"] = json!([{"number": 80, "protocol": "http2"}]);
+        let (live, first) = fixture::plain(&document, "a.example");
+        let second = fixture::decide(&live, Form::Plain, "b.example", 80);
+        let busy = upstreams.connect(&live, &first, &request()).await.expect("a stream");
+        let fault = upstreams.connect(&live, &second, &request()).await.err().expect("the only one is busy");
+        assert_eq!(fault.reason(), Reason::Overloaded);
+        drop(busy);
+        upstreams.connect(&live, &second, &request()).await.expect("the idle one goes");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_pooled_path_remembers_where_to_go_and_spreads_what_is_under_way() {
+    local(async {
+        let (_one, first) = fixture::listen().await;
+        let (_other, second) = fixture::listen().await;
+        let endpoint = |address: SocketAddr| json!({"address": address.ip(), "port": address.port()});
+        let mut document = service(first, &json!({}));
+        document["endpoints"] = json!([endpoint(first), endpoint(second)]);
+        let upstreams = fixture::upstreams(fixture::closed_port(), |_| {});
+        let (live, permit) = fixture::plain(&document, "api.example");
+        let mut open = Vec::new();
+        for _ in 0..40 {
+            open.push(upstreams.connect(&live, &permit, &request()).await.expect("a connection"));
+        }
+        let at_first = open.iter().filter(|connection| connection.facts.address == first).count();
+        assert!((18..=22).contains(&at_first), "{at_first} of 40");
+        open.into_iter().for_each(crate::upstream::Connection::release);
+        for _ in 0..40 {
+            let connection = upstreams.connect(&live, &permit, &request()).await.expect("a connection");
+            assert!(connection.facts.reused);
+            connection.release();
+        }
+        assert_eq!(upstreams.shared.metrics.connect_attempts.value(), 40);
+    })
+    .await;
+}

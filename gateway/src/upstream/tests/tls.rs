@@ -285,3 +285,151 @@ async fn a_server_that_does_not_speak_tls_is_said_so() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_client_certificate_that_is_refused_after_the_handshake_is_a_failure_of_tls() {
+    local(async {
+        let (ca, clients, strangers) = (authority("Test CA"), authority("Client CA"), authority("Other CA"));
+        let (certificate, key) = strangers.issue(&["gateway.example"], |_| {});
+        let mut credentials = trusting(&ca);
+        let own = Credential::Certificate { chain: certificate.pem(), key: key.serialize_pem().into() };
+        credentials.insert(name("own"), Arc::new(own));
+        let missing = json!({"mode": "simple", "trust": "ca"});
+        let wrong = json!({"mode": "mutual", "trust": "ca", "certificate": "own"});
+        for alpn in [b"http/1.1".as_slice(), b"h2"] {
+            for (document, expected) in [(&missing, "demands a client certificate"), (&wrong, "refused the gateway's client")] {
+                let server = Server { clients: Some(&clients), alpn: &[alpn], ..Server::new(&ca, &["api.example"]) };
+                let address = server.start().await;
+                let dns = dns::serve(&["127.0.0.1"]).await;
+                let upstreams = fixture::upstreams(dns.address, |_| {});
+                let live = fixture::live(&service(address, document), &credentials, &Live::default());
+                for body in ["", "some"] {
+                    let connection = connect(&upstreams, &live, address).await.expect("a connection so far");
+                    let body = crate::http::body::Body::full(bytes::Bytes::from(body));
+                    let request = ::http::Request::post("/").header("host", "api.example").body(body);
+                    let fault = connection.send(&mut request.expect("a request")).await.expect_err("refused");
+                    assert_eq!(fault.reason(), Reason::TlsFailed, "{fault}");
+                    assert!(fault.detail().contains(expected), "{fault}");
+                }
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn banners_are_not_tls_and_silence_is_a_timeout() {
+    local(async {
+        let ca = authority("Test CA");
+        let dns = dns::serve(&["127.0.0.1"]).await;
+        let banners: [&'static [u8]; 3] = [b"SSH-2.0-server\r\n", b"220 mail.example ESMTP\r\n", b"\x4a\0\0\0\x0a8.0.36\0"];
+        for banner in banners {
+            let (listener, address) = fixture::listen().await;
+            tokio::task::spawn_local(async move {
+                let (mut tcp, _) = listener.accept().await.expect("a connection");
+                tokio::io::AsyncWriteExt::write_all(&mut tcp, banner).await.expect("it is sent");
+                std::future::pending::<()>().await;
+            });
+            let upstreams = fixture::upstreams(dns.address, |_| {});
+            let tls = json!({"mode": "simple", "trust": "ca"});
+            let live = fixture::live(&service(address, &tls), &trusting(&ca), &Live::default());
+            let why = sentence(connect(&upstreams, &live, address).await);
+            assert!(why.contains("does not speak TLS"), "{why}");
+        }
+        let (_listener, address) = fixture::listen().await;
+        let limit = std::time::Duration::from_millis(50);
+        let upstreams = fixture::upstreams(dns.address, |settings| settings.handshake_timeout = limit);
+        let live =
+            fixture::live(&service(address, &json!({"mode": "simple", "trust": "ca"})), &trusting(&ca), &Live::default());
+        let fault = connect(&upstreams, &live, address).await.err().expect("silence");
+        assert_eq!(fault.reason(), Reason::Timeout, "{fault}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sessions_resume_and_outlive_a_publication_that_changes_a_rule() {
+    local(async {
+        let ca = authority("Test CA");
+        let server = Server { versions: &[&rustls::version::TLS12], ..Server::new(&ca, &["api.example"]) };
+        let address = server.start().await;
+        let dns = dns::serve(&["127.0.0.1"]).await;
+        let upstreams = fixture::upstreams(dns.address, |_| {});
+        let metrics = &upstreams.shared.metrics;
+        let document = service(address, &json!({"mode": "simple", "trust": "ca"}));
+        let before = fixture::live(&document, &trusting(&ca), &Live::default());
+        drop(connect(&upstreams, &before, address).await.expect("a connection"));
+        let kept = connect(&upstreams, &before, address).await.expect("a connection");
+        assert_eq!((metrics.handshakes_full.value(), metrics.handshakes_resumed.value()), (1, 1));
+        kept.release();
+
+        let rule = json!({"action": "allow", "to": [{"methods": ["GET", "CONNECT"]}]});
+        let after = fixture::live_with(&document, &rule, &trusting(&ca), &before);
+        assert!(!Arc::ptr_eq(&before.snapshot, &after.snapshot));
+        let pooled = connect(&upstreams, &after, address).await.expect("a connection");
+        assert!(pooled.facts.reused, "the pool is kept");
+        drop(connect(&upstreams, &after, address).await.expect("a second connection"));
+        assert_eq!((metrics.handshakes_full.value(), metrics.handshakes_resumed.value()), (1, 2), "and so are the sessions");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cold_start_shares_the_connections_that_are_being_made() {
+    local(async {
+        let ca = authority("Test CA");
+        let server = Server { alpn: &[b"h2"], ..Server::new(&ca, &["api.example"]) };
+        let address = server.start().await;
+        let dns = dns::serve(&["127.0.0.1"]).await;
+        let upstreams = fixture::upstreams(dns.address, |settings| settings.streams_per_connection = 100);
+        let live =
+            fixture::live(&service(address, &json!({"mode": "simple", "trust": "ca"})), &trusting(&ca), &Live::default());
+        let all = (0..1000).map(|_| connect(&upstreams, &live, address));
+        let connections: Vec<Connection> =
+            futures_util::future::join_all(all).await.into_iter().map(|made| made.expect("a stream")).collect();
+        let metrics = &upstreams.shared.metrics;
+        assert_eq!((metrics.connect_attempts.value(), metrics.connections_open.value()), (10, 10));
+        assert!(connections.iter().all(|connection| connection.facts.protocol == "HTTP/2"));
+
+        let server = Server { alpn: &[b"http/1.1"], ..server };
+        let address = server.start().await;
+        let live = fixture::live(&service(address, &json!({"mode": "simple", "trust": "ca"})), &trusting(&ca), &live);
+        let all = (0..10).map(|_| connect(&upstreams, &live, address));
+        for made in futures_util::future::join_all(all).await {
+            assert_eq!(made.expect("a connection").facts.protocol, "HTTP/1.1", "each has its own");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_for_an_attempt_is_woken_when_it_is_abandoned() {
+    local(async {
+        let ca = authority("Test CA");
+        let (_silent, address) = fixture::listen().await;
+        let dns = dns::serve(&["127.0.0.1"]).await;
+        let upstreams = std::rc::Rc::new(fixture::upstreams(dns.address, |_| {}));
+        let tls = json!({"mode": "simple", "trust": "ca"});
+        let live = std::rc::Rc::new(fixture::live(&service(address, &tls), &trusting(&ca), &Live::default()));
+        let attempts = |upstreams: &Upstreams| upstreams.shared.metrics.connect_attempts.value();
+        let start = || {
+            let (upstreams, live) = (std::rc::Rc::clone(&upstreams), std::rc::Rc::clone(&live));
+            tokio::task::spawn_local(async move { connect(&upstreams, &live, address).await.map(drop) })
+        };
+        let leader = start();
+        while upstreams.shared.metrics.connections_open.value() == 0 || attempts(&upstreams) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let waiting = [start(), start()];
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(attempts(&upstreams), 1, "two wait for the first");
+        leader.abort();
+        while attempts(&upstreams) < 2 {
+            tokio::task::yield_now().await;
+        }
+        waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    })
+    .await;
+}

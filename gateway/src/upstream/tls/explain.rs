@@ -6,10 +6,11 @@ use std::io;
 use tidegate_policy::Reason;
 
 /// The fault for an input or output error that TLS caused, at the handshake or after it (a server that speaks TLS 1.3
-/// refuses a client's certificate only then); none for any other error.
+/// refuses a client's certificate only then); none for any other error. Whether another attempt is safe depends on what of
+/// the request is gone by then, so the caller says it.
 pub fn explain(error: &io::Error) -> Option<Fault> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;
-    Some(Fault::new(Reason::TlsFailed, sentence(error, &[])).before_send())
+    Some(Fault::new(Reason::TlsFailed, sentence(error, &[])))
 }
 
 /// The sentence for `error`, where one of `names` was expected.

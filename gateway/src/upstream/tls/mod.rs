@@ -5,12 +5,14 @@ mod explain;
 mod handshake;
 mod profile;
 mod verify;
+mod watch;
 
 pub(super) use explain::CERTIFICATE_DEMANDED;
 pub use explain::explain;
 pub(super) use handshake::{Offer, originate};
 pub use profile::Profile;
 pub(crate) use profile::provider;
+pub(super) use watch::{Ending, Watched};
 
 use crate::fault::Fault;
 use foldhash::HashMap;

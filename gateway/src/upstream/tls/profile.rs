@@ -139,6 +139,13 @@ impl Profile {
     }
 }
 
+impl Profile {
+    /// Whether HTTP/2 is among the protocols offered.
+    pub(in crate::upstream) fn offers_h2(&self) -> bool {
+        self.config.alpn_protocols.iter().any(|protocol| protocol == b"h2")
+    }
+}
+
 /// The one crypto provider, made once.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
