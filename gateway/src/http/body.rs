@@ -23,7 +23,7 @@ enum Kind {
     /// A response's, from a shared upstream HTTP/2 connection, whose place is kept for as long.
     Held(hyper::body::Incoming, #[expect(dead_code, reason = "kept for its Drop")] Held),
     /// A request's, from a downstream HTTP/1 connection.
-    H1Request(h1::server::Incoming),
+    H1Request(h1::wire::Incoming),
     /// A response's, from an upstream HTTP/1 connection.
     H1Response(h1::client::Incoming),
     /// A request's, counted and limited.
@@ -64,7 +64,7 @@ impl Body {
         Self(Kind::Held(incoming, Held { _kept: kept }))
     }
 
-    pub(super) fn from_h1_request(incoming: h1::server::Incoming) -> Self {
+    pub(super) fn from_h1_request(incoming: h1::wire::Incoming) -> Self {
         Self(Kind::H1Request(incoming))
     }
 

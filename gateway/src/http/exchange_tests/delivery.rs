@@ -67,7 +67,8 @@ async fn a_route_says_what_is_tried_again() {
     let all =
         json!({"retries": {"attempts": 2, "per_try_timeout": "100ms", "on": ["connect_failure", "reset", "gateway_error"]}});
     let none = json!({});
-    let rows: &[(&str, &'static [Act], &Value, String, u16, usize)] = &[
+    type Row<'a> = (&'a str, &'static [Act], &'a Value, String, u16, usize);
+    let rows: &[Row<'_>] = &[
         ("reset", &[Act::Close, Act::Write(OK)], &all, get("GET", ""), 200, 2),
         ("reset, no retries", &[Act::Close, Act::Write(OK)], &none, get("GET", ""), 502, 1),
         ("reset, taken body", &[Act::Close, Act::Write(OK)], &all, get("POST", "body"), 502, 1),
@@ -98,7 +99,6 @@ async fn a_route_says_what_is_tried_again() {
 
 #[tokio::test]
 async fn times_are_kept() {
-    let begun: &str = "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf";
     let rows: &[(&str, &'static [Act], Value, Option<u16>)] = &[
         ("first_byte", &[Act::Silence], json!({"first_byte": "100ms"}), Some(504)),
         ("total", &[Act::Silence], json!({"total": "100ms"}), Some(504)),
@@ -117,7 +117,7 @@ async fn times_are_kept() {
             match status {
                 Some(status) => assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {answer}"),
                 // Cut off: the length that was promised did not come.
-                None => assert!(answer.ends_with("\r\n\r\nhalf") && begun.ends_with("half"), "{name}: {answer}"),
+                None => assert!(answer.ends_with("\r\n\r\nhalf"), "{name}: {answer}"),
             }
             assert_eq!(stage.records(1).await[0]["reason"], "timeout", "{name}");
         })

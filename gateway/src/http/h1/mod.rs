@@ -8,6 +8,7 @@ mod head;
 pub mod server;
 #[cfg(test)]
 mod server_tests;
+pub mod wire;
 
 use crate::fault::Fault;
 use std::time::Duration;

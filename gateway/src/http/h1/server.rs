@@ -2,10 +2,11 @@
 //! begins again. The connection is shared with the request's body and with nobody else.
 
 use super::{
-    FIRST_READ_BYTES, Framing, Limits, client,
-    decode::{Decoded, Decoder},
-    encode::{Outgoing, Sending},
+    Framing, Limits,
+    decode::Decoder,
+    encode::Sending,
     head::{self, RequestHead},
+    wire::{Incoming, Wire},
 };
 use crate::{
     fault::Fault,
@@ -19,24 +20,20 @@ use crate::{
     },
     stream::Stream,
 };
-use ::http::{HeaderMap, Method, StatusCode, Version};
+use ::http::{Method, StatusCode, Version};
 use bytes::{Buf, Bytes, BytesMut};
-use http_body::{Body as _, Frame};
+use http_body::Body as _;
 use std::{
     cell::RefCell,
-    fmt,
     future::poll_fn,
-    io, mem,
+    mem,
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 use tidegate_policy::Reason;
 use tokio::io::AsyncWrite;
-
-/// Most bytes that are read ahead while an exchange is under way: pipelined requests, or what follows a CONNECT.
-const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// What a connection does with the requests it reads.
 pub trait Handler {
@@ -60,33 +57,6 @@ pub struct Terms<'a> {
     pub metrics: &'a Arc<Metrics>,
 }
 
-/// A downstream connection, shared by its loop and the body of the request under way. Borrowed only within a poll.
-struct Wire {
-    stream: Stream,
-    incoming: BytesMut,
-    read_bytes: usize,
-    outgoing: Outgoing,
-    decoder: Decoder,
-    /// `100 Continue` is still owed to the downstream.
-    continue_owed: bool,
-    /// The response's head has been put on its way: it is too late for `100 Continue`.
-    answered: bool,
-    /// The loop, where the body is read by another task.
-    watcher: Option<Waker>,
-    gone: bool,
-    /// The body's framing is broken: where the next request begins is unknown.
-    broken: bool,
-    /// Which request this is, so that a body that outlives its exchange never reads the next one's.
-    serial: u64,
-    metrics: Arc<Metrics>,
-}
-
-/// A request's body on its way in.
-pub struct Incoming {
-    wire: Rc<RefCell<Wire>>,
-    serial: u64,
-}
-
 /// How writing an answer ended.
 enum Written {
     Whole,
@@ -104,20 +74,7 @@ struct Connection<'a, H> {
 /// Serves `stream`, of which `read` has been read already, until either side ends it, it stays idle, or the worker
 /// drains.
 pub async fn serve<H: Handler>(stream: Stream, read: BytesMut, handler: &H, terms: Terms<'_>) {
-    let wire = Wire {
-        stream,
-        incoming: read,
-        read_bytes: FIRST_READ_BYTES,
-        outgoing: Outgoing::default(),
-        decoder: Decoder::Length(0),
-        continue_owed: false,
-        answered: false,
-        watcher: None,
-        gone: false,
-        broken: false,
-        serial: 0,
-        metrics: Arc::clone(terms.metrics),
-    };
+    let wire = Wire::new(stream, read, terms.metrics);
     let connection = Connection { wire: Rc::new(RefCell::new(wire)), handler, terms };
     let _registered = terms.drain.register().await;
     if let Some(takeover) = connection.run().await
@@ -222,7 +179,7 @@ impl<H: Handler> Connection<'_, H> {
         if wire.decoder.ended() {
             return Body::empty();
         }
-        Body::from_h1_request(Incoming { wire: Rc::clone(&self.wire), serial: wire.serial })
+        Body::from_h1_request(Incoming::of(&self.wire, wire.serial))
     }
 
     /// Runs the exchange; none when the downstream went away meanwhile, which ends the exchange.
@@ -391,138 +348,5 @@ fn plan(parts: &::http::response::Parts, body: &Body, method: &Method, version: 
         Some(length) => (Sending::Length(length), keep_alive),
         None if version == Version::HTTP_11 => (Sending::Chunked, keep_alive),
         None => (Sending::Close, false),
-    }
-}
-
-impl Wire {
-    /// Whether the next request's beginning is not known: the body's framing broke, or the body was held back by a
-    /// `100 Continue` that was never sent, so that whether it comes is unknown.
-    fn must_close(&self) -> bool {
-        self.broken || (self.continue_owed && !self.decoder.ended())
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.outgoing.poll_write(&mut self.stream, cx)
-    }
-
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        client::poll_read(&mut self.stream, &mut self.incoming, &mut self.read_bytes, cx)
-    }
-
-    /// Ready when the downstream has gone. What it sends meanwhile is kept, up to a bound.
-    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.decoder.ended() {
-            // The body's reader sees the end before anyone else; it may be another task.
-            if self.watcher.as_ref().is_none_or(|watcher| !watcher.will_wake(cx.waker())) {
-                self.watcher = Some(cx.waker().clone());
-            }
-            return if self.gone { Poll::Ready(()) } else { Poll::Pending };
-        }
-        while self.incoming.len() < READ_AHEAD_BYTES {
-            if !matches!(ready!(self.poll_read(cx)), Ok(count) if count > 0) {
-                self.gone = true;
-                return Poll::Ready(());
-            }
-        }
-        Poll::Pending
-    }
-
-    /// The next frame of the request's body.
-    fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        if self.continue_owed && !self.answered {
-            self.continue_owed = false;
-            if self.incoming.is_empty() {
-                self.metrics.continues.add(1);
-                self.outgoing.put(b"HTTP/1.1 100 Continue\r\n\r\n");
-            }
-        }
-        if !self.answered && !self.outgoing.is_empty() && ready!(self.outgoing.poll_write(&mut self.stream, cx)).is_err() {
-            return self.lost();
-        }
-        loop {
-            let decoded = match self.decoder.decode(&mut self.incoming) {
-                Ok(decoded) => decoded,
-                Err(framing) => {
-                    // The rest cannot be made sense of, so the connection cannot be used again.
-                    self.decoder = Decoder::Close;
-                    self.broken = true;
-                    return Poll::Ready(Some(Err(framing.downstream())));
-                }
-            };
-            if self.decoder.ended()
-                && let Some(watcher) = self.watcher.take()
-                && !watcher.will_wake(cx.waker())
-            {
-                watcher.wake();
-            }
-            match decoded {
-                Decoded::Data(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Decoded::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-                Decoded::End => return Poll::Ready(None),
-                Decoded::More => match ready!(self.poll_read(cx)) {
-                    Ok(count) if count > 0 => {}
-                    _ => return self.lost(),
-                },
-            }
-        }
-    }
-
-    fn lost(&mut self) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        self.gone = true;
-        if let Some(watcher) = self.watcher.take() {
-            watcher.wake();
-        }
-        let detail = "the downstream closed before its request was complete";
-        Poll::Ready(Some(Err(Fault::new(Reason::DownstreamClosed, detail))))
-    }
-
-    /// Puts one frame of the response on its way: whether the body has ended, or none when it failed. `last` says that no
-    /// frame follows; the body itself stays outside, since it may be the request's and borrow this.
-    fn encode(&mut self, frame: Option<Result<Frame<Bytes>, Fault>>, last: bool, sending: &mut Sending) -> Option<bool> {
-        let trailers: Option<HeaderMap> = match frame {
-            Some(Ok(frame)) => match frame.into_data() {
-                Ok(data) => {
-                    self.outgoing.data(sending, data).ok()?;
-                    // Behind a large piece there is no room for what ends the chunks: that comes with the next poll.
-                    if !last || (*sending == Sending::Chunked && !self.outgoing.has_room()) {
-                        return Some(false);
-                    }
-                    None
-                }
-                Err(other) => other.into_trailers().ok(),
-            },
-            Some(Err(_)) => return None,
-            None => None,
-        };
-        self.outgoing.end(*sending, trailers.as_ref()).ok()?;
-        Some(true)
-    }
-}
-
-impl Incoming {
-    /// The next frame of the request's body.
-    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let mut wire = self.wire.borrow_mut();
-        if wire.serial != self.serial {
-            let detail = "the exchange ended before its request's body did";
-            return Poll::Ready(Some(Err(Fault::new(Reason::DownstreamClosed, detail))));
-        }
-        wire.poll_body(cx)
-    }
-
-    pub(crate) fn is_end_stream(&self) -> bool {
-        let wire = self.wire.borrow();
-        wire.serial == self.serial && wire.decoder.ended()
-    }
-
-    /// Bytes still to come, where that is known.
-    pub(crate) fn remaining(&self) -> Option<u64> {
-        self.wire.borrow().decoder.remaining()
-    }
-}
-
-impl fmt::Debug for Incoming {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Incoming").finish_non_exhaustive()
     }
 }
