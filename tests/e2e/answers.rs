@@ -168,6 +168,7 @@ async fn upstream_failures_are_502_503_504() {
     let nobody = peers::nobody().await;
     let silent = peers::silent().await;
     let garbage = peers::says("SMTP ready\r\n\r\n").await;
+    let smtp = peers::greets("220 mail.example.com ESMTP ready\r\n").await;
     let hangs_up = peers::hangs_up().await;
     world.names.put("broken.example.com", Entry::Broken);
     for (name, host) in [("missing", "missing.example.com"), ("broken", "broken.example.com")] {
@@ -178,7 +179,7 @@ async fn upstream_failures_are_502_503_504() {
     world.open_plain("nobody", "nobody.example.com", nobody).await;
     world.open_plain("garbage", "garbage.example.com", garbage.address).await;
     world.open_plain("hangs-up", "hangs-up.example.com", hangs_up.address).await;
-    world.open("no-tls", "no-tls.example.com", garbage.address).await;
+    world.open("no-tls", "no-tls.example.com", smtp.address).await;
     world.open_plain("silent", "silent.example.com", silent.address).await;
     let impatient = json!({"service": "silent", "timeouts": {"first_byte": "100ms"}});
     world.rest.register("routes", "silent", &impatient).await;

@@ -34,6 +34,19 @@ pub async fn says(bytes: impl Into<Vec<u8>>) -> Peer {
     .await
 }
 
+/// Says `bytes` to whoever connects, and then listens: a server of another protocol.
+pub async fn greets(bytes: impl Into<Vec<u8>>) -> Peer {
+    let bytes = bytes.into();
+    serve(move |mut stream| {
+        let bytes = bytes.clone();
+        async move {
+            stream.write_all(&bytes).await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.map(drop)
+        }
+    })
+    .await
+}
+
 /// Accepts, and never says or closes anything.
 pub async fn silent() -> Peer {
     serve(|stream| async move {
