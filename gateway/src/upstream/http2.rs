@@ -138,7 +138,8 @@ impl Shared {
         let first = !self.answered.get();
         match self.ended.get() {
             Some(_) if first && self.certificate_wanting => Fault::new(Reason::TlsFailed, tls::CERTIFICATE_DEMANDED),
-            None if first && self.certificate_wanting && !self.stays() => {
+            // The reset that follows an alert can overtake it, and hyper may cancel the request before it says why.
+            None if first && self.certificate_wanting && lost_connection(error) => {
                 Fault::new(Reason::TlsFailed, tls::CERTIFICATE_DEMANDED)
             }
             Some(fault) if first => fault.clone(),
@@ -212,6 +213,11 @@ fn was_refused(error: &hyper::Error) -> bool {
     error.is_remote()
         && ((error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM))
             || (error.is_go_away() && reason == Some(h2::Reason::NO_ERROR)))
+}
+
+/// Whether the whole connection failed, rather than this stream of it.
+fn lost_connection(error: &hyper::Error) -> bool {
+    error.source().and_then(|source| source.downcast_ref::<h2::Error>()).is_none_or(|error| !error.is_reset())
 }
 
 impl Drop for Place {
