@@ -114,7 +114,7 @@ async fn attempt(
         return connect(worker, &live, &permit, &identity, record, course).await;
     }
     forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.settings.pseudonym)?;
-    record.traced(trace::propagate(&mut head.headers));
+    trace::pass_on(&mut head.headers, record.trace());
     if route.is_some_and(|route| !route.filters.is_empty()) {
         let facts = Facts { id: record.id(), identity: &identity, permit: &permit };
         course.run = worker.instances.begin(&live.chains, facts).transpose()?;

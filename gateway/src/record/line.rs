@@ -38,7 +38,7 @@ pub(super) fn write(facts: &mut Facts, durations: Durations, clock: &Clock, scra
     let exchange = Exchange {
         id: ascii(&id),
         time: ascii(&time),
-        trace_id: if facts.trace.trace_id == [0; 16] { Cow::Borrowed("") } else { ascii(&trace_id) },
+        trace_id: ascii(&trace_id),
         workload: label.as_deref().map(Cow::Borrowed),
         source: Cow::Borrowed(&scratch[..source_end]),
         method: Cow::Borrowed(facts.method.as_str()),

@@ -12,7 +12,13 @@ mod tests;
 
 pub use ledger::Ledger;
 
-use crate::{fault::Fault, http::Request, listen::Peer, telemetry::trace::TraceContext, upstream};
+use crate::{
+    fault::Fault,
+    http::Request,
+    listen::Peer,
+    telemetry::trace::{self, TraceContext},
+    upstream,
+};
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration, time::Instant};
 use tidegate_policy::{
     Denial, Identity, Permit, Reason, Target,
@@ -87,7 +93,7 @@ impl OpenRecord {
             method: request.method().clone(),
             uri: request.uri().clone(),
             protocol,
-            trace: TraceContext::default(),
+            trace: trace::context(request.headers()),
             target: None,
             caller: None,
             outcome: Outcome::Undecided,
@@ -113,9 +119,9 @@ impl OpenRecord {
         String::from_utf8_lossy(&self.facts.id.digits()).into_owned()
     }
 
-    /// The trace the exchange is part of.
-    pub fn traced(&mut self, context: TraceContext) {
-        self.facts.trace = context;
+    /// The trace the exchange is part of, refused or not: what the caller named, else one begun here.
+    pub fn trace(&self) -> &TraceContext {
+        &self.facts.trace
     }
 
     /// What was asked for, in canonical form.

@@ -9,7 +9,7 @@ use crate::{
     fault::Fault,
     http::{Request, body::Body},
     listen::Peer,
-    telemetry::{exchanges::Exchanges, spans, trace::TraceContext},
+    telemetry::{exchanges::Exchanges, spans},
 };
 use std::{rc::Rc, sync::Arc, time::Duration};
 use tidegate_policy::{
@@ -44,6 +44,8 @@ fn open(ledger: &Rc<Ledger>, uri: &str) -> OpenRecord {
     };
     let mut request = Request::new(Body::empty());
     *request.uri_mut() = uri.parse().unwrap();
+    let parent = format!("00-{}-{}-01", "ab".repeat(16), "cd".repeat(8));
+    request.headers_mut().insert("traceparent", parent.parse().unwrap());
     OpenRecord::open(ledger, &peer, &request)
 }
 
@@ -57,7 +59,7 @@ fn lines(batch: &Batch) -> Vec<Exchange<'static>> {
 fn a_record_says_what_is_known_and_leaves_secrets_out() {
     let mut fixture = fixture(1, WhenFull::Drop);
     let mut record = open(&fixture.ledger, "http://user:password@api.example.com/v1/charges?key=secret");
-    record.traced(TraceContext { trace_id: [0xab; 16], span_id: [1; 8], parent: None, sampled: true });
+    let context = *record.trace();
     record.request_bytes(10);
     record.response_bytes(20);
     record.response_bytes(1);
@@ -76,6 +78,7 @@ fn a_record_says_what_is_known_and_leaves_secrets_out() {
     let exchange = &lines(&batch)[0];
     assert_eq!(exchange.id, id);
     assert_eq!(exchange.trace_id, "ab".repeat(16));
+    assert_eq!(context.parent, Some([0xcd; 8]));
     assert_eq!(exchange.target, "http://api.example.com/v1/charges");
     assert_eq!(
         (exchange.source.as_ref(), exchange.method.as_ref(), exchange.protocol.as_ref()),
@@ -85,7 +88,7 @@ fn a_record_says_what_is_known_and_leaves_secrets_out() {
     assert_eq!((exchange.request_bytes, exchange.response_bytes, exchange.status), (10, 21, Some(502)));
     assert_eq!(exchange.fault.as_deref(), Some("the name has no address"));
     let span = fixture.spans.try_recv().unwrap();
-    assert_eq!((span.target.as_str(), span.context.span_id), ("http://api.example.com/v1/charges", [1; 8]));
+    assert_eq!((span.target.as_str(), span.context.span_id), ("http://api.example.com/v1/charges", context.span_id));
 }
 
 #[test]

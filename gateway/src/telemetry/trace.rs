@@ -18,9 +18,9 @@ const B3_SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
 const B3_FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
 /// Where an exchange stands in its trace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceContext {
-    /// The trace; all zero where tracing did not happen.
+    /// The trace; never all zero.
     pub trace_id: [u8; 16],
     /// The exchange's own span.
     pub span_id: [u8; 8],
@@ -52,19 +52,14 @@ pub fn sample(ratio: f64) {
     THRESHOLD.with(|cell| cell.set(threshold));
 }
 
-/// Passes the trace context of a request on, with the exchange's own span as the new parent, or begins one. What is not
-/// valid is replaced; `tracestate` without a valid `traceparent` is removed (W3C Trace Context, section 3.3).
-pub fn propagate(headers: &mut HeaderMap) -> TraceContext {
-    let has_b3 = headers.contains_key(&B3);
-    let has_b3_fields = headers.contains_key(&B3_TRACE) || headers.contains_key(&B3_SAMPLED) || headers.contains_key(&B3_FLAGS);
-    let w3c = traceparent(headers);
-    if w3c.is_none() {
-        headers.remove(&TRACESTATE);
-    }
-    let incoming = w3c
+/// Where a request with these headers stands: in the trace that they name, or in one begun here. What is not valid counts
+/// as absent.
+pub fn context(headers: &HeaderMap) -> TraceContext {
+    let (has_b3, has_b3_fields) = forms(headers);
+    let incoming = traceparent(headers)
         .or_else(|| if has_b3 { b3_single(headers) } else { None })
         .or_else(|| if has_b3_fields { b3_fields(headers) } else { None });
-    let context = match incoming {
+    match incoming {
         Some(incoming) => TraceContext {
             trace_id: incoming.trace_id,
             span_id: random_span(),
@@ -72,9 +67,23 @@ pub fn propagate(headers: &mut HeaderMap) -> TraceContext {
             sampled: incoming.sampled.unwrap_or_else(|| chosen(&incoming.trace_id)),
         },
         None => begin(b3_decision(headers, has_b3, has_b3_fields)),
-    };
-    write(headers, &context, has_b3, has_b3_fields);
-    context
+    }
+}
+
+/// Passes `context` on: the exchange's own span becomes the new parent, in W3C's form and in those that came. `tracestate`
+/// without a valid `traceparent` is removed (W3C Trace Context, section 3.3).
+pub fn pass_on(headers: &mut HeaderMap, context: &TraceContext) {
+    if headers.contains_key(&TRACESTATE) && traceparent(headers).is_none() {
+        headers.remove(&TRACESTATE);
+    }
+    let (has_b3, has_b3_fields) = forms(headers);
+    write(headers, context, has_b3, has_b3_fields);
+}
+
+/// Whether B3 came in its one header, and whether in its several.
+fn forms(headers: &HeaderMap) -> (bool, bool) {
+    let several = headers.contains_key(&B3_TRACE) || headers.contains_key(&B3_SAMPLED) || headers.contains_key(&B3_FLAGS);
+    (headers.contains_key(&B3), several)
 }
 
 fn begin(decision: Option<bool>) -> TraceContext {
@@ -260,6 +269,12 @@ mod tests {
 
     fn text(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    fn propagate(headers: &mut HeaderMap) -> TraceContext {
+        let context = context(headers);
+        pass_on(headers, &context);
+        context
     }
 
     fn value<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {

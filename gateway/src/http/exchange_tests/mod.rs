@@ -347,3 +347,22 @@ async fn limits_and_faults_of_a_route_are_applied() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_is_refused_and_what_is_tunnelled_keeps_its_trace() {
+    let address = api(ECHO_HEAD).await;
+    stage(registered(address), async |mut stage| {
+        let trace = "0af7651916cd43dd8448eb211c80319c";
+        let w3c = format!("traceparent: 00-{trace}-b7ad6b7169203331-01\r\nConnection: close\r\n\r\n");
+        let b3 = format!("b3: {trace}-b7ad6b7169203331-1\r\nConnection: close\r\n\r\n");
+        stage.talk(&format!("GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n{w3c}")).await;
+        stage.talk(&format!("GET http://api.example/denied HTTP/1.1\r\nHost: api.example\r\n{b3}")).await;
+        stage.talk(&format!("CONNECT api.example HTTP/1.1\r\nHost: api.example\r\n{w3c}")).await;
+        stage.talk("GET / HTTP/1.1\nHost: api.example\r\n\r\n").await;
+        let records = stage.records(4).await;
+        let traces: Vec<_> = records.iter().map(|record| record["trace_id"].as_str().unwrap_or_default()).collect();
+        assert_eq!(traces[..3], [trace; 3], "{records:?}");
+        assert!(traces[3].len() == 32 && traces[3] != trace, "one is begun where none can be read: {records:?}");
+    })
+    .await;
+}
