@@ -54,7 +54,7 @@ fn problem(fault: &Fault, exchange: &str) -> Response {
     let status = fault.status();
     let reason = fault.reason();
     let document = serde_json::json!({
-        "type": format!("https://tidegate.dev/problems/{reason}"),
+        "type": format!("urn:tidegate:problem:{reason}"),
         "title": status.canonical_reason().unwrap_or("Error"),
         "status": status.as_u16(),
         "detail": fault.detail(),
@@ -131,6 +131,7 @@ mod tests {
         let body = response.into_body().collect().await.unwrap().to_bytes();
         let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(document["instance"], "urn:tidegate:exchange:17");
+        assert_eq!(document["type"], "urn:tidegate:problem:credentials_required");
         assert_eq!((&document["reason"], &document["status"]), (&"credentials_required".into(), &407.into()));
     }
 
