@@ -78,11 +78,12 @@ pub async fn exchange(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request:
     close(worker, downstream, response, record, course)
 }
 
-/// The answer to bytes that are not a request: recorded like one.
-pub fn refuse(worker: &Rc<Worker>, downstream: &Rc<Downstream>, fault: &Fault) -> Response {
-    let mut record = worker.open_record(&downstream.peer, &Request::new(Body::empty()));
+/// The answer to a request that cannot be handled at all, recorded like any other. Where no request could be read,
+/// `request` is an empty one.
+pub fn refuse(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request: &Request, fault: &Fault) -> Response {
+    let mut record = worker.open_record(&downstream.peer, request);
     record.failed(fault);
-    let response = reply::to(fault, Dialect::Http, &record.id_text());
+    let response = reply::to(fault, Dialect::of(request.headers()), &record.id_text());
     record.answered(response.status());
     response
 }

@@ -9,8 +9,8 @@ use super::{
     metrics::Open,
     target,
 };
-use crate::{listen::Peer, stream::Stream, worker::Worker};
-use ::http::{Method, header};
+use crate::{fault::Fault, listen::Peer, stream::Stream, worker::Worker};
+use ::http::{HeaderMap, Method, header};
 use bytes::Bytes;
 use hyper::{body::Incoming, server::conn::http2::Builder, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -23,6 +23,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+use tidegate_policy::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Limits on what one HTTP/2 connection may ask for.
@@ -31,7 +32,8 @@ pub struct Limits {
     /// Exchanges open at once on one connection (`http2_streams`). 250: sidecars multiplex many callers, and RFC 9113
     /// section 6.5.2 asks for at least 100.
     pub streams: u32,
-    /// Largest header section, in bytes (`http2_head_bytes`), like that of HTTP/1.1.
+    /// Largest header section, in bytes (`http2_head_bytes`), like that of HTTP/1.1; counted as RFC 9113 section 6.5.2
+    /// says, with 32 bytes for each field.
     pub head_bytes: u32,
     /// How often a connection with open streams is pinged (`http2_ping_interval`).
     pub ping_interval: Duration,
@@ -87,7 +89,8 @@ pub async fn serve(worker: &Rc<Worker>, peer: &Rc<Peer>, stream: Stream, read: B
     let connection = Builder::new(OnThisThread)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.streams)
-        .max_header_list_size(limits.head_bytes)
+        // Above this, hyper answers a bare 431 that says nothing and leaves no record; up to it, the spine can refuse.
+        .max_header_list_size(limits.head_bytes.saturating_mul(2))
         .initial_stream_window_size(limits.stream_window_bytes)
         .initial_connection_window_size(limits.connection_window_bytes)
         .keep_alive_interval(limits.ping_interval)
@@ -119,6 +122,11 @@ async fn exchange_stream(
     let _open = Open::one(&worker.http.metrics, |metrics| &metrics.streams_open);
     let upgrade = (*request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
     let request: Request = request.map(|incoming| if upgrade.is_some() { Body::empty() } else { Body::from_h2(incoming) });
+    if section_bytes(request.headers()) > worker.http.settings.h2.head_bytes as usize {
+        let fault = Fault::new(Reason::HeaderTooLarge, "the request's header section is larger than http2_head_bytes");
+        worker.http.metrics.head_refused(fault.reason());
+        return exchange::refuse(&worker, &downstream, &request, &fault);
+    }
     let Answer { mut response, takeover } = exchange::exchange(&worker, &downstream, request).await;
     // Connection fields mean nothing here, and make the response malformed (RFC 9113 section 8.2.2).
     for name in [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING] {
@@ -134,6 +142,11 @@ async fn exchange_stream(
         });
     }
     response
+}
+
+/// What header fields count for (RFC 9113 section 6.5.2).
+fn section_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum()
 }
 
 impl AsyncRead for Rewound {

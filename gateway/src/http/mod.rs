@@ -70,6 +70,6 @@ impl h1::server::Handler for Caller {
 
     fn refuse(&self, fault: Fault) -> Response {
         self.worker.http.metrics.head_refused(fault.reason());
-        exchange::refuse(&self.worker, &self.downstream, &fault)
+        exchange::refuse(&self.worker, &self.downstream, &Request::new(body::Body::empty()), &fault)
     }
 }

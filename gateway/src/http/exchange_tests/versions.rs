@@ -243,3 +243,23 @@ async fn a_caller_that_resets_its_stream_is_the_one_that_left() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_header_section_that_is_too_large_is_answered_and_recorded() {
+    let address = api(ECHO_HEAD).await;
+    stage(registered(address), async |mut stage| {
+        let mut sender = connected(&stage).await;
+        for (content_type, status) in [("text/plain", 431), ("application/grpc", 200)] {
+            let mut request = request("GET", &[], false);
+            request.headers_mut().insert("content-type", HeaderValue::from_static(content_type));
+            request.headers_mut().insert("x-large", "a".repeat(65 * 1024).parse().unwrap());
+            let response = sender.send_request(request).await.unwrap();
+            assert_eq!(response.status(), status, "{content_type}");
+            assert_eq!(response.headers()["x-tidegate-reason"], "header_too_large", "{content_type}");
+        }
+        for record in stage.records(2).await {
+            assert_eq!((&record["reason"], &record["protocol"]), (&json!("header_too_large"), &json!("HTTP/2")), "{record}");
+        }
+    })
+    .await;
+}
