@@ -60,7 +60,7 @@ impl Default for Limits {
 
 /// Runs hyper's tasks on the worker's own thread.
 #[derive(Debug, Clone, Copy)]
-struct OnThisThread;
+pub(crate) struct OnThisThread;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
     fn execute(&self, future: F) {

@@ -8,7 +8,11 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    http::{Request, Response, body::Body, h2::Limits},
+    http::{
+        Request, Response,
+        body::Body,
+        h2::{Limits, OnThisThread},
+    },
     stream::Stream,
 };
 use ::http::{HeaderName, Uri, Version, header, uri::PathAndQuery};
@@ -56,17 +60,6 @@ pub(super) struct Beginning {
 
 /// A stream's place on a connection, held until the response's last byte.
 pub(super) struct Place(Rc<Shared>);
-
-#[derive(Debug, Clone, Copy)]
-struct OnThisThread;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
-    }
-}
 
 impl Shared {
     /// Begins HTTP/2 over `stream`. The connection is driven by a task of this worker.

@@ -1,6 +1,6 @@
 //! HTTP/2 on either side and on both: bodies, trailers, tunnels, refusals, and connections that are being given up.
 
-use super::*;
+use super::{h2::OnThisThread, *};
 use ::http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use http_body_util::StreamBody;
@@ -11,17 +11,6 @@ use std::{
 };
 
 type Sent = http_body_util::combinators::BoxBody<Bytes, Infallible>;
-
-#[derive(Clone, Copy)]
-struct OnThisThread;
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
-    }
-}
 
 async fn connected(stage: &Stage) -> SendRequest<Sent> {
     let socket = TcpStream::connect(stage.gate).await.unwrap();

@@ -7,7 +7,7 @@ mod encode;
 mod head;
 pub mod server;
 #[cfg(test)]
-mod server_tests;
+mod tests;
 pub mod wire;
 
 use crate::fault::Fault;
