@@ -4,7 +4,7 @@ use super::explain;
 use crate::fault::Fault;
 use std::{
     cell::OnceCell,
-    io,
+    io::{self, ErrorKind},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -45,12 +45,16 @@ impl Watched {
     }
 
     /// The same for writing: a peer that refuses sends its alert before it resets the connection, and who writes first
-    /// sees the reset alone.
+    /// sees the reset alone. The runtime may not have seen yet that the alert can be read, so a write that met a reset
+    /// waits for that; it comes, since a reset makes a socket readable.
     fn note_write<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if matches!(polled, Poll::Ready(Err(_))) {
+        if let Poll::Ready(Err(error)) = &polled {
             let mut scratch = [0; SCRATCH_BYTES];
             let mut buffer = ReadBuf::new(&mut scratch);
             let said = Pin::new(&mut *self.tls).poll_read(cx, &mut buffer);
+            if said.is_pending() && matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) {
+                return Poll::Pending;
+            }
             let _noted = self.note(said);
         }
         self.note(polled)
