@@ -5,6 +5,7 @@
 
 mod control;
 mod layers;
+mod range;
 mod table;
 mod value;
 
@@ -125,53 +126,7 @@ impl Settings {
                 }
             }
         }
-        if !(1..=256).contains(&self.workers.workers) {
-            found.push(("workers", format!("{} is out of range: give 1 to 256", self.workers.workers)));
-        }
-        let positive = [
-            ("max_connections", self.listen.max_connections),
-            ("record_queue_batches", self.record.queue_batches),
-            ("filter_memory_bytes", self.filter.memory_bytes),
-            ("http_head_bytes", self.http.h1.head_bytes),
-            ("http2_streams", self.http.h2.streams as usize),
-            ("http2_head_bytes", self.http.h2.head_bytes as usize),
-            ("streams_per_connection", self.upstream.streams_per_connection as usize),
-            ("filter_module_bytes", self.filter.module_bytes),
-            ("document_bytes", self.control.document_bytes),
-            ("api_connections", self.control.connections),
-        ];
-        for (name, _) in positive.iter().filter(|(_, value)| *value == 0) {
-            found.push((name, "0 would let nothing through: give 1 or more".to_owned()));
-        }
-        // The bound is the semaphore's and the queue's own.
-        let bounded = [
-            ("max_connections", self.listen.max_connections),
-            ("record_queue_batches", self.record.queue_batches),
-            ("api_connections", self.control.connections),
-            ("exchange_followers", self.control.followers),
-        ];
-        for (name, _) in bounded.iter().filter(|(_, value)| *value > 10_000_000) {
-            found.push((name, "is more than any machine can hold: give at most 10000000".to_owned()));
-        }
-        let h2 = &self.http.h2;
-        let windows = [
-            ("http2_stream_window_bytes", h2.stream_window_bytes),
-            ("http2_connection_window_bytes", h2.connection_window_bytes),
-        ];
-        for (name, window) in windows {
-            // RFC 9113 sections 6.5.2 and 6.9.1; below the protocol's own first window a connection only gets slower.
-            if !(65_535..=(1 << 31) - 1).contains(&window) {
-                found.push((name, format!("{window} is out of range: give 65535 to 2147483647")));
-            }
-        }
-        if !(0.0..=1.0).contains(&self.otlp.sample_ratio) {
-            found.push(("trace_sample_ratio", format!("{} is out of range: give 0 to 1", self.otlp.sample_ratio)));
-        }
-        if let Some(endpoint) = &self.otlp.endpoint
-            && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
-        {
-            found.push(("otlp_endpoint", format!("{endpoint:?} is not a URL: give http://HOST:PORT or https://HOST:PORT")));
-        }
+        found.extend(range::leaves(self));
         found
     }
 }
