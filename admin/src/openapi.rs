@@ -264,17 +264,17 @@ fn schemas() -> Value {
 mod tests {
     use super::*;
 
-    /// Run with `TIDEGATE_UPDATE_SNAPSHOTS=1` to write the snapshot anew.
+    /// Run with `UPDATE_SNAPSHOTS=1` to write the snapshot anew.
     #[test]
     fn the_snapshot_is_what_is_served() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
-        if std::env::var_os("TIDEGATE_UPDATE_SNAPSHOTS").is_some() {
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
             std::fs::write(path, text()).expect("the snapshot is written");
         }
         let snapshot = std::fs::read_to_string(path).unwrap_or_default();
         assert!(
             snapshot == text(),
-            "admin/openapi.json differs: run this test with TIDEGATE_UPDATE_SNAPSHOTS=1 and review the change"
+            "admin/openapi.json differs: run this test with UPDATE_SNAPSHOTS=1 and review the change"
         );
     }
 

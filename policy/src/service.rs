@@ -87,7 +87,8 @@ pub struct Endpoint {
     /// Its share among endpoints of the same priority, 1 to 1000.
     #[serde(default = "one")]
     pub weight: u32,
-    /// Region, zone and sub-zone, as `region/zone/sub-zone`.
+    /// Region, zone and sub-zone, as `region/zone/sub-zone`. Of endpoints of the same priority those nearest to the gateway
+    /// (its setting `locality`) are tried first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locality: Option<String>,
     /// Lower is tried first; a higher one only when all lower ones fail.
@@ -291,7 +292,33 @@ impl Service {
     }
 }
 
+/// The parts of a locality: region, zone, sub-zone.
+const PARTS: u8 = 3;
+
+/// Whether `text` can be a locality.
+///
+/// # Errors
+/// How to write one.
+pub fn check_locality(text: &str) -> Result<(), &'static str> {
+    let parts = text.split('/').count() <= usize::from(PARTS) && text.split('/').all(|part| !part.is_empty());
+    if parts { Ok(()) } else { Err("write up to three parts, none of them empty, as region/zone/sub-zone") }
+}
+
 impl Endpoint {
+    /// How far it is from `locality`: the parts, of three, that the two do not share from the left. One without a locality
+    /// is as far away as can be.
+    pub fn distance_from(&self, locality: &str) -> u8 {
+        let Some(own) = &self.locality else { return PARTS };
+        let mut distance = PARTS;
+        for (one, other) in own.split('/').zip(locality.split('/')) {
+            if one != other {
+                break;
+            }
+            distance = distance.saturating_sub(1);
+        }
+        distance
+    }
+
     fn check(&self, resolution: Resolution, pointer: &str, mistakes: &mut Vec<Mistake>) {
         if let (Resolution::Static, Host::Name(name)) = (resolution, &self.address) {
             let detail = format!("{name} is a name: a static service has IP addresses, or set resolution to dns");
@@ -304,9 +331,7 @@ impl Endpoint {
             mistakes
                 .push(Mistake::at(format!("{pointer}/weight"), format!("is {}: a weight is 1 to {MAX_WEIGHT}", self.weight)));
         }
-        let parts = |locality: &String| locality.split('/').count() <= 3 && locality.split('/').all(|part| !part.is_empty());
-        if self.locality.as_ref().is_some_and(|locality| !parts(locality)) {
-            let detail = "write up to three parts, none of them empty, as region/zone/sub-zone";
+        if let Some(Err(detail)) = self.locality.as_deref().map(check_locality) {
             mistakes.push(Mistake::at(format!("{pointer}/locality"), detail));
         }
     }

@@ -1,6 +1,7 @@
 //! The ranges of settings: which values let a gateway work at all. Owns no setting.
 
 use super::{DEFINITIONS, Settings};
+use tidegate_policy::service::check_locality;
 
 /// Settings of which zero would refuse or fail every exchange, every connection or every document. Of the others it means
 /// something: none is kept, or there is no waiting.
@@ -75,6 +76,9 @@ pub(super) fn leaves(settings: &Settings) -> Vec<(&'static str, String)> {
         if !(65_535..=(1 << 31) - 1).contains(&window) {
             found.push((name, format!("{window} is out of range: give 65535 to 2147483647")));
         }
+    }
+    if let Some(Err(detail)) = settings.upstream.locality.as_deref().map(check_locality) {
+        found.push(("locality", detail.to_owned()));
     }
     if !(0.0..=1.0).contains(&settings.otlp.sample_ratio) {
         found.push(("trace_sample_ratio", format!("{} is out of range: give 0 to 1", settings.otlp.sample_ratio)));

@@ -98,6 +98,7 @@ settings! {
     "attempt_delay" => upstream.attempt_delay, "How long one address is tried before the next is tried beside it.";
     "handshake_timeout" => upstream.handshake_timeout, "Limit on one TLS handshake with an upstream.";
     "upstream_keepalive" => upstream.keepalive, "Silence after which the kernel probes an upstream connection.";
+    "locality" => upstream.locality, "Where the gateway runs, as region/zone/sub-zone: of endpoints of one priority the nearest go first.";
     "addresses_tried" => upstream.addresses, "Addresses of one name that are tried.";
     "endpoints_tried" => upstream.endpoints, "Endpoints of one service that are tried for one exchange.";
     "aside_after" => upstream.aside_after, "Failures in a row after which an address is put aside.";

@@ -8,7 +8,7 @@ use super::{
     http2,
     pool::{Found, Line, Slot, Turn},
     resolve,
-    select::{Candidate, Destination, Place, Reach},
+    select::{Around, Candidate, Destination, Place, Reach},
     tls::{self, Offer, Profile},
 };
 use crate::{fault::Fault, http::Request, live::Live, stream::Stream};
@@ -51,7 +51,7 @@ impl Upstreams {
             return Err(Fault::new(Reason::MalformedTarget, detail));
         }
         let offer = if request.headers().contains_key(header::UPGRADE) { Offer::Http1 } else { Offer::All };
-        let destination = self.destinations.of(live, permit, offer, &self.pools)?;
+        let destination = self.destinations.of(live, permit, offer, self.around())?;
         let chosen = &destination.candidates[destination.choose(&self.health)];
         if let Some(connection) = chosen.reach().and_then(|reach| self.pooled(chosen, &reach, None)) {
             return Ok(connection);
@@ -62,7 +62,7 @@ impl Upstreams {
 
     /// A stream of its own, for a tunnel. TLS is not originated: the caller's bytes pass through.
     pub async fn tunnel(&self, live: &Live, permit: &Permit) -> Result<Tunnel, Fault> {
-        let destination = Destination::new(live, permit, Offer::All, None, &self.pools);
+        let destination = Destination::new(live, permit, Offer::All, None, self.around());
         let way = Way { live, permit, destination: &destination, offer: Offer::All };
         self.first_place(&way, async |candidate| {
             let (reach, resolve) = self.find(&way, candidate).await?;
@@ -71,6 +71,10 @@ impl Upstreams {
             Ok(Tunnel { stream: Stream::Plain(open.tcp), facts, lease: open.lease })
         })
         .await
+    }
+
+    fn around(&self) -> Around<'_> {
+        Around { pools: &self.pools, locality: self.shared.settings.locality.as_deref() }
     }
 
     /// Tries one place after the other, the best first, until one works.

@@ -1,4 +1,4 @@
-//! Which endpoint an exchange goes to: by priority, then the less loaded of two drawn by weight, those that failed lately
+//! Which endpoint an exchange goes to: by priority and nearness, then the less loaded of two drawn by weight, those that failed lately
 //! last. Health is passive: it is learnt from connections that fail, by each worker for itself, and forgotten with the
 //! first that succeeds.
 
@@ -45,7 +45,7 @@ pub(super) struct Candidate {
     /// The place.
     pub(super) place: Place,
     weight: u32,
-    priority: u32,
+    rank: Rank,
     /// Its connections.
     pub(super) slot: Rc<Slot>,
     /// Its addresses, as long as they hold.
@@ -76,15 +76,32 @@ pub(super) struct Destinations {
     hasher: RandomState,
 }
 
+/// What a destination's candidates depend on besides its documents.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The worker's connections.
+    pub(super) pools: &'a Pools,
+    /// Where the gateway runs, where that is set.
+    pub(super) locality: Option<&'a str>,
+}
+
 /// Destinations remembered by one worker. 4096 at some 500 bytes are 2 MB; all are forgotten at once beyond, since finding
 /// one anew costs microseconds.
 const DESTINATIONS: usize = 4096;
+
+/// Which candidates go first, as far as documents and settings say: the lower.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    priority: u32,
+    /// From the gateway's own locality; 0 for all where it has none.
+    distance: u8,
+}
 
 /// How a candidate stands among the others.
 #[derive(Debug, Clone, Copy)]
 struct Standing {
     aside: bool,
-    priority: u32,
+    rank: Rank,
     weight: u32,
     load: u32,
 }
@@ -98,7 +115,7 @@ impl Standing {
 
 impl Destinations {
     /// Where the exchange of `permit` goes: remembered, or looked at anew.
-    pub(super) fn of(&self, live: &Live, permit: &Permit, offer: Offer, pools: &Pools) -> Result<Rc<Destination>, Fault> {
+    pub(super) fn of(&self, live: &Live, permit: &Permit, offer: Offer, around: Around<'_>) -> Result<Rc<Destination>, Fault> {
         let (service, host, port) = (permit.service(), &permit.target().host, permit.port());
         let hash = self.hasher.hash_one((service.map_or(0, |service| Arc::as_ptr(service).addr()), host, port, offer));
         if let Some(known) = self.known.borrow().get(&hash)
@@ -111,7 +128,7 @@ impl Destinations {
             return Ok(Rc::clone(known));
         }
         let profile = live.origination.profile(service.map(|service| &**service), port.protocol)?;
-        let made = Rc::new(Destination::new(live, permit, offer, profile, pools));
+        let made = Rc::new(Destination::new(live, permit, offer, profile, around));
         let mut known = self.known.borrow_mut();
         // What the revision before left would keep its services and connections from going.
         if known.len() >= DESTINATIONS || known.values().next().is_some_and(|one| one.revision < live.revision) {
@@ -124,13 +141,13 @@ impl Destinations {
 
 impl Destination {
     /// Where the exchange of `permit` goes. A route's destinations have been drawn by then: the permit is for the one drawn.
-    pub(super) fn new(live: &Live, permit: &Permit, offer: Offer, profile: Option<&Arc<Profile>>, pools: &Pools) -> Self {
+    pub(super) fn new(live: &Live, permit: &Permit, offer: Offer, profile: Option<&Arc<Profile>>, around: Around<'_>) -> Self {
         let (service, host, port) = (permit.service().cloned(), permit.target().host.clone(), permit.port());
         let endpoints = match service.as_ref().map(|service| &service.document) {
             Some(service) if service.resolution != Resolution::Forward => service.endpoints.as_slice(),
             Some(_) | None => &[],
         };
-        let candidate = |place: Place, weight, priority| {
+        let candidate = |place: Place, weight, rank| {
             let key = Key {
                 service: service.as_ref().map(|service| service.name.clone()),
                 host: host.clone(),
@@ -139,14 +156,15 @@ impl Destination {
                 offer,
                 place: place.clone(),
             };
-            Candidate { place, weight, priority, slot: pools.slot(key), reach: RefCell::default() }
+            Candidate { place, weight, rank, slot: around.pools.slot(key), reach: RefCell::default() }
         };
         let of_endpoint = |endpoint: &Endpoint| {
             let place = Place { host: endpoint.address.clone(), port: endpoint.port.unwrap_or(port.number) };
-            candidate(place, endpoint.weight, endpoint.priority)
+            let distance = around.locality.map_or(0, |locality| endpoint.distance_from(locality));
+            candidate(place, endpoint.weight, Rank { priority: endpoint.priority, distance })
         };
         let candidates = if endpoints.is_empty() {
-            Box::from([candidate(Place { host: host.clone(), port: port.number }, 1, 0)])
+            Box::from([candidate(Place { host: host.clone(), port: port.number }, 1, Rank::default())])
         } else {
             endpoints.iter().map(of_endpoint).collect()
         };
@@ -170,8 +188,8 @@ impl Destination {
             .iter()
             .enumerate()
             .map(|(index, candidate)| {
-                let Standing { aside, priority, weight, .. } = candidate.standing(health, now);
-                (index != first, aside, priority, health.lot(weight), candidate)
+                let Standing { aside, rank, weight, .. } = candidate.standing(health, now);
+                (index != first, aside, rank, health.lot(weight), candidate)
             })
             .collect();
         keyed.sort_by(|one, other| (one.0, one.1, one.2).cmp(&(other.0, other.1, other.2)).then(one.3.total_cmp(&other.3)));
@@ -182,7 +200,7 @@ impl Destination {
 impl Candidate {
     fn standing(&self, health: &Health, now: Instant) -> Standing {
         let aside = health.is_aside(&self.place.host, self.place.port, now);
-        Standing { aside, priority: self.priority, weight: self.weight, load: self.slot.load() }
+        Standing { aside, rank: self.rank, weight: self.weight, load: self.slot.load() }
     }
 
     /// Its addresses, if they still hold.
@@ -207,7 +225,7 @@ impl Reach {
             0 | 1 => 0,
             count => health.choose(count, |index| Standing {
                 aside: false,
-                priority: 0,
+                rank: Rank::default(),
                 weight: 1,
                 load: self.addresses[index].1.get(),
             }),
@@ -314,8 +332,8 @@ impl Health {
     /// Which of `count` to go to: of those that stand best, two are drawn by weight, and the less loaded one is it.
     fn choose(&self, count: usize, standing: impl Fn(usize) -> Standing) -> usize {
         let rank = |index| {
-            let Standing { aside, priority, .. } = standing(index);
-            (aside, priority)
+            let Standing { aside, rank, .. } = standing(index);
+            (aside, rank)
         };
         let Some(best) = (0..count).map(rank).min() else { return 0 };
         let eligible = || (0..count).filter(|&index| rank(index).cmp(&best) == Ordering::Equal);
@@ -358,13 +376,13 @@ mod tests {
         shares
     }
 
-    const ONE: Standing = Standing { aside: false, priority: 0, weight: 1, load: 0 };
+    const ONE: Standing = Standing { aside: false, rank: Rank { priority: 0, distance: 0 }, weight: 1, load: 0 };
 
     #[test]
     fn weights_share_a_priority_and_the_lower_priority_waits() {
         let health = Health::new(7);
         let heavy = Standing { weight: 3, ..ONE };
-        let later = Standing { priority: 1, ..ONE };
+        let later = Standing { rank: Rank { priority: 1, distance: 0 }, ..ONE };
         let shared = shares(&[heavy, ONE, later], &health);
         assert!((2700..3300).contains(&shared[0]) && shared[2] == 0, "{shared:?}");
         let aside = |standing| Standing { aside: true, ..standing };

@@ -24,6 +24,8 @@ pub struct Settings {
     pub handshake_timeout: Duration,
     /// Silence after which the kernel probes a connection. 60 s stays below the idle limits of common NAT devices.
     pub keepalive: Duration,
+    /// Where the gateway runs, as `region/zone/sub-zone`: of a service's endpoints of one priority the nearest go first.
+    pub locality: Option<String>,
     /// Addresses of one name that are tried. 8: more have never helped when the first eight were all dead.
     pub addresses: usize,
     /// Endpoints of one service that are tried for one exchange. 4, so that one exchange cannot dial a whole list.
@@ -80,6 +82,7 @@ impl Default for Settings {
             attempt_delay: Duration::from_millis(250),
             handshake_timeout: Duration::from_secs(10),
             keepalive: Duration::from_secs(60),
+            locality: None,
             addresses: 8,
             endpoints: 4,
             aside_after: 3,

@@ -136,6 +136,29 @@ async fn the_next_endpoint_takes_over_and_the_last_word_is_no_healthy_endpoint()
 }
 
 #[tokio::test]
+async fn of_one_priority_the_nearest_endpoint_goes_first() {
+    local(async {
+        let (_far_listener, far) = fixture::listen().await;
+        let (near_listener, near) = fixture::listen().await;
+        let endpoint = |address: SocketAddr, locality: &str| {
+            json!({"address": address.ip(), "port": address.port(), "locality": locality})
+        };
+        let mut document = service(near, &json!({}));
+        document["endpoints"] = json!([endpoint(far, "eu/east"), endpoint(near, "eu/west/a")]);
+        let upstreams = fixture::upstreams(fixture::closed_port(), |settings| {
+            settings.locality = Some("eu/west/b".to_owned());
+        });
+        let (live, permit) = fixture::plain(&document, "api.example");
+        for _ in 0..16 {
+            assert_eq!(upstreams.connect(&live, &permit, &request()).await.expect("the near one").facts.address, near);
+        }
+        drop(near_listener);
+        assert_eq!(upstreams.connect(&live, &permit, &request()).await.expect("the far one").facts.address, far);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn http2_connections_are_shared() {
     local(async {
         let (listener, address) = fixture::listen().await;
