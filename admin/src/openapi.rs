@@ -272,10 +272,7 @@ mod tests {
             std::fs::write(path, text()).expect("the snapshot is written");
         }
         let snapshot = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(
-            snapshot == text(),
-            "admin/openapi.json differs: run this test with UPDATE_SNAPSHOTS=1 and review the change"
-        );
+        assert!(snapshot == text(), "admin/openapi.json differs: run this test with UPDATE_SNAPSHOTS=1 and review the change");
     }
 
     #[test]

@@ -78,6 +78,10 @@ impl Serve for Worker {
         self.drain.begin();
     }
 
+    fn cut(&self) {
+        self.ledger.cut();
+    }
+
     async fn finish(self: Rc<Self>) {
         self.ledger.finish().await;
     }
@@ -222,6 +226,7 @@ async fn run<S: Serve>(make: impl FnOnce() -> Rc<S>, mut arrivals: mpsc::Receive
     };
     if let Some(why) = ended_by {
         tracing::warn!(connections = connections.len(), "connections are cut off: {why}");
+        serve.cut();
         connections.shutdown().await;
     }
     keeper.abort();

@@ -50,7 +50,7 @@ async fn draining_has_a_limit() {
     soon("the caller to be cut off", open.rest()).await;
     let again = Gateway::start_in(world.gateway.directory().clone(), &Options::default()).await;
     let record = again.rest().record_to("/never").await;
-    assert!(record["reason"].is_string(), "what was cut off has a record: {record}");
+    assert_eq!(record["reason"], "draining", "what was cut off has a record that says so: {record}");
 }
 
 #[tokio::test]

@@ -98,6 +98,8 @@ pub trait Serve: 'static {
     fn keep(self: Rc<Self>) -> impl Future<Output = ()>;
     /// Tells connections to end after what is under way.
     fn drain(&self);
+    /// Called when the time for that is up, right before the connections that are still open are dropped.
+    fn cut(&self);
     /// Called once when the last connection has ended.
     fn finish(self: Rc<Self>) -> impl Future<Output = ()>;
 }

@@ -51,6 +51,8 @@ impl Serve for Stub {
         self.drain.begin();
     }
 
+    fn cut(&self) {}
+
     async fn finish(self: Rc<Self>) {
         self.ended.send(self.number).unwrap();
     }

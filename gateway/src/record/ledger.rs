@@ -55,6 +55,7 @@ pub struct Ledger {
     outbox: mpsc::Sender<Batch>,
     when_full: WhenFull,
     full: Cell<bool>,
+    cut: Cell<bool>,
     written: Notify,
     emptied: Notify,
     tally: Tally,
@@ -95,6 +96,7 @@ impl Ledger {
             outbox: parts.outbox,
             when_full: parts.when_full,
             full: Cell::new(false),
+            cut: Cell::new(false),
             written: Notify::new(),
             emptied: Notify::new(),
             tally: parts.tally,
@@ -157,6 +159,15 @@ impl Ledger {
         self.emptied.notify_waiters();
     }
 
+    /// Exchanges that end from here on were cut off by the gateway, and not left by their callers.
+    pub fn cut(&self) {
+        self.cut.set(true);
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
     pub(super) fn stamp(&self) -> clock::Stamp {
         self.clock.stamp()
     }
@@ -196,6 +207,15 @@ impl Ledger {
         } else if first {
             self.written.notify_one();
         }
+    }
+}
+
+impl Drop for Ledger {
+    /// Tasks that a cut-off worker had besides its connections, such as HTTP/2 streams, end after [`Ledger::finish`].
+    fn drop(&mut self) {
+        // Nobody is left who could wait.
+        self.when_full = WhenFull::Drop;
+        self.flush();
     }
 }
 

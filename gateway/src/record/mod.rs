@@ -178,6 +178,11 @@ impl OpenRecord {
 
 impl Drop for OpenRecord {
     fn drop(&mut self) {
+        let left = |fault: &Fault| fault.reason() == Reason::DownstreamClosed;
+        if self.ledger.is_cut() && self.facts.fault.as_ref().is_none_or(left) {
+            let detail = "the gateway stopped before the exchange had ended (drain_timeout, or a second signal)";
+            self.facts.fault = Some(Fault::new(Reason::Draining, detail));
+        }
         self.ledger.close(&mut self.facts);
     }
 }

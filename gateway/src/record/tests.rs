@@ -182,3 +182,19 @@ fn a_log_that_cannot_be_opened_is_refused_at_the_start() {
     let parts = recorder::Parts { log, when_full: WhenFull::Drop, batches, forward, metrics: Arc::default() };
     assert!(Recorder::start(parts).unwrap_err().contains("change record_log or its permissions"));
 }
+
+#[test]
+fn what_a_stop_cuts_off_says_so_and_is_handed_over_however_late_it_ends() {
+    let mut fixture = fixture(1, WhenFull::Wait);
+    let mut left = open(&fixture.ledger, "http://api.example.com/left");
+    let mut failed = open(&fixture.ledger, "http://api.example.com/failed");
+    failed.failed(&Fault::new(Reason::Timeout, "the upstream did not answer"));
+    let unanswered = open(&fixture.ledger, "http://api.example.com/unanswered");
+    fixture.ledger.cut();
+    left.failed(&Fault::new(Reason::DownstreamClosed, "a consequence"));
+    drop((left, failed, unanswered));
+    drop(fixture.ledger);
+    let records = lines(&fixture.batches.try_recv().unwrap());
+    let reasons: Vec<_> = records.iter().filter_map(|record| record.reason).collect();
+    assert_eq!(reasons, [Reason::Draining, Reason::Timeout, Reason::Draining]);
+}
