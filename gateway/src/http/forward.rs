@@ -321,6 +321,22 @@ mod tests {
     }
 
     #[test]
+    fn max_forwards_counts_down_where_it_means_something() {
+        let forwarded = |method: &str, left: &str| {
+            let builder = ::http::Request::builder().method(method).uri("/").header("max-forwards", left);
+            let (mut head, ()) = builder.body(()).unwrap().into_parts();
+            request(&mut head, &HeaderValue::from_static("a.example"), true, &Pseudonym::default())
+                .map(|()| head.headers["max-forwards"].clone())
+                .map_err(|fault| fault.reason())
+        };
+        assert_eq!(forwarded("OPTIONS", "3"), Ok(HeaderValue::from_static("2")));
+        assert_eq!(forwarded("TRACE", "1"), Ok(HeaderValue::from_static("0")));
+        assert_eq!(forwarded("GET", "0"), Ok(HeaderValue::from_static("0")), "it is for TRACE and OPTIONS");
+        assert_eq!(forwarded("OPTIONS", "0"), Err(Reason::LoopDetected));
+        assert_eq!(forwarded("TRACE", "many"), Err(Reason::BadFraming));
+    }
+
+    #[test]
     fn a_gateway_keeps_its_own_name() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let name = Pseudonym::kept_in(one.path()).unwrap();
