@@ -9,7 +9,7 @@ PROFILE ?= dev
 WASM := wasm32-unknown-unknown
 FILTERS := -p tidegate-plugin-audit -p tidegate-filter-hostile -p tidegate-filter-stamp
 
-.PHONY: help setup tools build filters test demo run bench docker docker-up format
+.PHONY: help setup tools build filters test demo run bench bench-beside docker docker-up format
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -38,7 +38,11 @@ demo: filters build ## Register an external API and send a pod's traffic through
 run: setup ## Start the gateway on ./data and stay
 	$(CARGO) run --profile $(PROFILE) -p tidegate-gateway --bin tidegate -- serve --data-dir data
 
-bench: ## Measure decisions and filters (see docs/performance.md for the gateway beside its peers)
+bench-beside: ## Measure the gateway beside nginx, HAProxy and Envoy, a core each (docs/performance.md says what it needs)
+	$(CARGO) build --release -p tidegate-gateway --bin tidegate
+	tests/bench/beside.py
+
+bench: ## Measure decisions and filters
 	$(CARGO) bench -p tidegate-policy -p tidegate-gateway
 
 format: ## Format the source
