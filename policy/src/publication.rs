@@ -3,7 +3,7 @@
 use crate::{Name, Snapshot, credential::Credential, plugin::Digest};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// One committed state. The first one a gateway sees is [`Publication::deny_everything`].
+/// One committed state. The default is that before the first: nothing is registered, so everything is refused.
 #[derive(Debug, Clone, Default)]
 pub struct Publication {
     /// The revision it is the state after; 0 before anything was registered.
@@ -23,13 +23,6 @@ pub struct Module {
     pub digest: Digest,
     /// The bytes as they were uploaded.
     pub bytes: Arc<[u8]>,
-}
-
-impl Publication {
-    /// The state before the first was published: nothing is registered, so everything is refused.
-    pub fn deny_everything() -> Self {
-        Self::default()
-    }
 }
 
 impl std::fmt::Debug for Module {
