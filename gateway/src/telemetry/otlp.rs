@@ -256,7 +256,14 @@ mod tests {
         outbox.send(|| spans::Finished {
             context: TraceContext { trace_id: [0xa5; 16], span_id: [0x5a; 8], parent: Some([0x3c; 8]), sampled: true },
             began: SystemTime::now(),
-            durations: Durations { total_us: 900, resolve_us: Some(100), tls_us: Some(200), ..Durations::default() },
+            durations: Durations {
+                total_us: 900,
+                resolve_us: Some(100),
+                connect_us: Some(50),
+                tls_us: Some(200),
+                filters_us: Some(9),
+                first_byte_us: Some(300),
+            },
             sent_us: Some(400),
             method: ::http::Method::GET,
             target: "http://api.example.com/".to_owned(),
@@ -274,8 +281,11 @@ mod tests {
         assert_eq!((metrics.exported.value(), metrics.failed.value()), (1, 0));
         let (path, body) = received.recv().await.unwrap();
         assert_eq!(path, "/v1/traces");
-        for part in [&[0xa5; 16][..], &[0x5a; 8], &[0x3c; 8], b"GET payments", b"resolve", b"tls", b"upstream", b"tidegate"] {
+        for part in [&[0xa5; 16][..], &[0x5a; 8], &[0x3c; 8], b"GET payments", b"tidegate"] {
             assert!(contains(&body, part), "{part:?} was not exported");
+        }
+        for phase in ["resolve", "connect", "tls", "filters", "upstream"] {
+            assert!(contains(&body, phase.as_bytes()), "{phase} was not exported");
         }
 
         let registry = Registry::default();
