@@ -168,11 +168,11 @@ impl Agreement {
     /// What the first bytes are: a ClientHello must name the service that was decided. `complete` says that no more of
     /// them will come or fit.
     fn opening(&self, first: &[u8], complete: bool) -> Result<Opening, Fault> {
-        // A TLS record of type handshake, version 3.x. Anything else is not TLS, and was decided by its authority.
+        // A TLS record, version 3.x. Anything else is not TLS, and was decided by its authority. A record of another type
+        // than handshake (22) is no beginning, but there are servers that pass over one and read the ClientHello behind it.
         let tls = match first {
-            [] => false,
-            [0x16] => true,
-            [0x16, major, ..] => *major == 3,
+            [20..=23] => true,
+            [20..=23, major, ..] => *major == 3,
             _ => false,
         };
         if !tls {

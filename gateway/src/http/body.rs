@@ -1,12 +1,13 @@
 //! A message body: a stream of chunks and perhaps trailers, from whichever codec reads it.
 
-use super::{downstream::Metered, h1, recorded::Recorded};
+use super::{downstream::Metered, h1, recorded::Recorded, stall::Watched};
 use crate::{fault::Fault, stream::Stream};
+use ::http::HeaderName;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 use tidegate_policy::Reason;
 
@@ -30,6 +31,8 @@ enum Kind {
     Metered(Box<Metered>),
     /// A response's, with the record that its end closes.
     Recorded(Box<Recorded>),
+    /// A response's, to a downstream HTTP/2 connection that looks after it.
+    Watched(Watched),
 }
 
 /// What is kept for as long as a body: never looked at, only dropped.
@@ -80,6 +83,25 @@ impl Body {
         Self(Kind::Recorded(recorded))
     }
 
+    pub(super) fn watched(watched: Watched) -> Self {
+        Self(Kind::Watched(watched))
+    }
+
+    /// Longest pause between two pieces of a response that is being recorded.
+    pub(super) fn idle(&self) -> Option<std::time::Duration> {
+        match &self.0 {
+            Kind::Recorded(recorded) => Some(recorded.idle()),
+            _ => None,
+        }
+    }
+
+    /// Ends a response's body before its time; its record says why.
+    pub(super) fn fail(&mut self, fault: Fault) {
+        if let Kind::Recorded(recorded) = &mut self.0 {
+            let _answered_by_nobody = recorded.fail(fault);
+        }
+    }
+
     /// After a response of status 101 from an HTTP/1 upstream: its stream, and what was read from it beyond the head.
     pub fn take_upgrade(&mut self) -> Option<(Stream, Bytes)> {
         match &mut self.0 {
@@ -111,11 +133,12 @@ impl http_body::Body for Body {
             Kind::H1Response(incoming) => incoming.poll_frame(cx),
             Kind::Metered(metered) => metered.poll_frame(cx),
             Kind::Recorded(recorded) => recorded.poll_frame(cx),
-            Kind::H2(incoming) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
+            Kind::Watched(watched) => watched.poll_frame(cx),
+            Kind::H2(incoming) => poll_h2(incoming, cx).map_err(|error| {
                 let reason = if error.is_timeout() { Reason::DownstreamTimeout } else { Reason::DownstreamClosed };
                 Fault::new(reason, format!("the request's HTTP/2 stream failed in its body: {error}"))
             }),
-            Kind::Held(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(|error| {
+            Kind::Held(incoming, _) => poll_h2(incoming, cx).map_err(|error| {
                 let reason = if error.is_timeout() { Reason::Timeout } else { Reason::UpstreamProtocol };
                 Fault::new(reason, format!("the response's HTTP/2 stream failed in its body: {error}"))
             }),
@@ -131,6 +154,7 @@ impl http_body::Body for Body {
             Kind::H1Response(incoming) => incoming.is_end_stream(),
             Kind::Metered(metered) => metered.inner().is_end_stream(),
             Kind::Recorded(recorded) => recorded.is_end_stream(),
+            Kind::Watched(watched) => watched.is_end_stream(),
         }
     }
 
@@ -143,7 +167,28 @@ impl http_body::Body for Body {
             Kind::H1Response(incoming) => hint(incoming.remaining()),
             Kind::Metered(metered) => metered.inner().size_hint(),
             Kind::Recorded(recorded) => recorded.inner().size_hint(),
+            Kind::Watched(watched) => watched.size_hint(),
         }
+    }
+}
+
+/// The next frame of an HTTP/2 stream. Its trailers are held to what HTTP/1.1's are: what frames, routes or authorises does
+/// not come late, and `Proxy-Authorization` in particular never leaves.
+fn poll_h2(incoming: &mut hyper::body::Incoming, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    let frame = ready!(Pin::new(incoming).poll_frame(cx));
+    Poll::Ready(frame.map(|frame| frame.map(with_fit_trailers)))
+}
+
+fn with_fit_trailers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let unfit: Vec<HeaderName> = trailers.keys().filter(|name| h1::forbidden_in_trailers(name)).cloned().collect();
+            for name in &unfit {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(data) => data,
     }
 }
 

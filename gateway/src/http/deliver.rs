@@ -2,7 +2,6 @@
 
 use super::{
     Request, Response,
-    clock::Clock,
     downstream::{Downstream, Pace},
     target,
 };
@@ -59,7 +58,7 @@ impl Delivery<'_> {
             self.downstream.clock.arm(limit);
             let mut stage = Stage::Connecting;
             let attempt = self.attempt(permit, request, record, &mut stage);
-            let outcome = within(&self.downstream.clock, attempt).await;
+            let outcome = within(self.downstream, attempt).await;
             let cause = match &outcome {
                 Ok(response) => (gateway_error(response.status()) && repeatable).then_some(RetryOn::GatewayError),
                 Err(fault) if fault.retryable() && stage == Stage::SentOnPooled && stale < STALE_ATTEMPTS => {
@@ -147,11 +146,16 @@ fn gateway_error(status: StatusCode) -> bool {
 }
 
 /// Runs `work` until the clock expires.
-async fn within<T>(clock: &Clock, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+async fn within<T>(downstream: &Downstream, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    let clock = &downstream.clock;
     let mut work = pin!(work);
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(outcome),
         Poll::Pending => clock.poll_expired(cx).map(|()| {
+            if downstream.awaited.get() && !clock.spent() {
+                let detail = "the request's body did not go on in time (timeouts.idle or http_body_timeout)";
+                return Err(Fault::new(Reason::DownstreamTimeout, detail));
+            }
             Err(Fault::new(Reason::Timeout, "the upstream did not answer in time (timeouts.first_byte or timeouts.total)"))
         }),
     })

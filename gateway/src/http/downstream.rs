@@ -27,6 +27,8 @@ pub struct Downstream {
     pub within: Option<Within>,
     /// Bytes of the current request's body that have gone up.
     pub(super) request_bytes: Cell<u64>,
+    /// Whether the exchange waits for the caller to go on with the request's body.
+    pub(super) awaited: Cell<bool>,
 }
 
 /// A CONNECT tunnel to a port that speaks HTTP in the clear: what comes through it is decided request by request, like
@@ -71,7 +73,7 @@ impl Downstream {
 
     /// A stream of an HTTP/2 connection, which shares its targets with the others.
     pub fn stream(peer: Rc<Peer>, targets: Rc<target::Cache>) -> Self {
-        Self { peer, clock: Clock::default(), targets, within: None, request_bytes: Cell::new(0) }
+        Self { peer, clock: Clock::default(), targets, within: None, request_bytes: Cell::new(0), awaited: Cell::new(false) }
     }
 }
 
@@ -85,7 +87,9 @@ impl Metered {
     }
 
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        self.downstream.awaited.set(true);
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.downstream.awaited.set(false);
         let clock = &self.downstream.clock;
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()

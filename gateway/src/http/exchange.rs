@@ -68,6 +68,7 @@ pub async fn exchange(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request:
     let pace = Pace { bytes: None, idle: settings.body_timeout, first_byte: settings.first_byte_timeout };
     let mut course = Course { run: None, place: None, through: None, pace };
     downstream.request_bytes.set(0);
+    downstream.awaited.set(false);
     downstream.clock.limit(None);
     let outcome = attempt(worker, downstream, request, &mut record, &mut course).await;
     let response = outcome.unwrap_or_else(|fault| {
@@ -172,6 +173,17 @@ fn sentence(denial: &Denial, named: &Canonical) -> String {
     }
 }
 
+/// Whether what flows in a tunnel to this port are requests in the clear, of either version of HTTP.
+fn carries_requests(permit: &Permit) -> bool {
+    let (service, port) = (permit.service().map(|service| &service.document), permit.port());
+    let in_the_clear = match port.protocol {
+        Protocol::Http | Protocol::Http2 => true,
+        Protocol::Grpc => service.is_some_and(|service| !service.originates(port)),
+        Protocol::Https | Protocol::Tls | Protocol::Tcp => false,
+    };
+    in_the_clear && !service.is_some_and(|service| service.passes_through())
+}
+
 /// Opens a tunnel; bytes flow once the answer has been written. One to a port that speaks HTTP in the clear ends here:
 /// its requests are exchanges of their own, so that no rule can be passed by inside of it.
 async fn connect(
@@ -182,7 +194,7 @@ async fn connect(
     record: &mut OpenRecord,
     course: &mut Course,
 ) -> Result<Response, Fault> {
-    if permit.port().protocol == Protocol::Http && !permit.service().is_some_and(|service| service.document.passes_through()) {
+    if carries_requests(permit) {
         course.through = Some(Through::Requests(Within { target: permit.target().clone(), identity: identity.clone() }));
         return Ok(Response::new(Body::empty()));
     }
@@ -246,7 +258,7 @@ fn close(
             match through {
                 Through::Bytes(joined) => tunnel::run(stream, early, joined, &mut record).await,
                 Through::Requests(within) => {
-                    super::serve_within(worker, Downstream::within(peer, within), stream, early).await;
+                    super::serve_within(worker, peer, within, stream, early).await;
                 }
             }
             if let Some(run) = run {

@@ -3,6 +3,7 @@
 //!
 //! No `X-Forwarded-*` field is added: an egress gateway does not tell the outside who its callers are.
 
+use super::reply;
 use crate::fault::Fault;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request, response};
 use std::{
@@ -137,6 +138,8 @@ pub fn request(head: &mut request::Parts, host: &HeaderValue, bodiless: bool, ps
 pub fn response(head: &mut response::Parts, pseudonym: &Pseudonym) {
     let offer = head.headers.get(header::UPGRADE).filter(|_| head.status == ::http::StatusCode::SWITCHING_PROTOCOLS).cloned();
     strip(&mut head.headers);
+    // Callers take this header for the gateway's own word.
+    head.headers.remove(&reply::REASON);
     if let Some(offer) = offer {
         head.headers.insert(header::UPGRADE, offer);
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -261,6 +264,15 @@ mod tests {
         let (mut head, ()) = builder.body(()).unwrap().into_parts();
         request(&mut head, &HeaderValue::from_static("a.example"), true, &Pseudonym::new("gate").unwrap())?;
         Ok(head.headers)
+    }
+
+    #[test]
+    fn an_upstream_cannot_speak_for_the_gateway() {
+        let response = ::http::Response::builder().header("x-tidegate-reason", "allowed_by_rule").header("x-own", "1");
+        let (mut head, ()) = response.body(()).unwrap().into_parts();
+        super::response(&mut head, &Pseudonym::new("gate").unwrap());
+        assert!(head.headers.get(&reply::REASON).is_none());
+        assert_eq!(head.headers["x-own"], "1");
     }
 
     #[test]

@@ -4,9 +4,10 @@
 use super::{
     Request,
     body::Body,
-    downstream::Downstream,
+    downstream::{Downstream, Within},
     exchange::{self, Answer},
     metrics::Open,
+    stall::Watch,
     target,
 };
 use crate::{fault::Fault, listen::Peer, stream::Stream, worker::Worker};
@@ -25,6 +26,10 @@ use std::{
 };
 use tidegate_policy::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Most bytes of one response that wait for a caller who does not read. Four frames keep a link busy, and the 250 streams of
+/// a connection hold 16 MiB at most; hyper's 400 KiB would be 100.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Limits on what one HTTP/2 connection may ask for.
 #[derive(Debug, Clone, Copy)]
@@ -77,14 +82,20 @@ struct Rewound {
     stream: Stream,
 }
 
-/// Serves an HTTP/2 connection until either side ends it or the worker drains.
-pub async fn serve(worker: &Rc<Worker>, peer: &Rc<Peer>, stream: Stream, read: Bytes) {
+/// Serves an HTTP/2 connection, perhaps `within` a tunnel, until either side ends it or the worker drains.
+pub async fn serve(worker: &Rc<Worker>, peer: &Rc<Peer>, within: Option<&Within>, stream: Stream, read: Bytes) {
     let limits = worker.http.settings.h2;
     let targets: Rc<target::Cache> = Rc::default();
+    let watch = Rc::new(Watch::new(worker.http.settings.h1.write_timeout));
     let service = service_fn(|request: ::http::Request<Incoming>| {
-        let downstream = Rc::new(Downstream::stream(Rc::clone(peer), Rc::clone(&targets)));
-        let worker = Rc::clone(worker);
-        async move { Ok::<_, Infallible>(exchange_stream(worker, downstream, request).await) }
+        let mut downstream = Downstream::stream(Rc::clone(peer), Rc::clone(&targets));
+        downstream.within = within.cloned();
+        let downstream = Rc::new(downstream);
+        let (worker, watch) = (Rc::clone(worker), Rc::clone(&watch));
+        async move {
+            let response = exchange_stream(worker, downstream, request).await;
+            Ok::<_, Infallible>(response.map(|body| watch.over(body)))
+        }
     });
     let connection = Builder::new(OnThisThread)
         .timer(TokioTimer::new())
@@ -93,6 +104,7 @@ pub async fn serve(worker: &Rc<Worker>, peer: &Rc<Peer>, stream: Stream, read: B
         .max_header_list_size(limits.head_bytes.saturating_mul(2))
         .initial_stream_window_size(limits.stream_window_bytes)
         .initial_connection_window_size(limits.connection_window_bytes)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .keep_alive_interval(limits.ping_interval)
         .keep_alive_timeout(limits.ping_timeout)
         .serve_connection(TokioIo::new(Rewound { read, stream }), service);
@@ -105,6 +117,7 @@ pub async fn serve(worker: &Rc<Worker>, peer: &Rc<Peer>, stream: Stream, read: B
             connection.as_mut().graceful_shutdown();
             told = true;
         }
+        watch.poll(cx);
         connection.as_mut().poll(cx)
     });
     if let Err(error) = ended.await {

@@ -16,6 +16,7 @@ pub mod metrics;
 mod recorded;
 pub mod reply;
 pub mod settings;
+mod stall;
 pub mod target;
 
 pub use metrics::Metrics;
@@ -23,12 +24,12 @@ pub use settings::{Context, Settings};
 
 use crate::{
     fault::Fault,
-    listen::{Connection, Spoken},
+    listen::{Connection, Peer, Spoken, greet},
     stream::Stream,
     worker::Worker,
 };
 use bytes::{Bytes, BytesMut};
-use downstream::Downstream;
+use downstream::{Downstream, Within};
 use std::rc::Rc;
 
 /// A request in the making, whatever version of HTTP it came by.
@@ -45,16 +46,23 @@ pub async fn serve(worker: Rc<Worker>, connection: Connection) {
             let Caller { downstream, worker } = &caller;
             h1::server::serve(stream, first, &caller, worker.terms(&downstream.clock)).await;
         }
-        Spoken::Http2 => h2::serve(&worker, &peer, stream, first.freeze()).await,
+        Spoken::Http2 => h2::serve(&worker, &peer, None, stream, first.freeze()).await,
     }
     drop(held);
 }
 
 /// Serves the requests that come through a tunnel to a port that speaks HTTP, as if they had come without it.
-async fn serve_within(worker: Rc<Worker>, downstream: Downstream, stream: Stream, first: Bytes) {
-    let caller = Caller { downstream: Rc::new(downstream), worker };
-    let terms = caller.worker.terms(&caller.downstream.clock);
-    h1::server::serve(stream, BytesMut::from(first), &caller, terms).await;
+async fn serve_within(worker: Rc<Worker>, peer: Rc<Peer>, within: Within, mut stream: Stream, first: Bytes) {
+    let limit = worker.http.settings.h1.idle_timeout;
+    let Some((first, spoken)) = greet::tell(&mut stream, BytesMut::from(first), limit, &worker.drain).await else { return };
+    match spoken {
+        Spoken::Http1 => {
+            let caller = Caller { downstream: Rc::new(Downstream::within(peer, within)), worker };
+            let terms = caller.worker.terms(&caller.downstream.clock);
+            h1::server::serve(stream, first, &caller, terms).await;
+        }
+        Spoken::Http2 => h2::serve(&worker, &peer, Some(&within), stream, first.freeze()).await,
+    }
 }
 
 /// The exchanges of one HTTP/1 connection.

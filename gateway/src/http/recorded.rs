@@ -49,6 +49,10 @@ impl Recorded {
         &mut self.body
     }
 
+    pub(super) fn idle(&self) -> Duration {
+        self.idle
+    }
+
     pub(super) fn is_end_stream(&self) -> bool {
         self.body.is_end_stream()
     }
@@ -74,7 +78,7 @@ impl Recorded {
         }
     }
 
-    fn fail(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    pub(super) fn fail(&mut self, fault: Fault) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         self.failed = true;
         if let Some(record) = &mut self.record {
             record.failed(&fault);

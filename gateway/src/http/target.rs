@@ -30,7 +30,15 @@ struct Last {
 /// pseudo-header fields. A `Host` beside an authority must name the same host and port.
 pub fn of(head: &Parts, cache: &Cache) -> Result<Rc<Canonical>, Fault> {
     let tunnel = head.method == Method::CONNECT;
-    let host = head.headers.get(header::HOST);
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    // HTTP/1.1's head was refused for these already (RFC 9112 section 3.2); HTTP/2's codec lets them through.
+    if hosts.next().is_some() {
+        return Err(malformed("the request has more than one Host field"));
+    }
+    if head.uri.path() == "*" && head.method != Method::OPTIONS {
+        return Err(malformed("the target * is for OPTIONS alone"));
+    }
     let Some(authority) = head.uri.authority() else {
         let host = host.ok_or_else(|| malformed("the request names no host: it has neither an authority nor a Host field"))?;
         return canonical(Form::Plain, host.as_bytes(), cache);
@@ -137,4 +145,30 @@ pub(super) fn authority_of(target: &Target) -> Result<HeaderValue, Fault> {
 
 fn malformed(detail: &'static str) -> Fault {
     Fault::new(Reason::MalformedTarget, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_codec_of_http_2_lets_through_is_refused() {
+        let rows = [
+            ("http://api.example/v1", &["api.example"][..], true),
+            ("http://api.example/v1", &["api.example", "api.example"], false),
+            ("http://api.example/v1", &["api.example", "other.example"], false),
+            ("/v1", &["api.example", "other.example"], false),
+            ("*", &["api.example"], false),
+        ];
+        for (target, hosts, passes) in rows {
+            let mut request = ::http::Request::get(target).version(Version::HTTP_2);
+            for host in hosts {
+                request = request.header(header::HOST, *host);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let named = of(&head, &Cache::default());
+            assert_eq!(named.is_ok(), passes, "{target} {hosts:?}");
+            assert!(named.is_ok_and(|named| passes && named.authority == "api.example") || !passes);
+        }
+    }
 }

@@ -44,7 +44,7 @@ async fn begin(accepted: Accepted, timeouts: Timeouts, mutual: Option<&Mutual>) 
         Entry::Plain => {
             // Nothing is allocated for a connection that has nothing to say yet.
             within(timeouts.first_byte, "first bytes", socket.readable()).await?;
-            let (first, spoken) = within(timeouts.first_byte, "first bytes", sniff(&mut socket)).await?;
+            let (first, spoken) = within(timeouts.first_byte, "first bytes", sniff(&mut socket, BytesMut::new())).await?;
             (Stream::Plain(socket), first, spoken)
         }
         Entry::Mutual => {
@@ -55,7 +55,7 @@ async fn begin(accepted: Accepted, timeouts: Timeouts, mutual: Option<&Mutual>) 
             let (first, spoken) = if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 (BytesMut::new(), Spoken::Http2)
             } else {
-                within(timeouts.first_byte, "first bytes", sniff(&mut stream)).await?
+                within(timeouts.first_byte, "first bytes", sniff(&mut stream, BytesMut::new())).await?
             };
             (Stream::Accepted(Box::new(stream)), first, spoken)
         }
@@ -74,19 +74,26 @@ fn describe(peer: &mut Peer, stream: &TlsStream<TcpStream>) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads until the first bytes tell which version of HTTP is spoken.
-async fn sniff(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<(BytesMut, Spoken)> {
-    let mut first = BytesMut::with_capacity(FIRST_READ_BYTES);
+/// What is spoken inside of a tunnel whose first bytes are `first`; none where it ended, was silent for `limit`, or came too
+/// late.
+pub(crate) async fn tell(stream: &mut Stream, first: BytesMut, limit: Duration, drain: &Drain) -> Option<(BytesMut, Spoken)> {
+    let _registered = drain.register().await;
+    unless_drained(drain, within(limit, "first bytes in a tunnel", sniff(stream, first))).await?.ok()
+}
+
+/// Reads until the first bytes, of which some may have been read already, tell which version of HTTP is spoken.
+async fn sniff(stream: &mut (impl AsyncRead + Unpin), mut first: BytesMut) -> io::Result<(BytesMut, Spoken)> {
     loop {
-        if stream.read_buf(&mut first).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
         let compared = first.len().min(PREFACE.len());
         if first[..compared] != PREFACE[..compared] {
             return Ok((first, Spoken::Http1));
         }
         if compared == PREFACE.len() {
             return Ok((first, Spoken::Http2));
+        }
+        first.reserve(FIRST_READ_BYTES);
+        if stream.read_buf(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
 }

@@ -126,6 +126,19 @@ async fn times_are_kept() {
 }
 
 #[tokio::test]
+async fn a_request_body_that_does_not_go_on_is_its_callers_fault() {
+    let (address, _) = acting(&[Act::Silence]).await;
+    stage(routed(address, json!({"timeouts": {"idle": "100ms"}})), async |mut stage| {
+        let answer =
+            stage.talk("POST http://api.example/v1/x HTTP/1.1\r\nHost: api.example\r\nContent-Length: 10\r\n\r\nhalf").await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        let record = stage.records(1).await.remove(0);
+        assert_eq!((&record["reason"], &record["request_bytes"]), (&json!("downstream_timeout"), &json!(4)), "{record}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_response_that_breaks_off_is_cut_off_and_recorded_as_such() {
     for response in [
         "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",

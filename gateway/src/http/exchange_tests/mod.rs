@@ -104,7 +104,8 @@ fn worker(documents: &Value) -> (Worker, mpsc::Receiver<Batch>) {
         spans: None,
         metrics: Arc::default(),
     };
-    let settings = Settings { hello_timeout: Duration::from_secs(5), ..Settings::default() };
+    let h1 = h1::Limits { write_timeout: Duration::from_millis(400), ..h1::Limits::default() };
+    let settings = Settings { hello_timeout: Duration::from_secs(5), h1, ..Settings::default() };
     let worker = Worker {
         live: Arc::new(ArcSwap::from_pointee(live(documents))),
         upstreams: Upstreams::start(shared),
@@ -142,7 +143,7 @@ async fn serve(worker: Rc<Worker>, socket: TcpStream, address: SocketAddr) {
     let peer = Rc::new(Peer { address, local: address, certificate: None, server_name: None });
     let mut start = [0; 3];
     if socket.peek(&mut start).await.is_ok() && &start == b"PRI" {
-        return h2::serve(&worker, &peer, Stream::Plain(socket), Bytes::new()).await;
+        return h2::serve(&worker, &peer, None, Stream::Plain(socket), Bytes::new()).await;
     }
     let caller = Caller { downstream: Rc::new(Downstream::new(peer)), worker };
     let limits = h1::Limits { drain_timeout: Duration::from_millis(50), ..h1::Limits::default() };

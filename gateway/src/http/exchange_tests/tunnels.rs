@@ -89,3 +89,58 @@ async fn a_tunnel_carries_much_both_ways() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn requests_by_http_2_within_a_tunnel_are_decided_one_by_one() {
+    let address = api(ECHO_HEAD).await;
+    let rows = [
+        ("/v1/a", "api.example", 200, "allowed_by_rule"),
+        ("/v2/a", "api.example", 403, "no_rule_allows"),
+        ("/v1/a", "other.example", 421, "authority_mismatch"),
+    ];
+    for protocol in ["http", "http2", "grpc"] {
+        let mut documents = registered(address);
+        documents["services"]["api"]["ports"][0]["protocol"] = json!(protocol);
+        documents["services"]["api"]["tls"] = json!({"mode": "disabled"});
+        stage(documents, async |mut stage| {
+            let mut socket = TcpStream::connect(stage.gate).await.unwrap();
+            socket.write_all(b"CONNECT api.example:80 HTTP/1.1\r\nHost: api.example:80\r\n\r\n").await.unwrap();
+            let mut head = [0; 19];
+            socket.read_exact(&mut head).await.unwrap();
+            assert!(head.starts_with(b"HTTP/1.1 200 OK"), "{protocol}");
+            let shaken = hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), TokioIo::new(socket));
+            let (mut sender, connection) = shaken.await.unwrap();
+            tokio::task::spawn_local(connection);
+            for (path, host, status, reason) in rows {
+                if status == 200 && protocol != "http" {
+                    continue; // The upstream of this test speaks HTTP/1.1 alone.
+                }
+                let request =
+                    ::http::Request::builder().uri(format!("http://{host}{path}")).body(Empty::<Bytes>::new()).unwrap();
+                let response = sender.send_request(request).await.unwrap();
+                assert_eq!(response.status(), status, "{protocol} {host}{path}");
+                drop(response.into_body().collect().await.unwrap());
+                let record = stage.records(1).await.remove(0);
+                assert_eq!((&record["reason"], &record["method"]), (&json!(reason), &json!("GET")), "{protocol}: {record}");
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_tunnel_cannot_hide_its_server_name_behind_another_tls_record() {
+    let address = api(ECHO_HEAD).await;
+    stage(registered(address), async |mut stage| {
+        for first in [b"\x14\x03\x01\x00\x01\x01".as_slice(), b"\x15\x03\x01\x00\x02\x01\x00", b"\x17\x03\x03\x00\x01x"] {
+            let connect = b"CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n\r\n";
+            let mut socket = TcpStream::connect(stage.gate).await.unwrap();
+            socket.write_all(&[connect.as_slice(), first, b"\x16\x03\x01\x00\x05hello"].concat()).await.unwrap();
+            socket.shutdown().await.unwrap();
+            let _reset_or_end = socket.read_to_end(&mut Vec::new()).await;
+            let record = stage.records(1).await.remove(0);
+            assert_eq!((&record["reason"], &record["request_bytes"]), (&json!("authority_mismatch"), &json!(0)), "{record}");
+        }
+    })
+    .await;
+}

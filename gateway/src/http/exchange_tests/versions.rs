@@ -252,3 +252,46 @@ async fn a_header_section_that_is_too_large_is_answered_and_recorded() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn what_has_no_place_in_trailers_does_not_pass_between_http_2() {
+    LocalSet::new()
+        .run_until(async {
+            // The upstream echoes the trailers that reach it: what comes back has passed both ways.
+            let (address, _) = h2_api(First::Echoed).await;
+            stage(speaking_h2(address), async |stage| {
+                let mut sender = connected(&stage).await;
+                let names = ["x-sum", "proxy-authorization", "authorization", "host", "content-length", "set-cookie", "via"];
+                let trailers = names.map(|name| (name.parse().unwrap(), HeaderValue::from_static("7")));
+                let frames: [Result<_, Infallible>; 2] =
+                    [Ok(Frame::data(Bytes::from_static(b"x"))), Ok(Frame::trailers(HeaderMap::from_iter(trailers)))];
+                let body = Sent::new(StreamBody::new(futures_util::stream::iter(frames)));
+                let request = ::http::Request::post("http://api.example/v1/x").body(body).unwrap();
+                let whole = sender.send_request(request).await.unwrap().into_body().collect().await.unwrap();
+                let passed: Vec<_> = whole.trailers().unwrap().keys().map(|name| name.as_str().to_owned()).collect();
+                assert_eq!(passed, ["x-sum"]);
+            })
+            .await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_caller_that_shuts_its_window_does_not_hold_its_upstream_for_ever() {
+    const LONG: &str = "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n0123456789";
+    let address = api(LONG).await;
+    stage(registered(address), async |mut stage| {
+        let socket = TcpStream::connect(stage.gate).await.unwrap();
+        let mut builder = hyper::client::conn::http2::Builder::new(OnThisThread);
+        builder.initial_stream_window_size(0);
+        let (mut sender, connection) = builder.handshake::<_, Sent>(TokioIo::new(socket)).await.unwrap();
+        tokio::task::spawn_local(connection);
+        let response = sender.send_request(request("GET", &[], false)).await.unwrap();
+        assert_eq!(response.status(), 200);
+        // Nothing is read, so the window stays shut.
+        let record = stage.records(1).await.remove(0);
+        assert_eq!((&record["reason"], &record["status"]), (&json!("downstream_timeout"), &json!(200)), "{record}");
+        drop(response);
+    })
+    .await;
+}

@@ -159,7 +159,7 @@ pub(super) fn parse_trailers(section: &Bytes) -> Result<HeaderMap, Framing> {
 }
 
 /// Whether a field has no place in a trailer section.
-pub(super) fn forbidden_in_trailers(name: &HeaderName) -> bool {
+pub(in crate::http) fn forbidden_in_trailers(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "content-length"
@@ -167,6 +167,7 @@ pub(super) fn forbidden_in_trailers(name: &HeaderName) -> bool {
             | "host"
             | "connection"
             | "keep-alive"
+            | "proxy-connection"
             | "te"
             | "trailer"
             | "upgrade"

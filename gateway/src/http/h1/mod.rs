@@ -5,6 +5,7 @@ pub mod client;
 mod decode;
 mod encode;
 mod head;
+pub(super) use head::forbidden_in_trailers;
 pub mod server;
 #[cfg(test)]
 mod tests;
