@@ -13,8 +13,8 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::Response,
 };
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use std::collections::BTreeMap;
 
 /// What a body may be, and how large.
@@ -23,12 +23,15 @@ struct Limit {
     setting: &'static str,
 }
 
+/// Most bytes beyond the limit that are read and thrown away. A caller that is still sending when it is refused sees a
+/// broken connection and not the reason, so an upload that is only somewhat too large is heard out.
+const DISCARDED_BYTES: usize = 128 << 20;
+
 /// Reads a whole body within its limits of size and time.
 async fn read_body(control: &Control, body: Body, limit: Limit) -> Result<Bytes, Problem> {
-    let reading = Limited::new(body, limit.bytes).collect();
-    match tokio::time::timeout(control.settings.api_body_timeout, reading).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+    match tokio::time::timeout(control.settings.api_body_timeout, collect(body, limit.bytes)).await {
+        Ok(Ok(Some(whole))) => Ok(whole),
+        Ok(Ok(None)) => {
             let detail = format!("the body is larger than {} bytes; the setting {} allows more", limit.bytes, limit.setting);
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
         }
@@ -38,6 +41,24 @@ async fn read_body(control: &Control, body: Body, limit: Limit) -> Result<Bytes,
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
         }
     }
+}
+
+/// The body's bytes; none where there are more than `most`.
+async fn collect(mut body: Body, most: usize) -> Result<Option<Bytes>, axum::Error> {
+    let (mut whole, mut discarded) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await.transpose()? {
+        let Ok(data) = frame.into_data() else { continue };
+        if discarded == 0 && data.len() <= most - whole.len() {
+            whole.extend_from_slice(&data);
+            continue;
+        }
+        whole = BytesMut::new();
+        discarded += data.len();
+        if discarded > DISCARDED_BYTES {
+            break;
+        }
+    }
+    Ok((discarded == 0).then(|| whole.freeze()))
 }
 
 /// Reads a JSON body. One without a content type is taken for JSON.
