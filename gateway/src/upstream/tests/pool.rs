@@ -129,7 +129,7 @@ async fn the_next_endpoint_takes_over_and_the_last_word_is_no_healthy_endpoint()
         let (live, permit) = fixture::plain(&document, "api.example");
         let fault = upstreams.connect(&live, &permit, &request()).await.err().expect("nothing listens");
         let reached = fault.reached().expect("how far it got");
-        assert_eq!((fault.reason(), reached.address), (Reason::ConnectFailed, Some(worse)));
+        assert_eq!((fault.reason(), reached.address), (Reason::ConnectFailed, Some(bad)), "put aside, so tried last");
         assert!(reached.connect.is_some() && reached.handshake.is_none());
         let last = upstreams.connect(&live, &permit, &request()).await.err().expect("nothing listens").reason();
         assert_eq!(last, Reason::NoHealthyEndpoint);
