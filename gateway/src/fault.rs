@@ -1,5 +1,6 @@
 //! What can go wrong with an exchange, in one type. `http::reply` is the one place that turns it into an answer.
 
+use crate::upstream::Reached;
 use ::http::StatusCode;
 use std::{borrow::Cow, fmt};
 use tidegate_policy::Reason;
@@ -12,6 +13,8 @@ pub struct Fault {
     retry: Retry,
     /// Where the caller gets another status than the reason's own.
     status: Option<StatusCode>,
+    /// How far the way out got, where it ended before the request was sent.
+    reached: Option<Box<Reached>>,
 }
 
 /// Whether another attempt may be made.
@@ -40,7 +43,7 @@ pub enum Source {
 impl Fault {
     /// A fault for `reason`; `detail` is a sentence for the caller and the record, without secrets.
     pub fn new(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into(), retry: Retry::Never, status: None }
+        Self { reason, detail: detail.into(), retry: Retry::Never, status: None, reached: None }
     }
 
     /// The same fault, known to have happened before the upstream took anything of the request.
@@ -53,6 +56,18 @@ impl Fault {
     #[must_use]
     pub fn answered_with(self, status: StatusCode) -> Self {
         Self { status: Some(status), ..self }
+    }
+
+    /// The same fault, with what `note` knows of how far the way out got.
+    #[must_use]
+    pub fn reached_so_far(mut self, note: impl FnOnce(&mut Reached)) -> Self {
+        note(self.reached.get_or_insert_default());
+        self
+    }
+
+    /// How far the way out got; none where the fault is not about reaching an upstream.
+    pub fn reached(&self) -> Option<&Reached> {
+        self.reached.as_deref()
     }
 
     /// Its reason.

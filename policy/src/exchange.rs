@@ -90,7 +90,7 @@ pub struct EndpointFacts<'a> {
     /// The name of the peer's certificate that was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_peer: Option<Cow<'a, str>>,
-    /// Upstream protocol: `HTTP/1.1`, `HTTP/2`, `tunnel`.
+    /// Upstream protocol: `HTTP/1.1`, `HTTP/2`, `tunnel`; empty where no connection came about.
     #[serde(default)]
     pub protocol: Cow<'a, str>,
 }

@@ -231,14 +231,14 @@ fn span(facts: &Facts, durations: tidegate_policy::exchange::Durations) -> spans
     let mut target = String::new();
     line::push_target(&mut target, facts);
     let mut address = String::new();
-    if let Some((upstream, _)) = &facts.upstream {
-        line::push_address(&mut address, upstream.address);
+    if let Some(dialled) = facts.address() {
+        line::push_address(&mut address, dialled);
     }
     spans::Finished {
         context: facts.trace,
         began: facts.id.time(),
         durations,
-        sent_us: facts.upstream.as_ref().map(|(_, sent)| super::micros(sent.saturating_duration_since(facts.opened))),
+        sent_us: facts.upstream().map(|(_, sent)| super::micros(sent.saturating_duration_since(facts.opened))),
         method: facts.method.clone(),
         target,
         address,

@@ -13,6 +13,18 @@ use tidegate_policy::{
     target::Form,
 };
 
+/// What is known of the upstream at `address`: of one that could not be reached, the address alone.
+fn endpoint<'a>(facts: &'a Facts, address: &'a str) -> EndpointFacts<'a> {
+    let upstream = facts.upstream().map(|(upstream, _)| upstream);
+    EndpointFacts {
+        address: Cow::Borrowed(address),
+        reused: upstream.is_some_and(|upstream| upstream.reused),
+        tls_version: upstream.and_then(|upstream| upstream.tls_version).map(Cow::Borrowed),
+        tls_peer: upstream.and_then(|upstream| upstream.tls_peer.as_deref()).map(Cow::Borrowed),
+        protocol: Cow::Borrowed(upstream.map_or("", |upstream| upstream.protocol)),
+    }
+}
+
 /// Appends the record's line to `lines`, with its newline.
 pub(super) fn write(facts: &mut Facts, durations: Durations, clock: &Clock, scratch: &mut String, lines: &mut Vec<u8>) {
     scratch.clear();
@@ -20,8 +32,8 @@ pub(super) fn write(facts: &mut Facts, durations: Durations, clock: &Clock, scra
     let source_end = scratch.len();
     push_target(scratch, facts);
     let target_end = scratch.len();
-    if let Some((upstream, _)) = &facts.upstream {
-        push_address(scratch, upstream.address);
+    if let Some(dialled) = facts.address() {
+        push_address(scratch, dialled);
     }
     let mut trace_id = [0; 32];
     crate::telemetry::trace::write_hex(&facts.trace.trace_id, &mut trace_id);
@@ -50,13 +62,7 @@ pub(super) fn write(facts: &mut Facts, durations: Durations, clock: &Clock, scra
         reports: reports.iter().map(|rule| Cow::Borrowed(rule.as_str())).collect(),
         route,
         service: facts.service().map(|name| Cow::Borrowed(name.as_str())),
-        endpoint: facts.upstream.as_ref().map(|(upstream, _)| EndpointFacts {
-            address: Cow::Borrowed(&scratch[target_end..]),
-            reused: upstream.reused,
-            tls_version: upstream.tls_version.map(Cow::Borrowed),
-            tls_peer: upstream.tls_peer.as_deref().map(Cow::Borrowed),
-            protocol: Cow::Borrowed(upstream.protocol),
-        }),
+        endpoint: facts.address().map(|_| endpoint(facts, &scratch[target_end..])),
         filters,
         status: facts.status.map(|status| status.as_u16()),
         request_bytes: facts.request_bytes,

@@ -223,14 +223,30 @@ impl Facts {
         service.map(|service| &service.name)
     }
 
+    /// How far the last attempt got, where it failed before its request was sent.
+    fn reached(&self) -> Option<&upstream::Reached> {
+        self.fault.as_ref().and_then(Fault::reached)
+    }
+
+    /// The connection the request was sent on, and when; none where a later attempt failed to get one.
+    fn upstream(&self) -> Option<&(upstream::Facts, Instant)> {
+        self.upstream.as_ref().filter(|_| self.reached().is_none())
+    }
+
+    /// The address dialled last.
+    fn address(&self) -> Option<SocketAddr> {
+        self.upstream().map_or(self.reached().and_then(|way| way.address), |(facts, _)| Some(facts.address))
+    }
+
     fn durations(&self, closed: Instant) -> Durations {
-        let upstream = self.upstream.as_ref();
+        let upstream = self.upstream();
+        let reached = self.reached();
         let filters: u64 = self.filters.iter().map(|filter| filter.time_us).sum();
         Durations {
             total_us: micros(closed.saturating_duration_since(self.opened)),
-            resolve_us: upstream.and_then(|(facts, _)| facts.resolve).map(micros),
-            connect_us: upstream.and_then(|(facts, _)| facts.connect).map(micros),
-            tls_us: upstream.and_then(|(facts, _)| facts.handshake).map(micros),
+            resolve_us: upstream.map_or(reached.and_then(|way| way.resolve), |(facts, _)| facts.resolve).map(micros),
+            connect_us: upstream.map_or(reached.and_then(|way| way.connect), |(facts, _)| facts.connect).map(micros),
+            tls_us: upstream.map_or(reached.and_then(|way| way.handshake), |(facts, _)| facts.handshake).map(micros),
             filters_us: (!self.filters.is_empty()).then_some(filters),
             first_byte_us: upstream
                 .zip(self.answered)

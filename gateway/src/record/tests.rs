@@ -184,6 +184,26 @@ fn a_log_that_cannot_be_opened_is_refused_at_the_start() {
 }
 
 #[test]
+fn what_could_not_be_reached_says_how_far_it_got() {
+    let mut fixture = fixture(1, WhenFull::Wait);
+    let mut record = open(&fixture.ledger, "http://api.example.com/");
+    record.failed(&Fault::new(Reason::TlsFailed, "no handshake").reached_so_far(|reached| {
+        reached.address = Some(([192, 0, 2, 1], 443).into());
+        reached.connect = Some(Duration::from_millis(2));
+        reached.handshake = Some(Duration::from_millis(3));
+    }));
+    drop(record);
+    drop(fixture.ledger);
+    let batch = fixture.batches.try_recv().unwrap();
+    let records = lines(&batch);
+    let record = &records[0];
+    assert_eq!(record.endpoint.as_ref().map(|endpoint| &*endpoint.address), Some("192.0.2.1:443"));
+    let durations = record.durations;
+    assert_eq!((durations.resolve_us, durations.connect_us, durations.tls_us), (None, Some(2000), Some(3000)));
+    assert_eq!(durations.first_byte_us, None);
+}
+
+#[test]
 fn what_a_stop_cuts_off_says_so_and_is_handed_over_however_late_it_ends() {
     let mut fixture = fixture(1, WhenFull::Wait);
     let mut left = open(&fixture.ledger, "http://api.example.com/left");

@@ -14,6 +14,8 @@ pub fn upstream(page: &mut Page, metrics: &upstream::Metrics) {
     failures.add(&[("kind", "negative")], metrics.resolve_negative.value());
     failures.add(&[("kind", "no_answer")], metrics.resolve_failures.value());
     page.gauge("tidegate_resolve_names", "Names that workers remember.", metrics.resolve_names.value());
+    let help = "Names forgotten before their time because resolve_names was reached.";
+    page.counter("tidegate_resolve_evicted_total", help, metrics.resolve_evicted.value());
     let refused = metrics.addresses_refused.value();
     page.counter("tidegate_addresses_refused_total", "Addresses that the guard refused to dial.", refused);
     let attempts = metrics.connect_attempts.value();

@@ -124,16 +124,18 @@ impl Finished {
     fn spans(self, scope: &InstrumentationScope) -> Vec<SpanData> {
         let mut spans = Vec::with_capacity(6);
         let Durations { total_us, resolve_us, connect_us, tls_us, filters_us, first_byte_us } = self.durations;
-        if let Some(sent_us) = self.sent_us {
-            // The phases before sending follow each other and end when the request is sent.
-            let setup = [("resolve", resolve_us), ("connect", connect_us), ("tls", tls_us)];
-            let mut at = sent_us.saturating_sub(setup.iter().filter_map(|(_, taken)| *taken).sum());
-            for (name, taken) in setup {
-                if let Some(taken) = taken {
-                    spans.push(self.child(scope, name, at, taken));
-                    at += taken;
-                }
+        // The phases before sending follow each other and end when the request is sent, or with the exchange where one
+        // of them failed.
+        let setup = [("resolve", resolve_us), ("connect", connect_us), ("tls", tls_us)];
+        let ready = self.sent_us.unwrap_or(total_us);
+        let mut at = ready.saturating_sub(setup.iter().filter_map(|(_, taken)| *taken).sum());
+        for (name, taken) in setup {
+            if let Some(taken) = taken {
+                spans.push(self.child(scope, name, at, taken));
+                at += taken;
             }
+        }
+        if let Some(sent_us) = self.sent_us {
             let upstream = first_byte_us.unwrap_or(total_us.saturating_sub(sent_us));
             spans.push(self.child(scope, "upstream", sent_us, upstream));
         }

@@ -1,7 +1,7 @@
 //! From a permit to a connection: the stages in order.
 
 use super::{
-    Carrier, Connection, Facts, Lease, Tunnel, Upstreams,
+    Carrier, Connection, Facts, Lease, Reached, Tunnel, Upstreams,
     dial::dial,
     guard::{self, Asked},
     http1::Exchanger,
@@ -66,7 +66,7 @@ impl Upstreams {
         let way = Way { live, permit, destination: &destination, offer: Offer::All };
         self.first_place(&way, async |candidate| {
             let (reach, resolve) = self.find(&way, candidate).await?;
-            let open = self.open(&way, &candidate.place, &reach).await?;
+            let open = self.open(&way, &candidate.place, &reach, resolve).await?;
             let facts = Facts { resolve, ..open.facts("tunnel") };
             Ok(Tunnel { stream: Stream::Plain(open.tcp), facts, lease: open.lease })
         })
@@ -99,7 +99,8 @@ impl Upstreams {
         let fault = last.unwrap_or_else(|| Fault::new(Reason::NoHealthyEndpoint, "the service has no endpoint"));
         if all_aside && matches!(fault.reason(), Reason::ConnectFailed | Reason::Timeout | Reason::ResolveFailed) {
             let detail = format!("every endpoint of the service has been failing; the last one tried: {}", fault.detail());
-            return Err(Fault::new(Reason::NoHealthyEndpoint, detail).before_send());
+            let reached = fault.reached().cloned().unwrap_or_default();
+            return Err(Fault::new(Reason::NoHealthyEndpoint, detail).before_send().reached_so_far(|so_far| *so_far = reached));
         }
         Err(fault)
     }
@@ -151,14 +152,15 @@ impl Upstreams {
         reach: &Reach,
         resolve: Option<Duration>,
     ) -> Result<Connection, Fault> {
-        let open = self.open(way, &candidate.place, reach).await?;
+        let open = self.open(way, &candidate.place, reach, resolve).await?;
         let facts = Facts { resolve, ..open.facts("HTTP/1.1") };
-        let slot = &candidate.slot;
-        match &way.destination.profile {
+        let (slot, known) = (&candidate.slot, facts.clone());
+        let made = match &way.destination.profile {
             Some(profile) => self.connect_tls(way, slot, profile, open, facts).await,
             None if way.h2_only() => self.share(way, slot, Stream::Plain(open.tcp), open.lease, facts, false).await,
             None => Ok(self.line(way, slot, Stream::Plain(open.tcp), open.lease, facts, false)),
-        }
+        };
+        made.map_err(|fault| fault.reached_so_far(|reached| known.reached(reached)))
     }
 
     async fn connect_tls(
@@ -173,7 +175,9 @@ impl Upstreams {
         let start = Instant::now();
         let limit = self.shared.settings.handshake_timeout;
         let host = &way.permit.target().host;
-        let made = tls::originate(way.permit, profile, host, way.offer, tcp, limit, &self.shared.metrics).await?;
+        let made = tls::originate(way.permit, profile, host, way.offer, tcp, limit, &self.shared.metrics)
+            .await
+            .map_err(|fault| fault.reached_so_far(|reached| reached.handshake = Some(start.elapsed())))?;
         let facts = Facts { tls_version: made.version, tls_peer: Some(made.peer), handshake: Some(start.elapsed()), ..facts };
         let stream = Stream::Originated(made.stream);
         if made.h2 {
@@ -237,13 +241,14 @@ impl Upstreams {
         let took = (how == resolve::Found::Asked).then(|| start.elapsed());
         let answers = answer.map_err(|failure| {
             self.health.failed(&place.host, place.port, settings, metrics);
-            failure.fault()
+            failure.fault().reached_so_far(|reached| reached.resolve = took)
         })?;
-        Ok((candidate.reached(&check(&answers)?, Some(until)), took))
+        let passed = check(&answers).map_err(|fault| fault.reached_so_far(|reached| reached.resolve = took))?;
+        Ok((candidate.reached(&passed, Some(until)), took))
     }
 
-    /// Dials, within the service's connection limit.
-    async fn open(&self, way: &Way<'_>, place: &Place, reach: &Reach) -> Result<Open, Fault> {
+    /// Dials, within the service's connection limit. `resolve` is only for saying how far a failure got.
+    async fn open(&self, way: &Way<'_>, place: &Place, reach: &Reach, resolve: Option<Duration>) -> Result<Open, Fault> {
         let (settings, metrics) = (&*self.shared.settings, &self.shared.metrics);
         let name = way.destination.service.as_ref().map(|service| &service.name);
         let most = match &way.destination.service {
@@ -269,6 +274,7 @@ impl Upstreams {
         let dialled =
             dial(way.permit, &reach.order(&self.health), way.connect_timeout(settings.connect_timeout), settings, metrics)
                 .await;
+        let last = dialled.failed.last().map(|failed| failed.address());
         for failed in dialled.failed {
             self.health.address_failed(failed.address(), settings, metrics);
         }
@@ -282,7 +288,9 @@ impl Upstreams {
                 if matches!(place.host, Host::Name(_)) {
                     self.health.failed(&place.host, place.port, settings, metrics);
                 }
-                Err(fault)
+                Err(fault.reached_so_far(|reached| {
+                    *reached = Reached { address: last, resolve, connect: Some(start.elapsed()), handshake: None };
+                }))
             }
         }
     }

@@ -110,6 +110,29 @@ pub struct Facts {
     pub handshake: Option<Duration>,
 }
 
+/// How far an attempt at a connection got before it failed. Each phase that was begun says how long it took.
+#[derive(Debug, Clone, Default)]
+pub struct Reached {
+    /// The address dialled, the last one where several were; none where resolving failed already.
+    pub address: Option<SocketAddr>,
+    /// How long resolving took; none where it was not needed.
+    pub resolve: Option<Duration>,
+    /// How long connecting took.
+    pub connect: Option<Duration>,
+    /// How long the TLS handshake took.
+    pub handshake: Option<Duration>,
+}
+
+impl Facts {
+    /// As what is known of a connection that failed before it carried anything.
+    fn reached(&self, reached: &mut Reached) {
+        reached.address = Some(self.address);
+        reached.resolve = self.resolve;
+        reached.connect = self.connect;
+        reached.handshake = reached.handshake.or(self.handshake);
+    }
+}
+
 impl Upstreams {
     /// A worker's own half. Must be called within the worker's `LocalSet`: a task that lets idle connections go is
     /// spawned there, and ends with the `Upstreams`.

@@ -236,6 +236,7 @@ impl Names {
         known.retain(|_, entry| {
             let goes = excess > 0 && matches!(entry, Known::Answer(_));
             excess -= usize::from(goes);
+            self.metrics.resolve_evicted.add(u64::from(goes));
             !goes
         });
         self.metrics.resolve_names.add(known.len() as i64 - before as i64);

@@ -125,6 +125,8 @@ pub struct Metrics {
     pub resolve_failures: Counter,
     /// Names remembered now.
     pub resolve_names: Gauge,
+    /// Names forgotten before their time because `names` was reached.
+    pub resolve_evicted: Counter,
     /// Addresses that the guard refused to dial.
     pub addresses_refused: Counter,
     /// TCP connection attempts.

@@ -179,6 +179,7 @@ async fn what_is_remembered_is_bounded() {
             names.resolve(&format!("ttl-60.host{index}.example").into()).await.0.expect("an address");
             assert!(metrics.resolve_names.value() <= 8, "{}", metrics.resolve_names.value());
         }
+        assert!(metrics.resolve_evicted.value() > 0);
         drop(names);
         assert_eq!(metrics.resolve_names.value(), 0);
     })

@@ -127,9 +127,11 @@ async fn the_next_endpoint_takes_over_and_the_last_word_is_no_healthy_endpoint()
         drop(listener);
         document["endpoints"] = json!([endpoint(bad, 0), endpoint(worse, 1)]);
         let (live, permit) = fixture::plain(&document, "api.example");
-        let mut last = upstreams.connect(&live, &permit, &request()).await.err().expect("nothing listens").reason();
-        assert_eq!(last, Reason::ConnectFailed);
-        last = upstreams.connect(&live, &permit, &request()).await.err().expect("nothing listens").reason();
+        let fault = upstreams.connect(&live, &permit, &request()).await.err().expect("nothing listens");
+        let reached = fault.reached().expect("how far it got");
+        assert_eq!((fault.reason(), reached.address), (Reason::ConnectFailed, Some(bad)), "put aside, so tried last");
+        assert!(reached.connect.is_some() && reached.handshake.is_none());
+        let last = upstreams.connect(&live, &permit, &request()).await.err().expect("nothing listens").reason();
         assert_eq!(last, Reason::NoHealthyEndpoint);
     })
     .await;

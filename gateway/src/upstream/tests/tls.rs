@@ -122,6 +122,9 @@ async fn once(server: &Server<'_>, tls: &Value) -> Result<Connection, Fault> {
 fn sentence(outcome: Result<Connection, Fault>) -> String {
     let fault = outcome.err().expect("no connection");
     assert_eq!(fault.reason(), Reason::TlsFailed, "{fault}");
+    if let Some(reached) = fault.reached() {
+        assert!(reached.address.is_some() && reached.connect.is_some(), "{reached:?}");
+    }
     fault.detail().to_owned()
 }
 
