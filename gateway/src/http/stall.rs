@@ -50,8 +50,21 @@ impl Watch {
         let (patience, idle) = (self.patience, body.idle().unwrap_or_default());
         let due = Cell::new(Instant::now() + patience);
         let held = Rc::new(Held { body: RefCell::new(body), patience, idle, due, gone: Cell::new(false) });
-        self.watched.borrow_mut().push(Rc::downgrade(&held));
+        self.watch(Rc::downgrade(&held));
         Body::watched(Watched(held))
+    }
+
+    /// Before the list grows, what has ended goes: it stays in proportion to the streams that are open, however many a
+    /// connection has carried.
+    fn watch(&self, held: Weak<Held>) {
+        let mut watched = self.watched.borrow_mut();
+        if watched.len() == watched.capacity() {
+            watched.retain(|held| held.strong_count() > 0);
+            // Room for as many again, so that what it costs to look through them is spread over those.
+            let open = watched.len();
+            watched.reserve(open.max(8));
+        }
+        watched.push(held);
     }
 
     /// Gives up what was not taken in time. To be polled with the connection.
@@ -111,5 +124,24 @@ impl Watched {
 impl fmt::Debug for Watched {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watched").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn responses_that_have_ended_are_not_kept() {
+        let watch = Watch::new(Duration::from_secs(60));
+        let open = watch.over(Body::full(Bytes::from_static(b"open")));
+        for _ in 0..10_000 {
+            drop(watch.over(Body::full(Bytes::from_static(b"over"))));
+        }
+        let kept = watch.watched.borrow().len();
+        assert!(kept < 100, "{kept} are kept for one that is open");
+        let watched = watch.watched.borrow();
+        assert!(watched.iter().any(|held| held.strong_count() > 0), "the open one must stay under watch");
+        drop(open);
     }
 }
