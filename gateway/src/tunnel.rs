@@ -91,12 +91,13 @@ pub async fn run(mut downstream: Stream, early: Bytes, joined: Joined, record: &
     let (mut up, mut down) = (Pipe::holding(&early, &buffers), Pipe::holding(&read, &buffers));
     drop((early, read));
     let clock = Clock::default();
-    let mut pending = agreement.as_ref();
+    // Dropped once it has been held to: a tunnel that lives for days must not keep a policy of days ago in memory.
+    let mut pending = agreement;
     let mut seen = usize::MAX;
     let mut moved = (0, 0);
     clock.arm(idle);
     let outcome = poll_fn(|cx| {
-        if let Some(agreement) = pending {
+        if let Some(agreement) = &pending {
             let first = up.poll_fill(&mut downstream, cx);
             if up.end != seen || up.ended {
                 let began = seen == usize::MAX || seen == 0;

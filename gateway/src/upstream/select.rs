@@ -262,7 +262,8 @@ struct Failures {
     aside_until: Option<Instant>,
 }
 
-/// Failing endpoints remembered by one worker; beyond, the oldest are forgotten, which only means that they are tried.
+/// Failing endpoints remembered by one worker; beyond, those that are not aside are forgotten, and then all, which only
+/// means that they are tried.
 const REMEMBERED: usize = 4096;
 
 impl Health {

@@ -144,3 +144,24 @@ async fn a_tunnel_cannot_hide_its_server_name_behind_another_tls_record() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_tunnel_does_not_keep_the_policy_that_let_it_through() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    stage(registered(address), async |stage| {
+        let holders = || Arc::strong_count(&stage.worker.live.load().snapshot);
+        let mut tunnels = Vec::new();
+        let mut counted = Vec::new();
+        for _ in 0..3 {
+            let mut caller = TcpStream::connect(stage.gate).await.unwrap();
+            caller.write_all(b"CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n\r\nping").await.unwrap();
+            let (mut upstream, _) = listener.accept().await.unwrap();
+            upstream.read_exact(&mut [0; 4]).await.unwrap();
+            tunnels.push((caller, upstream));
+            counted.push(holders());
+        }
+        assert!(counted.iter().all(|count| *count == counted[0]), "each open tunnel adds a holder: {counted:?}");
+    })
+    .await;
+}
