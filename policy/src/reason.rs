@@ -32,6 +32,8 @@ pub enum Reason {
     FilterDenied,
     /// A filter failed and its route says to refuse.
     FilterFailed,
+    /// A filter ended the exchange without an answer.
+    FilterReset,
     /// The request line or header section is larger than the limit.
     HeaderTooLarge,
     /// The body is larger than the limit.
@@ -70,7 +72,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::AllowedByRule,
         Self::OpenMode,
         Self::MalformedTarget,
@@ -83,6 +85,7 @@ impl Reason {
         Self::AddressRefused,
         Self::FilterDenied,
         Self::FilterFailed,
+        Self::FilterReset,
         Self::HeaderTooLarge,
         Self::BodyTooLarge,
         Self::AuthorityMismatch,
@@ -117,6 +120,7 @@ impl Reason {
             Self::AddressRefused => "address_refused",
             Self::FilterDenied => "filter_denied",
             Self::FilterFailed => "filter_failed",
+            Self::FilterReset => "filter_reset",
             Self::HeaderTooLarge => "header_too_large",
             Self::BodyTooLarge => "body_too_large",
             Self::AuthorityMismatch => "authority_mismatch",
@@ -157,6 +161,7 @@ impl Reason {
             | Self::AddressRefused
             | Self::FilterDenied
             | Self::FilterFailed
+            | Self::FilterReset
             | Self::BodyTooLarge
             | Self::RateLimited
             | Self::Overloaded
@@ -193,7 +198,7 @@ impl Reason {
             }
             Self::DownstreamTimeout | Self::DownstreamClosed => StatusCode::REQUEST_TIMEOUT,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::FilterFailed | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::FilterFailed | Self::FilterReset | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
