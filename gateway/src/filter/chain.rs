@@ -36,6 +36,8 @@ pub(super) struct Chain {
 pub(super) struct Link {
     pub(super) plugin: Name,
     pub(super) on_error: OnError,
+    /// Whether it must emit an audit event.
+    pub(super) required: bool,
     /// The filter, or why there is none: `on_error` decides what becomes of its exchanges.
     pub(super) filter: Result<Arc<Filter>, Arc<str>>,
 }
@@ -106,7 +108,7 @@ impl Chains {
         let filter = self.filter(host, place, modules, before).inspect_err(|reason| {
             tracing::error!(plugin = %place.plugin, reason = &**reason, "a filter cannot be run; its exchanges meet on_error");
         });
-        Link { plugin: place.plugin.clone(), on_error: place.on_error, filter }
+        Link { plugin: place.plugin.clone(), on_error: place.on_error, required: place.required, filter }
     }
 
     fn filter(
@@ -147,6 +149,7 @@ impl Chain {
         let same = |one: &Link, other: &Link| {
             one.plugin == other.plugin
                 && one.on_error == other.on_error
+                && one.required == other.required
                 && matches!((&one.filter, &other.filter), (Ok(one), Ok(other)) if Arc::ptr_eq(one, other))
         };
         self.links.len() == other.links.len() && self.links.iter().zip(&other.links).all(|(one, other)| same(one, other))

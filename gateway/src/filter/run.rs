@@ -115,6 +115,7 @@ impl Run {
                 outcome: Cow::Borrowed(step.fate.as_str()),
                 time_us: u64::try_from(step.time.as_micros()).unwrap_or(u64::MAX),
                 error: step.error.take().map(|error| Cow::Owned(error.to_string())),
+                silent: link.required && step.trail.events.is_empty(),
                 events: std::mem::take(&mut step.trail.events),
             });
         }
