@@ -56,6 +56,15 @@ fn the_audit_filter_leaves_one_event_without_secrets() {
 }
 
 #[test]
+fn a_required_filter_that_emits_nothing_is_said_so() {
+    let required = |plugin: &str| json!({"plugin": plugin, "required": true});
+    let outcome = Stage::new(json!([required("stamp"), required("audit"), {"plugin": "stamp"}])).exchange();
+    assert!(outcome.passed(), "{outcome:?}");
+    let silent: Vec<_> = outcome.facts.iter().map(|facts| facts.silent).collect();
+    assert_eq!(silent, [true, false, false]);
+}
+
+#[test]
 fn a_filter_answers_in_the_upstreams_place() {
     let filters = json!([
         {"plugin": "audit"},
