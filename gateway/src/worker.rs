@@ -71,7 +71,7 @@ impl Serve for Worker {
     }
 
     async fn keep(self: Rc<Self>) {
-        Rc::clone(&self.ledger).keep().await;
+        tokio::join!(Rc::clone(&self.ledger).keep(), self.instances.keep());
     }
 
     fn drain(&self) {

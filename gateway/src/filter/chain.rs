@@ -1,6 +1,6 @@
 //! Chains: what runs on the exchanges of each route, compiled and configured before the first of them comes.
 
-use super::{Host, engine::Shared, inspect::Compiled, instance::Instance};
+use super::{Host, engine::Shared, holdings::Holding, inspect::Compiled, library::Turn, rehearsal::Rehearsal};
 use foldhash::HashMap;
 use std::{
     collections::BTreeMap,
@@ -43,7 +43,7 @@ pub(super) struct Link {
 /// A module with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Made {
-    digest: Digest,
+    pub(super) digest: Digest,
     pub(super) config: Arc<[u8]>,
 }
 
@@ -57,17 +57,26 @@ pub(super) struct Filter {
     pub(super) made: Made,
     pub(super) compiled: Arc<Compiled>,
     pub(super) shared: Arc<Shared>,
+    /// What it shares with the other filters of its plugin.
+    #[expect(dead_code, reason = "the contract offers it next")]
+    pub(super) holding: Arc<Holding>,
 }
 
 impl Filter {
-    fn new(shared: &Arc<Shared>, plugin: &str, compiled: Arc<Compiled>, made: Made) -> Self {
-        static IDS: AtomicU64 = AtomicU64::new(1);
-        Self { id: IDS.fetch_add(1, Ordering::Relaxed), plugin: plugin.into(), made, compiled, shared: Arc::clone(shared) }
+    fn new(shared: &Arc<Shared>, plugin: &Name, compiled: Arc<Compiled>, made: Made) -> Self {
+        let holding = shared.holdings.of(plugin);
+        Self::holding(holding, shared, plugin.as_str(), compiled, made)
     }
 
     /// A filter on no route, to see whether it starts.
-    pub(super) fn canary(shared: &Arc<Shared>, compiled: Arc<Compiled>, digest: Digest, config: &[u8]) -> Self {
-        Self::new(shared, "canary", compiled, Made { digest, config: config.into() })
+    pub(super) fn canary(shared: &Arc<Shared>, compiled: Arc<Compiled>, made: Made) -> Self {
+        Self::holding(shared.holdings.detached(), shared, "canary", compiled, made)
+    }
+
+    fn holding(holding: Arc<Holding>, shared: &Arc<Shared>, plugin: &str, compiled: Arc<Compiled>, made: Made) -> Self {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        Self { id, plugin: plugin.into(), made, compiled, shared: Arc::clone(shared), holding }
     }
 }
 
@@ -77,6 +86,7 @@ impl Chains {
     pub fn prepare(host: &Host, snapshot: &Snapshot, modules: &BTreeMap<Name, Module>, before: &Self) -> Self {
         static GENERATIONS: AtomicU64 = AtomicU64::new(1);
         let mut chains = Self { generation: GENERATIONS.fetch_add(1, Ordering::Relaxed), ..Self::default() };
+        let rehearsal = rehearse(host, snapshot, modules, before);
         for route in snapshot.routes() {
             if route.document.filters.is_empty() {
                 continue;
@@ -85,7 +95,7 @@ impl Chains {
             let places = route.document.filters.iter().enumerate();
             let links = places.map(|(position, place)| {
                 let occupant = same_place.and_then(|chain| chain.links.get(position)?.filter.as_ref().ok());
-                chains.link(host, place, modules, &Before { occupant, tried: &before.tried })
+                chains.link(host, place, modules, &Before { occupant, rehearsal: &rehearsal })
             });
             let chain = Chain { links: links.collect() };
             let chain = match same_place {
@@ -94,6 +104,7 @@ impl Chains {
             };
             chains.routes.insert(route.name.clone(), chain);
         }
+        host.shared.holdings.retain(|plugin| modules.contains_key(plugin));
         chains
     }
 
@@ -117,29 +128,48 @@ impl Chains {
         before: &Before<'_>,
     ) -> Result<Arc<Filter>, Arc<str>> {
         let module = modules.get(&place.plugin).ok_or("its module is not here; upload it again")?;
-        let made = Made { digest: module.digest, config: place.config.to_string().into_bytes().into() };
+        let made = Made::at(place, module);
         if let Some(unchanged) = before.occupant.filter(|filter| filter.made == made) {
             self.tried.insert(made, Ok(()));
             return Ok(Arc::clone(unchanged));
         }
-        let compiled = host.compiled(module).map_err(|reasons| reasons.join("; "))?;
-        let filter = Arc::new(Filter::new(&host.shared, place.plugin.as_str(), compiled, made.clone()));
-        let started = match (self.tried.get(&made), before.tried.get(&made)) {
-            (Some(started), _) => started.clone(),
-            (None, Some(Ok(()))) => Ok(()),
-            // What did not start before may do so now: it may have run out of time on a busy machine.
-            (None, _) => Instance::start(&filter).map(drop).map_err(Arc::from),
-        };
-        self.tried.insert(made, started.clone());
-        started.map(|()| filter)
+        let compiled = match before.rehearsal.compiled.get(&module.digest) {
+            Some(compiled) => compiled.clone(),
+            None => host.compiled(module, Turn::Wait).map_err(|reasons| reasons.join("; ").into()),
+        }?;
+        // What was not tried now was tried before, or there was no time, and its first exchange will show.
+        let started = before.rehearsal.tried.get(&made).cloned().unwrap_or(Ok(()));
+        self.tried.insert(made.clone(), started.clone());
+        started.map(|()| Arc::new(Filter::new(&host.shared, &place.plugin, compiled, made)))
     }
 }
 
-/// What the chains before say of a place.
+/// Makes ready what the snapshot's routes need and has not run yet. What did not start before is tried again: it may have
+/// run out of time on a busy machine.
+fn rehearse(host: &Host, snapshot: &Snapshot, modules: &BTreeMap<Name, Module>, before: &Chains) -> Rehearsal {
+    let places = snapshot.routes().flat_map(|route| route.document.filters.iter());
+    let mut wanted = HashMap::default();
+    for (place, module) in places.filter_map(|place| Some((place, modules.get(&place.plugin)?))) {
+        let made = Made::at(place, module);
+        if before.tried.get(&made) != Some(&Ok(())) {
+            wanted.insert(made, module);
+        }
+    }
+    let modules = wanted.values().map(|module| (module.digest, *module)).collect();
+    Rehearsal::of(host, &modules, &wanted.keys().collect::<Vec<_>>())
+}
+
+impl Made {
+    fn at(place: &FilterUse, module: &Module) -> Self {
+        Self { digest: module.digest, config: place.config.to_string().into_bytes().into() }
+    }
+}
+
+/// What is known of a place before its filter is made.
 struct Before<'a> {
-    /// The filter at the same place.
+    /// The filter that the chains before have there.
     occupant: Option<&'a Arc<Filter>>,
-    tried: &'a HashMap<Made, Result<(), Arc<str>>>,
+    rehearsal: &'a Rehearsal,
 }
 
 impl Chain {

@@ -1,23 +1,32 @@
 //! The WebAssembly host: compiles modules, keeps one instance of each filter per worker, and runs chains of them on
 //! exchanges. A filter that traps, spins or grows costs its own exchange and nothing else.
 //!
-//! In order: `inspect` and `library` turn uploaded bytes into compiled modules, `chain` puts them on routes, `instance`
-//! runs them, `run` takes an exchange through them, `message` and `calls` are what they may call.
+//! In order: `inspect`, `library` and `archive` turn uploaded bytes into compiled modules, `rehearsal` tries them, `chain`
+//! puts them on routes, `instance` runs them and `sweep` lets them go, `run` takes an exchange through them; `message` and
+//! `calls` are what they may call, and `holdings` (`kv`, `instruments`) what outlives their instances.
 
+mod archive;
 mod attributes;
 mod bindings;
 mod calls;
 mod chain;
 mod engine;
 mod headers;
+mod holdings;
 mod inspect;
 mod instance;
+#[cfg_attr(not(test), expect(dead_code, reason = "the contract offers them next"))]
+mod instruments;
+#[cfg_attr(not(test), expect(dead_code, reason = "the contract offers them next"))]
+mod kv;
 mod library;
 mod limits;
 mod message;
+mod rehearsal;
 mod reply;
 mod run;
 mod state;
+mod sweep;
 mod time;
 
 pub use chain::Chains;
@@ -27,7 +36,9 @@ pub use limits::{Limits, Metrics};
 pub use run::Run;
 
 use crate::http::Response;
-use std::{fmt, sync::Arc};
+use crate::telemetry::page::Page;
+use library::Turn;
+use std::{fmt, path::Path, sync::Arc};
 use tidegate_policy::{Identity, Permit, plugin::Digest, publication::Module};
 
 /// The process-wide half: the engine, the linker, compiled modules by digest, and the epoch ticker.
@@ -69,14 +80,24 @@ impl Host {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest.as_ref());
-        self.library.compiled(Digest::new(sha256), bytes.into()).map(|compiled| compiled.inspection.clone())
+        self.library.compiled(Digest::new(sha256), bytes.into(), Turn::Now).map(|compiled| compiled.inspection.clone())
     }
 
     /// Starts a filter on a canary instance with `config`, as a route would: the filter's own `configure` decides.
     pub fn configure(&self, module: &Module, config: &[u8]) -> Result<(), String> {
-        let compiled = self.compiled(module).map_err(|reasons| reasons.join("; "))?;
-        let filter = chain::Filter::canary(&self.shared, compiled, module.digest, config);
+        let compiled = self.compiled(module, Turn::Now).map_err(|reasons| reasons.join("; "))?;
+        let filter =
+            chain::Filter::canary(&self.shared, compiled, chain::Made { digest: module.digest, config: config.into() });
         instance::Instance::start(&filter).map(drop)
+    }
+
+    /// Keeps compiled modules in this data directory, which is the gateway's own by now, and takes from there what an
+    /// earlier run compiled. Where that cannot be, a start compiles everything.
+    pub fn keep_in(&self, data_dir: &Path) {
+        if let Err(error) = self.library.keep_in(data_dir) {
+            let data_dir = data_dir.display();
+            tracing::warn!(%data_dir, %error, "compiled filters cannot be kept; the next start compiles them again");
+        }
     }
 
     /// What is counted.
@@ -84,8 +105,13 @@ impl Host {
         &self.shared.metrics
     }
 
-    fn compiled(&self, module: &Module) -> Result<Arc<inspect::Compiled>, Vec<String>> {
-        self.library.compiled(module.digest, Arc::clone(&module.bytes))
+    /// Writes what plugins hold and count to `page`.
+    pub fn write(&self, page: &mut Page) {
+        self.shared.holdings.write(page);
+    }
+
+    fn compiled(&self, module: &Module, turn: Turn) -> Result<Arc<inspect::Compiled>, Vec<String>> {
+        self.library.compiled(module.digest, Arc::clone(&module.bytes), turn)
     }
 }
 
