@@ -19,6 +19,7 @@ mod load;
 mod origination;
 mod protocol;
 mod records;
+mod replacement;
 mod rest;
 mod retention;
 mod secrets;
