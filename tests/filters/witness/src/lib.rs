@@ -122,6 +122,7 @@ mod tests {
             "request": [{"set": ["x-a", "1"]}, {"set": ["host", "b"]}, {"get": "x-a"}, {"rewrite": ["GET", "/b"]}, {"flow": "hold"}],
             "request_body": [{"read": [0, 9]}, {"head": {"set": ["x-b", "2"]}}, {"append_body": "!"}, {"flows": ["hold", "forward"]}],
             "response": [{"increment": ["seen", 1]}, {"count": ["seen", 1]}, {"flow": "buffer"}],
+            "response_body": [{"flow": "hold"}],
             "response_trailers": [{"replace": "whole"}, {"set": ["x-t", "1"]}],
             "log": [{"kv_get": "seen"}, {"attribute": "route"}],
         });
@@ -142,6 +143,7 @@ mod tests {
             "read: one!two",
             "response 200",
             "increment seen: 1",
+            "response_body 5 head",
             "response_trailers 5 head end",
             "log",
             "kv_get seen: 1 0100000000000000",
