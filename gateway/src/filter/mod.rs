@@ -9,7 +9,7 @@ mod bindings;
 mod calls;
 mod chain;
 mod engine;
-mod headers;
+pub(crate) mod headers;
 mod inspect;
 mod instance;
 mod library;

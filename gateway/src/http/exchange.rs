@@ -28,7 +28,7 @@ use ::http::{Method, StatusCode, request::Parts};
 use bytes::Bytes;
 use http_body::Body as _;
 use std::{pin::Pin, rc::Rc, sync::Arc};
-use tidegate_policy::{Denial, Identity, Permit, Reason, route::Route, service::Protocol, target::Form};
+use tidegate_policy::{Denial, Identity, Permit, Reason, Target, route::Route, service::Protocol, target::Form};
 
 /// What the caller gets.
 pub struct Answer {
@@ -130,7 +130,7 @@ async fn attempt(
         forward::rewrite(&mut head, rewrite)?;
     }
     let mut request = Request::from_parts(head, course.meter(downstream, body)?);
-    let delivery = Delivery { worker, live: &live, permit: &permit, downstream, pace: course.pace };
+    let delivery = Delivery { worker, live: &live, permit: &permit, wish: None, downstream, pace: course.pace };
     let response = delivery.run(&mut request, record).await?;
     course.respond(worker, response, record)
 }
@@ -153,14 +153,14 @@ fn decide(live: &Live, identity: &Identity, named: &Canonical, head: &Parts, rec
         }
         Err(denial) => {
             record.denied(&denial);
-            Err(Fault::new(denial.reason, sentence(&denial, named)))
+            Err(Fault::new(denial.reason, sentence(&denial, &named.target)))
         }
     }
 }
 
 /// What a denial says to its caller: never which other rules there are.
-fn sentence(denial: &Denial, named: &Canonical) -> String {
-    let (host, port) = (&named.target.host, named.target.port);
+pub(super) fn sentence(denial: &Denial, target: &Target) -> String {
+    let (host, port) = (&target.host, target.port);
     match denial.reason {
         Reason::UnregisteredHost => format!("no service registers {host} with port {port}: an operator can register it"),
         Reason::DeniedByRule => format!("a rule denies this caller {host}"),
