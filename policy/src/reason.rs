@@ -32,8 +32,8 @@ pub enum Reason {
     FilterDenied,
     /// A filter failed and its route says to refuse.
     FilterFailed,
-    /// A filter had a secret injected, and the request would have left without TLS.
-    SecretInPlaintext,
+    /// A filter had a secret injected, and the request would have shown it: without TLS, or as a TRACE that is echoed.
+    SecretExposed,
     /// The request line or header section is larger than the limit.
     HeaderTooLarge,
     /// The body is larger than the limit.
@@ -85,7 +85,7 @@ impl Reason {
         Self::AddressRefused,
         Self::FilterDenied,
         Self::FilterFailed,
-        Self::SecretInPlaintext,
+        Self::SecretExposed,
         Self::HeaderTooLarge,
         Self::BodyTooLarge,
         Self::AuthorityMismatch,
@@ -120,7 +120,7 @@ impl Reason {
             Self::AddressRefused => "address_refused",
             Self::FilterDenied => "filter_denied",
             Self::FilterFailed => "filter_failed",
-            Self::SecretInPlaintext => "secret_in_plaintext",
+            Self::SecretExposed => "secret_exposed",
             Self::HeaderTooLarge => "header_too_large",
             Self::BodyTooLarge => "body_too_large",
             Self::AuthorityMismatch => "authority_mismatch",
@@ -161,7 +161,7 @@ impl Reason {
             | Self::AddressRefused
             | Self::FilterDenied
             | Self::FilterFailed
-            | Self::SecretInPlaintext
+            | Self::SecretExposed
             | Self::BodyTooLarge
             | Self::RateLimited
             | Self::Overloaded
@@ -189,7 +189,7 @@ impl Reason {
             | Self::NoRuleAllows
             | Self::AddressRefused
             | Self::FilterDenied
-            | Self::SecretInPlaintext => StatusCode::FORBIDDEN,
+            | Self::SecretExposed => StatusCode::FORBIDDEN,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AuthorityMismatch => StatusCode::MISDIRECTED_REQUEST,
@@ -237,7 +237,7 @@ mod tests {
                 "address_refused",
                 "filter_denied",
                 "filter_failed",
-                "secret_in_plaintext",
+                "secret_exposed",
                 "body_too_large",
                 "rate_limited",
                 "overloaded",

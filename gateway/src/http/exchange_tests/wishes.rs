@@ -176,6 +176,12 @@ async fn a_secret_goes_over_tls_and_is_gone_afterwards() {
         assert!(!format!("{:?} {wish:?} {:?}", exchange.request, worker.live.load()).contains(SECRET));
         assert_eq!(worker.http.metrics.retries.value(), 1);
 
+        let mut echoed = Exchange::begin(&worker, "api.example", "/", &[]);
+        *echoed.request.method_mut() = ::http::Method::TRACE;
+        let wish = echoed.keyed();
+        let fault = echoed.deliver(&wish).await.expect_err("its answer would show the secret");
+        assert_eq!(fault.reason(), Reason::SecretExposed, "{fault}");
+
         // What is registered later is for the exchanges that come later.
         let before = Exchange::begin(&worker, "api.example", "/", &[]);
         let (other, _records) = worker_with(&documents(address, address), &pem, "an0ther");
@@ -204,7 +210,7 @@ async fn a_secret_never_leaves_in_plaintext() {
         let fault = exchange.deliver(&wish).await.expect_err("it is refused");
         assert_eq!(
             (fault.reason(), fault.retryable(), fault.status().as_u16()),
-            (Reason::SecretInPlaintext, false, 403),
+            (Reason::SecretExposed, false, 403),
             "{fault}"
         );
         assert!(!exchange.request.headers().contains_key("authorization"));
@@ -212,7 +218,7 @@ async fn a_secret_never_leaves_in_plaintext() {
         drop(exchange);
         worker.ledger.flush();
         let lines = String::from_utf8(records.recv().await.unwrap().lines).unwrap();
-        assert!(lines.contains("secret_in_plaintext") && !lines.contains(SECRET), "{lines}");
+        assert!(lines.contains("secret_exposed") && !lines.contains(SECRET), "{lines}");
     };
     LocalSet::new().run_until(tokio::time::timeout(Duration::from_secs(20), run)).await.expect("the test hangs");
 }

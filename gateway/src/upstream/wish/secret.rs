@@ -2,7 +2,7 @@
 
 use super::{Injection, Wish};
 use crate::{credentials::Credentials, fault::Fault, http::Request, upstream::Connection};
-use ::http::HeaderValue;
+use ::http::{HeaderValue, Method};
 use bytes::Bytes;
 use tidegate_policy::{Reason, credential::Credential};
 
@@ -17,7 +17,7 @@ impl Wish {
     /// Writes the secrets into `request`, whose connection is to be `connection`.
     ///
     /// # Errors
-    /// The connection is not one of TLS whose server was verified, or a secret is not there.
+    /// The connection is not one of TLS whose server was verified, the request would be echoed, or a secret is not there.
     pub fn carry<'a>(
         &'a self,
         request: &'a mut Request,
@@ -27,7 +27,12 @@ impl Wish {
         if connection.facts.tls_peer.is_none() {
             let detail = "a filter has a secret sent with this request, and it would leave in plaintext: \
                           originate TLS to the service, or keep the filter from its route";
-            return Err(Fault::new(Reason::SecretInPlaintext, detail));
+            return Err(Fault::new(Reason::SecretExposed, detail));
+        }
+        // A server answers TRACE with the request it got (RFC 9110 section 9.3.8), and the caller would read the secret.
+        if request.method() == Method::TRACE {
+            let detail = "a filter has a secret sent with this request, and the answer to TRACE would show it";
+            return Err(Fault::new(Reason::SecretExposed, detail));
         }
         // From here on the guard's drop takes out whatever was written, whichever way the attempt ends.
         let carrying = Carrying { request, wish: self };
