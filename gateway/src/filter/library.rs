@@ -7,6 +7,7 @@ use super::{
     inspect::{self, Compiled},
     message, outbound, shared,
     state::State,
+    upstream,
 };
 use foldhash::HashMap;
 use std::{
@@ -79,6 +80,7 @@ impl Library {
         attributes::link(&mut linker)?;
         audit::link(&mut linker)?;
         calls::link(&mut linker)?;
+        upstream::link(&mut linker)?;
         shared::link(&mut linker)?;
         outbound::link(&mut linker)?;
         Ok(Self {

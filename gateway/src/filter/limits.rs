@@ -139,6 +139,8 @@ pub struct Metrics {
     pub headers_refused: Counter,
     /// Body changes refused, and bodies that were too large to be held.
     pub bodies_refused: Counter,
+    /// Choices of the way out that were refused.
+    pub wishes_refused: Counter,
     /// Calls that filters made.
     pub calls: Counter,
     /// Of those, the ones that got no answer.

@@ -4,7 +4,7 @@
 //! In order: `inspect`, `library` and `archive` turn uploaded bytes into compiled modules, `rehearsal` tries them, `chain`
 //! puts them on routes. `slot` keeps a worker's instances, each an `instance` of a `guest`, and `sweep` lets them go. `run`
 //! takes an exchange through them, a `passage` in each direction, whose bodies are `filtered`. `message`, `attributes`,
-//! `audit`, `calls`, `shared` and `outbound` are what filters may call, about what they are `lent` or beyond it, and `holdings` (`kv`,
+//! `upstream`, `audit`, `calls`, `shared` and `outbound` are what filters may call, about what they are `lent` or beyond it, and `holdings` (`kv`,
 //! `instruments`) what outlives their instances.
 
 mod archive;
@@ -16,7 +16,7 @@ mod chain;
 mod engine;
 mod filtered;
 mod guest;
-mod headers;
+pub(crate) mod headers;
 mod holdings;
 mod inspect;
 mod instance;
@@ -36,6 +36,7 @@ mod slot;
 mod state;
 mod sweep;
 mod time;
+mod upstream;
 
 pub use attributes::Closing;
 pub use chain::Chains;
@@ -46,7 +47,7 @@ pub use outbound::{CallError, Errand, Errands};
 pub use run::{Outcome, Run};
 pub use slot::Instances;
 
-use crate::{http::reply::Dialect, telemetry::page::Page};
+use crate::{http::reply::Dialect, live::Live, telemetry::page::Page};
 use library::Turn;
 use std::{fmt, path::Path, sync::Arc};
 use tidegate_policy::{Identity, Permit, plugin::Digest, publication::Module};
@@ -66,6 +67,8 @@ pub struct Facts<'a> {
     pub identity: &'a Identity,
     /// The permit.
     pub permit: &'a Permit,
+    /// What is in force.
+    pub live: &'a Live,
     /// How the caller reads failures.
     pub dialect: Dialect,
 }

@@ -97,6 +97,7 @@ pub fn filter(page: &mut Page, metrics: &filter::Metrics) {
     refused.add(&[("kind", "memory")], metrics.memory_refused.value());
     refused.add(&[("kind", "header")], metrics.headers_refused.value());
     refused.add(&[("kind", "body")], metrics.bodies_refused.value());
+    refused.add(&[("kind", "upstream")], metrics.wishes_refused.value());
     refused.add(&[("kind", "attribute")], metrics.attributes_refused.value());
     refused.add(&[("kind", "event")], metrics.events_dropped.value());
     refused.add(&[("kind", "log")], metrics.logs_dropped.value());
