@@ -1,1 +1,9 @@
-//! The gRPC-Web filter.
+//! The gRPC-Web filter's glue.
+
+mod call;
+mod config;
+mod frames;
+mod media;
+mod origins;
+mod status;
+mod text;
