@@ -38,6 +38,15 @@ pub(super) enum Interest {
     Whole,
 }
 
+/// What follows a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    Body,
+    /// No body, but a filter that holds the head may give it one.
+    RoomForABody,
+    Nothing,
+}
+
 /// What ends an exchange before its time.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -46,8 +55,8 @@ pub(super) enum Stop {
 }
 
 impl Direction {
-    /// The head was shown. `end` says that it is all there is.
-    pub(super) fn after_head(&mut self, flow: Flow, end: bool) -> Result<(), Stop> {
+    /// The head was shown.
+    pub(super) fn after_head(&mut self, flow: Flow, after: After) -> Result<(), Stop> {
         let (interest, held) = match flow {
             Flow::Proceed | Flow::Done => (Interest::Nothing, false),
             Flow::Trailers => (Interest::Trailers, false),
@@ -58,10 +67,10 @@ impl Direction {
             Flow::Reset => return Err(Stop::Reset),
         };
         self.interest = interest;
-        if !held || end {
+        if !held || after == After::Nothing {
             self.forward();
         }
-        self.ends(end);
+        self.ends(after == After::Nothing || (after == After::RoomForABody && !held));
         Ok(())
     }
 
