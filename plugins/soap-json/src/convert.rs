@@ -7,7 +7,7 @@ use crate::{
     names::{Namespaces, XSI},
     parse::{Element, Name},
 };
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 /// How names and types are read.
 #[derive(Debug, Clone, Copy)]
@@ -41,20 +41,24 @@ impl Reading<'_> {
         let mut members = self.attributes(&element.attributes, path)?;
         let leaf = element.children.is_empty();
         let mut groups: Vec<Group> = Vec::new();
+        // Found by name in a tree, so that a thousand names cost no million comparisons.
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
         for child in element.children {
             let key = self.key(&child.name);
-            match groups.iter_mut().find(|group| group.key == key) {
+            match places.get(&key).and_then(|place| groups.get_mut(*place)) {
                 Some(group) if group.namespace == child.name.namespace => group.elements.push(child),
                 Some(_) => return Err(ambiguous(path, &key)),
-                None => groups.push(Group { key, namespace: child.name.namespace.clone(), elements: vec![child] }),
+                None => {
+                    places.insert(key.clone(), groups.len());
+                    groups.push(Group { key, namespace: child.name.namespace.clone(), elements: vec![child] });
+                }
             }
         }
-        let present: Vec<_> = groups.iter().map(|group| group.key.clone()).collect();
         for group in groups {
             let value = self.group(&group.key, group.elements, path)?;
             members.push((group.key, value));
         }
-        let absent = self.hints.empty_arrays(path).filter(|name| !nil && !present.iter().any(|key| key == name));
+        let absent = self.hints.empty_arrays(path).filter(|name| !nil && !places.contains_key(*name));
         members.extend(absent.map(|name| (name.to_owned(), Json::Array(Vec::new()))));
         match () {
             () if nil && members.is_empty() => Ok(Json::Null),

@@ -48,6 +48,7 @@ impl Fault {
     pub(crate) fn problem(self, status: u16, statuses: &Statuses, reading: &Reading<'_>) -> Result<Problem, String> {
         let status = self.status(status, statuses);
         let mut problem = Problem::new(status, "the SOAP service answered with a fault", self.reason);
+        problem.is_fault = true;
         let mut codes = self.codes.into_iter().map(Json::Text);
         problem.members.extend(codes.next().map(|code| ("code".to_owned(), code)));
         let subcodes: Vec<_> = codes.collect();

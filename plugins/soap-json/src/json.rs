@@ -1,10 +1,9 @@
 //! JSON as it was written: members in their order and numbers digit by digit, for schemas have an order and prices do not
-//! survive binary fractions. The grammar is `serde_json`'s; only what it would forget is kept here.
+//! survive binary fractions. The grammar is the parser's, which reads a document once however deep it is nested.
 
 use crate::problem::Mistake;
-use serde::de::{MapAccess, Visitor};
-use serde_json::value::RawValue;
-use std::{collections::BTreeSet, fmt};
+use json_event_parser::{JsonEvent, JsonSyntaxError, SliceJsonParser};
+use std::collections::BTreeSet;
 
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +27,13 @@ pub(crate) struct Bounds {
 impl Json {
     /// Reads a document. A name that an object has twice is refused, for readers differ in which one counts.
     pub(crate) fn read(bytes: &[u8], bounds: Bounds) -> Result<Self, Mistake> {
-        let text = std::str::from_utf8(bytes).map_err(|_| Mistake::new("", "the body is not UTF-8"))?;
-        let raw: &RawValue = serde_json::from_str(text).map_err(|error| Mistake::new("", format!("not JSON: {error}")))?;
-        Reader { left: bounds.values }.value(raw, bounds.depth, &mut String::new())
+        let mut reader = Reader { parser: SliceJsonParser::new(bytes), left: bounds.values, pointer: String::new() };
+        let first = reader.next()?;
+        let value = reader.value(first, bounds.depth)?;
+        match reader.next()? {
+            JsonEvent::Eof => Ok(value),
+            _ => Err(Mistake::new("", "not JSON: something follows the value")),
+        }
     }
 
     /// Appends the value's JSON.
@@ -122,92 +125,86 @@ fn string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-struct Reader {
+struct Reader<'a> {
+    parser: SliceJsonParser<'a>,
     left: usize,
+    /// Of the value at hand.
+    pointer: String,
 }
 
-impl Reader {
-    fn value(&mut self, raw: &RawValue, depth: usize, pointer: &mut String) -> Result<Json, Mistake> {
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<JsonEvent<'a>, Mistake> {
+        self.parser.parse_next().map_err(|error| syntax(&error))
+    }
+
+    /// The value that begins with this event.
+    fn value(&mut self, first: JsonEvent<'a>, depth: usize) -> Result<Json, Mistake> {
         let Some(left) = self.left.checked_sub(1) else {
-            return Err(Mistake::new(pointer.as_str(), "the document has more values than `limits.elements` allows"));
+            return Err(self.mistake("the document has more values than `limits.elements` allows"));
         };
         self.left = left;
-        let text = raw.get().trim_ascii();
-        match text.as_bytes().first() {
-            Some(b'n') => Ok(Json::Null),
-            Some(b't') => Ok(Json::Bool(true)),
-            Some(b'f') => Ok(Json::Bool(false)),
-            Some(b'"') => part::<String>(text, pointer).map(Json::Text),
-            Some(b'[' | b'{') if depth == 0 => {
-                Err(Mistake::new(pointer.as_str(), "the document is nested deeper than `limits.depth` allows"))
+        match first {
+            JsonEvent::Null => Ok(Json::Null),
+            JsonEvent::Boolean(value) => Ok(Json::Bool(value)),
+            JsonEvent::Number(text) => Ok(Json::Number(text.into_owned())),
+            JsonEvent::String(text) => Ok(Json::Text(text.into_owned())),
+            JsonEvent::StartArray | JsonEvent::StartObject if depth == 0 => {
+                Err(self.mistake("the document is nested deeper than `limits.depth` allows"))
             }
-            Some(b'[') => self.array(part(text, pointer)?, depth - 1, pointer),
-            Some(b'{') => self.object(part::<Members<'_>>(text, pointer)?, depth - 1, pointer),
-            _ => Ok(Json::Number(text.to_owned())),
-        }
-    }
-
-    fn array(&mut self, items: Vec<&RawValue>, depth: usize, pointer: &mut String) -> Result<Json, Mistake> {
-        let mut values = Vec::with_capacity(items.len().min(self.left));
-        let parent = pointer.len();
-        for (index, item) in items.into_iter().enumerate() {
-            point(pointer, &index.to_string());
-            values.push(self.value(item, depth, pointer)?);
-            pointer.truncate(parent);
-        }
-        Ok(Json::Array(values))
-    }
-
-    fn object(&mut self, Members(raw): Members<'_>, depth: usize, pointer: &mut String) -> Result<Json, Mistake> {
-        let mut seen = BTreeSet::new();
-        if let Some((twice, _)) = raw.iter().find(|(name, _)| !seen.insert(name.as_str())) {
-            point(pointer, twice);
-            return Err(Mistake::new(pointer.as_str(), "an object has this name twice"));
-        }
-        let mut members = Vec::with_capacity(raw.len().min(self.left));
-        let parent = pointer.len();
-        for (name, value) in raw {
-            point(pointer, &name);
-            let value = self.value(value, depth, pointer)?;
-            pointer.truncate(parent);
-            members.push((name, value));
-        }
-        Ok(Json::Object(members))
-    }
-}
-
-fn part<'a, T: serde::Deserialize<'a>>(text: &'a str, pointer: &str) -> Result<T, Mistake> {
-    // The grammar was checked with the whole; what is left are escapes that make no character.
-    serde_json::from_str(text).map_err(|error| {
-        let message = error.to_string();
-        let detail = message.rsplit_once(" at line ").map_or(message.as_str(), |(before, _)| before);
-        Mistake::new(pointer, format!("not JSON: {detail}"))
-    })
-}
-
-/// An object's members in their order, with repetitions.
-struct Members<'a>(Vec<(String, &'a RawValue)>);
-
-impl<'de> serde::Deserialize<'de> for Members<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+            JsonEvent::StartArray => self.array(depth - 1),
+            JsonEvent::StartObject => self.object(depth - 1),
+            // The parser hands out none of these where a value is to begin.
+            JsonEvent::EndArray | JsonEvent::EndObject | JsonEvent::ObjectKey(_) | JsonEvent::Eof => {
+                Err(self.mistake("not JSON: a value is missing"))
             }
+        }
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
+    fn array(&mut self, depth: usize) -> Result<Json, Mistake> {
+        let mut values = Vec::new();
+        let parent = self.pointer.len();
+        loop {
+            match self.next()? {
+                JsonEvent::EndArray => return Ok(Json::Array(values)),
+                first => {
+                    point(&mut self.pointer, &values.len().to_string());
+                    values.push(self.value(first, depth)?);
+                    self.pointer.truncate(parent);
                 }
-                Ok(Members(members))
             }
         }
-        deserializer.deserialize_map(InOrder)
     }
+
+    fn object(&mut self, depth: usize) -> Result<Json, Mistake> {
+        let mut members: Vec<(String, Json)> = Vec::new();
+        let mut names = BTreeSet::new();
+        let parent = self.pointer.len();
+        loop {
+            match self.next()? {
+                JsonEvent::EndObject => return Ok(Json::Object(members)),
+                JsonEvent::ObjectKey(name) => {
+                    point(&mut self.pointer, &name);
+                    if !names.insert(name.clone()) {
+                        return Err(self.mistake("an object has this name twice"));
+                    }
+                    let first = self.next()?;
+                    let value = self.value(first, depth)?;
+                    self.pointer.truncate(parent);
+                    members.push((name.into_owned(), value));
+                }
+                _ => return Err(self.mistake("not JSON: a name is missing")),
+            }
+        }
+    }
+
+    fn mistake(&self, detail: &str) -> Mistake {
+        Mistake::new(self.pointer.as_str(), detail)
+    }
+}
+
+fn syntax(error: &JsonSyntaxError) -> Mistake {
+    let at = error.location().start;
+    Mistake::new("", format!("not JSON at line {}, column {}: {}", at.line + 1, at.column + 1, error.message()))
 }
 
 #[cfg(test)]
@@ -240,11 +237,11 @@ mod tests {
     #[test]
     fn mistakes_are_pointed_at() {
         let rows: [(&[u8], &str, &str); 9] = [
-            (b"", "", "not JSON: EOF"),
-            (b"{\"a\":}", "", "not JSON: expected value at line 1 column 6"),
-            (b"{} {}", "", "not JSON: trailing"),
-            (b"\"\xff\"", "", "not UTF-8"),
-            (br#"{"a":{"b":"\ud800"}}"#, "/a/b", "not JSON: "),
+            (b"", "", "not JSON at line 1, column 1"),
+            (b"{\n\"a\":}", "", "not JSON at line 2, column 5"),
+            (b"{} {}", "", "not JSON at line 1, column 4"),
+            (b"\"\xff\"", "", "UTF-8"),
+            (br#"{"a":{"b":"\ud800"}}"#, "", "not JSON at line 1"),
             (br#"{"x":[{"a":1,"a":2}]}"#, "/x/0/a", "twice"),
             (br#"{"a/b":{"c~":1,"c~":2}}"#, "/a~1b/c~0", "twice"),
             (b"[[[[[]]]]]", "/0/0/0/0", "`limits.depth`"),
@@ -254,6 +251,53 @@ mod tests {
             let mistake = Json::read(text, BOUNDS).unwrap_err();
             assert_eq!(mistake.pointer, pointer, "{}: {mistake:?}", String::from_utf8_lossy(text));
             assert!(mistake.detail.contains(detail), "{}: {mistake:?}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused() {
+        let bounds = Bounds { depth: 100, values: 1000 };
+        let texts = [
+            "[1,]",
+            "[,1]",
+            "{\"a\":1,}",
+            "{a:1}",
+            "{'a':1}",
+            "[1 2]",
+            "{\"a\" 1}",
+            "01",
+            "1.",
+            ".5",
+            "+1",
+            "1e",
+            "- 1",
+            "nul",
+            "True",
+            "NaN",
+            "\"a",
+            "\"\\x\"",
+            "\"\n\"",
+            "\"\\u12\"",
+            "]",
+            "}",
+            "[",
+            "{",
+            "{\"a\"",
+            "{\"a\":",
+            "[}",
+            "{]",
+            "/**/1",
+            "1 //",
+            ",",
+            ":",
+        ];
+        for text in texts {
+            assert!(Json::read(text.as_bytes(), bounds).is_err(), "{text}");
+        }
+        let whole = r#" {"a":[1.5e3,true,{"b":"\u00e9"}],"c":null} "#.as_bytes();
+        Json::read(whole, bounds).unwrap();
+        for end in 0..whole.len() - 1 {
+            assert!(Json::read(&whole[..end], bounds).is_err(), "{end}");
         }
     }
 

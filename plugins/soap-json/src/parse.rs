@@ -9,7 +9,7 @@ use quick_xml::{
     name::{NamespaceResolver, QName, ResolveResult},
     reader::NsReader,
 };
-use std::{fmt, rc::Rc};
+use std::{collections::BTreeSet, fmt, rc::Rc};
 
 /// An element with what it holds. Comments are left out; text is all the text directly in it, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub(crate) fn document(bytes: &[u8], bounds: Bounds) -> Result<Element, Refusal>
     reader.config_mut().enable_all_checks(true);
     reader.config_mut().expand_empty_elements = true;
     reader.resolver_mut().set_max_namespace_bindings(NAMESPACES_IN_SCOPE);
-    let mut builder = Builder { bounds, elements: 0, open: Vec::new(), root: None, namespaces: Vec::new(), began: false };
+    let mut builder = Builder { bounds, elements: 0, open: Vec::new(), root: None, namespaces: BTreeSet::new(), began: false };
     loop {
         let event = reader.read_event().map_err(|error| Refusal(format!("it is not well-formed XML: {error}")))?;
         let first = !std::mem::replace(&mut builder.began, true);
@@ -152,7 +152,7 @@ struct Builder {
     open: Vec<Element>,
     root: Option<Element>,
     /// Each namespace once, for documents have few and elements many.
-    namespaces: Vec<Rc<str>>,
+    namespaces: BTreeSet<Rc<str>>,
     began: bool,
 }
 
@@ -243,11 +243,11 @@ impl Builder {
     }
 
     fn namespace(&mut self, namespace: &str) -> Rc<str> {
-        if let Some(known) = self.namespaces.iter().find(|known| &***known == namespace) {
+        if let Some(known) = self.namespaces.get(namespace) {
             return Rc::clone(known);
         }
         let new: Rc<str> = namespace.into();
-        self.namespaces.push(Rc::clone(&new));
+        self.namespaces.insert(Rc::clone(&new));
         new
     }
 }

@@ -28,11 +28,13 @@ pub(crate) struct Problem {
     pub(crate) members: Vec<(String, Json)>,
     /// The methods that would do, for 405.
     pub(crate) allow: Option<String>,
+    /// Whether the service said it, in a fault.
+    pub(crate) is_fault: bool,
 }
 
 impl Problem {
     pub(crate) fn new(status: u16, title: &str, detail: impl Into<String>) -> Self {
-        Self { status, title: title.to_owned(), detail: detail.into(), members: Vec::new(), allow: None }
+        Self { status, title: title.to_owned(), detail: detail.into(), members: Vec::new(), allow: None, is_fault: false }
     }
 
     /// The request's body cannot become an envelope.
