@@ -22,5 +22,6 @@ mod records;
 mod rest;
 mod retention;
 mod secrets;
+mod soap;
 mod start;
 mod telemetry;
