@@ -140,6 +140,9 @@ impl SoapJson {
         let headers = self.service.request_headers(call.operation)?;
         let head = body.head().ok_or_else(|| misplaced("the request's head has gone on already"))?;
         let mut changes = head.change().insert("accept-encoding", "identity");
+        for name in OF_THE_BYTES {
+            changes = changes.remove(name);
+        }
         for (name, value) in &headers {
             changes = changes.insert(name, value);
         }
@@ -174,7 +177,7 @@ impl SoapJson {
         message::set_status(status).map_err(|error| misplaced(error.to_string()))?;
         let head = body.head().ok_or_else(|| misplaced("the answer's head has gone on already"))?;
         let mut changes = head.change().insert("content-type", kind);
-        for name in OF_THE_ENVELOPE {
+        for name in OF_THE_BYTES.into_iter().chain(OF_THE_ENVELOPE) {
             changes = changes.remove(name);
         }
         changes.apply().map_err(|error| misplaced(error.to_string()))
@@ -186,9 +189,10 @@ impl SoapJson {
     }
 }
 
-/// What an answer's head says of the bytes that are no longer its body.
-const OF_THE_ENVELOPE: [&str; 7] =
-    ["content-encoding", "etag", "last-modified", "content-md5", "digest", "content-digest", "accept-ranges"];
+/// What a head says of the bytes that are no longer its body.
+const OF_THE_BYTES: [&str; 4] = ["content-encoding", "content-md5", "digest", "content-digest"];
+/// What an answer's head says besides of what it answered with.
+const OF_THE_ENVELOPE: [&str; 3] = ["etag", "last-modified", "accept-ranges"];
 
 /// Something is not as this filter needs it on its route.
 fn misplaced(detail: impl Into<String>) -> Problem {
