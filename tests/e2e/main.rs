@@ -23,5 +23,6 @@ mod replacement;
 mod rest;
 mod retention;
 mod secrets;
+mod soap;
 mod start;
 mod telemetry;
