@@ -20,6 +20,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use std::{
+    cell::RefCell,
     net::SocketAddr,
     rc::Rc,
     sync::{
@@ -33,6 +34,9 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
+
+/// Calls of filters' own that may wait for one worker to notice them: more than it may have open at once.
+const WAITING_ERRANDS: usize = 1024;
 
 /// The data plane.
 #[derive(Debug)]
@@ -285,10 +289,12 @@ impl Shared {
             spans: self.spans.clone(),
             metrics: Arc::clone(&self.records),
         });
+        let (errands, errand) = mpsc::channel(WAITING_ERRANDS);
         Rc::new(Worker {
             live: Arc::clone(&self.plane.live),
             upstreams: Upstreams::start(self.upstream.clone()),
-            instances: filter::Instances::default(),
+            instances: filter::Instances::new(errands),
+            errands: RefCell::new(Some(errand)),
             tokens: identity::TokenCache::new(settings.identity, Arc::clone(&self.identity_metrics)),
             http: http::Context::new(self.http.clone(), Arc::clone(&self.limiters), Arc::clone(&self.http_metrics)),
             ledger,

@@ -24,6 +24,12 @@ pub fn get(name: &str) -> Option<Value> {
     host::attribute(name)
 }
 
+/// Sets a `state.<name>` attribute, for the other filters of this exchange and later callbacks of this one. False when the
+/// name is another one, or the gateway's limit on their number or size is reached.
+pub fn set(name: &str, value: impl Into<Value>) -> bool {
+    host::set_attribute(name, &value.into())
+}
+
 /// The attribute of this name, if it is known and text.
 pub fn text(name: &str) -> Option<String> {
     match get(name) {

@@ -1,10 +1,13 @@
 //! The trait that a filter implements.
 
-use crate::{ConfigError, Flow, Headers};
+use crate::{Body, BodyFlow, ConfigError, Flow, Headers, TrailerFlow, Trailers};
 use http::StatusCode;
 use serde::de::DeserializeOwned;
 
 /// A filter: made once from its configuration, then shown many exchanges, several of which may be open at once.
+///
+/// Each direction begins with its head; the [`Flow`] that the filter answers says what else of it is shown. The response
+/// may begin before the request has ended.
 ///
 /// Callbacks must be quick: the gateway ends one that runs for longer than its limit, and treats a panic, an endless
 /// loop or too much memory as a failure of the exchange that it happened in.
@@ -19,8 +22,18 @@ pub trait Filter: Sized + 'static {
     fn new(config: Self::Config) -> Result<Self, ConfigError>;
 
     /// The request's head has come. `end` says that no body follows.
-    fn on_request(&self, _exchange: &mut Exchange<Self::State>, _headers: &mut Headers<'_>, _end: bool) -> Flow {
+    fn on_request(&self, _exchange: &mut Exchange<Self::State>, _head: &mut Headers<'_>, _end: bool) -> Flow {
         Flow::Proceed
+    }
+
+    /// A piece of the request's body has come. `end` says that nothing follows; before trailers it is never said.
+    fn on_request_body(&self, _exchange: &mut Exchange<Self::State>, _body: &mut Body<'_>, _end: bool) -> BodyFlow {
+        BodyFlow::Forward
+    }
+
+    /// The request's trailers have come: its end.
+    fn on_request_trailers(&self, _exchange: &mut Exchange<Self::State>, _trailers: &mut Trailers<'_>) -> TrailerFlow {
+        TrailerFlow::Forward
     }
 
     /// The response's head has come. `end` says that no body follows.
@@ -28,10 +41,20 @@ pub trait Filter: Sized + 'static {
         &self,
         _exchange: &mut Exchange<Self::State>,
         _status: StatusCode,
-        _headers: &mut Headers<'_>,
+        _head: &mut Headers<'_>,
         _end: bool,
     ) -> Flow {
         Flow::Proceed
+    }
+
+    /// A piece of the response's body has come. `end` says that nothing follows; before trailers it is never said.
+    fn on_response_body(&self, _exchange: &mut Exchange<Self::State>, _body: &mut Body<'_>, _end: bool) -> BodyFlow {
+        BodyFlow::Forward
+    }
+
+    /// The response's trailers have come: its end.
+    fn on_response_trailers(&self, _exchange: &mut Exchange<Self::State>, _trailers: &mut Trailers<'_>) -> TrailerFlow {
+        TrailerFlow::Forward
     }
 
     /// The exchange has ended, well or not. The last callback: the place for an audit event about all of it.

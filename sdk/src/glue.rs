@@ -1,69 +1,176 @@
 //! Joins the exported world to the [`Filter`] trait. Not for filters: `export!` uses it.
 
 use crate::{
-    Exchange, Filter, Flow, Headers, Reply,
-    bindings::{exports::tidegate::filter::handler::GuestExchange, tidegate::filter::types},
+    Body, BodyFlow, Exchange, Filter, Flow, Headers, Reply, TrailerFlow, Trailers,
+    bindings::{
+        exports::tidegate::filter::handler::{self, Guest, GuestExchange},
+        tidegate::filter::types,
+    },
     config,
+    host::{RawBody, RawHeaders},
 };
 use http::StatusCode;
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    marker::PhantomData,
+    thread::LocalKey,
+};
 
-/// Where `export!` keeps the one filter of a module.
+/// Where `export!` keeps the one filter of a module, which lives as long as its instance.
 pub trait Installed: 'static {
     /// Its type.
     type Filter: Filter;
-    /// Keeps it; a second one is ignored.
-    fn install(filter: Self::Filter);
-    /// It.
-    fn installed() -> Rc<Self::Filter>;
+    /// Its place.
+    fn place() -> &'static LocalKey<Cell<Option<&'static Self::Filter>>>;
 }
 
-/// One exchange in the filter.
-pub struct Handler<I: Installed> {
-    filter: Rc<I::Filter>,
-    exchange: RefCell<Exchange<<I::Filter as Filter>::State>>,
-}
+/// What the module exports for the filter that is kept in `I`.
+pub struct Component<I>(PhantomData<I>);
 
-/// Reads the configuration, makes the filter and installs it.
-pub fn configure<I: Installed>() -> Result<(), String> {
-    let filter = config::start::<I::Filter>(&crate::host::config()).map_err(|error| error.to_string())?;
-    I::install(filter);
-    Ok(())
+/// One exchange in the filter; `None` once the filter is done with it.
+pub struct Handler<I: Installed>(RefCell<Option<Exchange<<I::Filter as Filter>::State>>>);
+
+impl<I: Installed> Guest for Component<I> {
+    type Exchange = Handler<I>;
+
+    fn configure() -> Result<(), String> {
+        let filter = config::start::<I::Filter>(&crate::host::config()).map_err(|error| error.to_string())?;
+        I::place().set(Some(Box::leak(Box::new(filter))));
+        Ok(())
+    }
+
+    fn open(id: u64, head: &types::Headers, end: bool) -> (Option<handler::Exchange>, types::Flow) {
+        let mut exchange = Exchange::begin(id);
+        match filter::<I>().on_request(&mut exchange, &mut headers(head), end) {
+            Flow::Done => (None, types::Flow::Proceed),
+            flow => (Some(handler::Exchange::new(Handler::<I>(RefCell::new(Some(exchange))))), wire(flow)),
+        }
+    }
+
+    fn close(exchange: handler::Exchange) {
+        let Handler::<I>(exchange) = exchange.into_inner();
+        if let Some(mut exchange) = exchange.into_inner() {
+            filter::<I>().on_log(&mut exchange);
+        }
+    }
 }
 
 impl<I: Installed> GuestExchange for Handler<I> {
-    fn new(id: u64) -> Self {
-        Self { filter: I::installed(), exchange: RefCell::new(Exchange::begin(id)) }
+    fn on_request_body(&self, head: Option<&types::Headers>, body: &types::Body, end: bool) -> types::BodyFlow {
+        self.show(types::BodyFlow::SkipRest, |filter, exchange| {
+            filter.on_request_body(exchange, &mut offer(head, body), end).into()
+        })
     }
 
-    fn on_request_headers(&self, headers: &types::Headers, end: bool) -> types::Flow {
-        let mut headers = Headers::over(headers);
-        self.filter.on_request(&mut self.exchange.borrow_mut(), &mut headers, end).into()
+    fn on_request_trailers(
+        &self,
+        head: Option<&types::Headers>,
+        body: &types::Body,
+        trailers: &types::Headers,
+    ) -> types::TrailerFlow {
+        self.show(types::TrailerFlow::Forward, |filter, exchange| {
+            filter.on_request_trailers(exchange, &mut Trailers::new(headers(trailers), offer(head, body))).into()
+        })
     }
 
-    fn on_response_headers(&self, status: u16, headers: &types::Headers, end: bool) -> types::Flow {
-        let mut headers = Headers::over(headers);
+    fn on_response_headers(&self, status: u16, head: &types::Headers, end: bool) -> types::Flow {
         // The host hands over what http::StatusCode holds; a filter has no use for a panic about it.
         let status = StatusCode::from_u16(status).unwrap_or_default();
-        self.filter.on_response(&mut self.exchange.borrow_mut(), status, &mut headers, end).into()
+        let flow = self.show(Flow::Done, |filter, exchange| filter.on_response(exchange, status, &mut headers(head), end));
+        if flow == Flow::Done {
+            self.0.take();
+        }
+        wire(flow)
     }
 
-    fn on_log(&self) {
-        self.filter.on_log(&mut self.exchange.borrow_mut());
+    fn on_response_body(&self, head: Option<&types::Headers>, body: &types::Body, end: bool) -> types::BodyFlow {
+        self.show(types::BodyFlow::SkipRest, |filter, exchange| {
+            filter.on_response_body(exchange, &mut offer(head, body), end).into()
+        })
+    }
+
+    fn on_response_trailers(
+        &self,
+        head: Option<&types::Headers>,
+        body: &types::Body,
+        trailers: &types::Headers,
+    ) -> types::TrailerFlow {
+        self.show(types::TrailerFlow::Forward, |filter, exchange| {
+            filter.on_response_trailers(exchange, &mut Trailers::new(headers(trailers), offer(head, body))).into()
+        })
     }
 }
 
-impl From<Flow> for types::Flow {
-    fn from(flow: Flow) -> Self {
+impl<I: Installed> Handler<I> {
+    /// Runs a callback, or answers `done` where the filter has nothing more to do with the exchange.
+    fn show<T>(
+        &self,
+        done: T,
+        callback: impl FnOnce(&'static I::Filter, &mut Exchange<<I::Filter as Filter>::State>) -> T,
+    ) -> T {
+        match self.0.borrow_mut().as_mut() {
+            Some(exchange) => callback(filter::<I>(), exchange),
+            None => done,
+        }
+    }
+}
+
+fn filter<I: Installed>() -> &'static I::Filter {
+    let Some(filter) = I::place().get() else { unreachable!("configure comes before any exchange") };
+    filter
+}
+
+fn headers(lent: &types::Headers) -> Headers<'_> {
+    Headers::new(RawHeaders(lent))
+}
+
+fn offer<'a>(head: Option<&'a types::Headers>, body: &'a types::Body) -> Body<'a> {
+    Body::new(RawBody(body), head.map(headers))
+}
+
+fn wire(flow: Flow) -> types::Flow {
+    match flow {
+        Flow::Proceed | Flow::Done => types::Flow::Proceed,
+        Flow::Trailers => types::Flow::Trailers,
+        Flow::Stream => types::Flow::Stream,
+        Flow::Hold => types::Flow::Hold,
+        Flow::Buffer => types::Flow::Buffer,
+        Flow::Reply(reply) => types::Flow::Reply(reply.into()),
+        Flow::Reset => types::Flow::Reset,
+    }
+}
+
+impl From<BodyFlow> for types::BodyFlow {
+    fn from(flow: BodyFlow) -> Self {
         match flow {
-            Flow::Proceed => Self::Proceed,
-            Flow::Reply(reply) => Self::Reply(reply.into()),
+            BodyFlow::Forward => Self::Forward,
+            BodyFlow::Hold => Self::Hold,
+            BodyFlow::Drop => Self::Drop,
+            BodyFlow::SkipRest => Self::SkipRest,
+            BodyFlow::Reply(reply) => Self::Reply(reply.into()),
+            BodyFlow::Reset => Self::Reset,
+        }
+    }
+}
+
+impl From<TrailerFlow> for types::TrailerFlow {
+    fn from(flow: TrailerFlow) -> Self {
+        match flow {
+            TrailerFlow::Forward => Self::Forward,
+            TrailerFlow::Reply(reply) => Self::Reply(reply.into()),
+            TrailerFlow::Reset => Self::Reset,
         }
     }
 }
 
 impl From<Reply> for types::LocalReply {
     fn from(reply: Reply) -> Self {
-        Self { status: reply.status.as_u16(), headers: reply.headers, body: reply.body, details: reply.details }
+        Self {
+            status: reply.status.as_u16(),
+            headers: reply.headers,
+            body: reply.body,
+            grpc_status: reply.grpc_status,
+            details: reply.details,
+        }
     }
 }

@@ -1,14 +1,13 @@
 //! Headers of the message at hand, read and changed in place.
 
-use crate::host::RawHeaders;
-use std::{fmt, marker::PhantomData};
+use crate::host::{Change, RawHeaders};
+use std::fmt;
 
-/// The headers of one message: a view of what the gateway holds, so reading copies only what is asked for. Names are
+/// A head's headers, or trailers: a view of what the gateway holds, so reading copies only what is asked for. Names are
 /// case-insensitive, as HTTP's are.
 #[derive(Debug)]
 pub struct Headers<'a> {
-    raw: RawHeaders,
-    callback: PhantomData<&'a ()>,
+    raw: RawHeaders<'a>,
 }
 
 /// Why a change to headers was refused. Nothing of a refused batch is applied.
@@ -24,49 +23,51 @@ pub enum HeaderError {
     TooMany,
 }
 
-/// One change to headers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change<'a> {
-    Set(&'a str, &'a [u8]),
-    Append(&'a str, &'a [u8]),
-    Remove(&'a str),
-}
-
 /// Changes that are applied together or not at all, in one call to the host.
 #[derive(Debug)]
 #[must_use = "nothing is changed before `apply`"]
 pub struct Changes<'a> {
-    raw: &'a RawHeaders,
+    raw: RawHeaders<'a>,
     changes: Vec<Change<'a>>,
 }
 
-impl Headers<'_> {
-    pub(crate) fn new(raw: RawHeaders) -> Self {
-        Self { raw, callback: PhantomData }
+impl<'a> Headers<'a> {
+    pub(crate) fn new(raw: RawHeaders<'a>) -> Self {
+        Self { raw }
     }
 
     /// The first value of `name`.
-    pub fn get(&self, name: &str) -> Option<Vec<u8>> {
-        self.raw.get(name)
+    pub fn get(&self, name: impl AsRef<str>) -> Option<Vec<u8>> {
+        self.raw.get(name.as_ref())
     }
 
     /// The first value of `name`, where it is UTF-8.
-    pub fn text(&self, name: &str) -> Option<String> {
+    pub fn text(&self, name: impl AsRef<str>) -> Option<String> {
         self.get(name).and_then(|value| String::from_utf8(value).ok())
     }
 
     /// Every value of `name`, in order.
-    pub fn get_all(&self, name: &str) -> Vec<Vec<u8>> {
-        self.raw.get_all(name)
+    pub fn get_all(&self, name: impl AsRef<str>) -> Vec<Vec<u8>> {
+        self.raw.get_all(name.as_ref())
     }
 
     /// The first value of each name, in one call to the host.
-    pub fn get_many(&self, names: &[String]) -> Vec<Option<Vec<u8>>> {
-        if names.is_empty() { Vec::new() } else { self.raw.get_many(names) }
+    pub fn get_many(&self, names: &[impl AsRef<str>]) -> Vec<Option<Vec<u8>>> {
+        /// So many names need no list on the heap.
+        const FEW: usize = 16;
+        match names {
+            [] => Vec::new(),
+            few if few.len() <= FEW => {
+                let mut texts = [""; FEW];
+                texts.iter_mut().zip(few).for_each(|(text, name)| *text = name.as_ref());
+                self.raw.get_many(&texts[..few.len()])
+            }
+            many => self.raw.get_many(&many.iter().map(AsRef::as_ref).collect::<Vec<_>>()),
+        }
     }
 
     /// Whether there is a field of this name.
-    pub fn contains(&self, name: &str) -> bool {
+    pub fn contains(&self, name: impl AsRef<str>) -> bool {
         self.get(name).is_some()
     }
 
@@ -77,12 +78,12 @@ impl Headers<'_> {
 
     /// Replaces every field of this name by one.
     pub fn insert(&mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<(), HeaderError> {
-        self.raw.apply(&[Change::Set(name.as_ref(), value.as_ref())])
+        self.raw.apply(&[Change::Set((name.as_ref(), value.as_ref()))])
     }
 
     /// Adds a field behind those of this name.
     pub fn append(&mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<(), HeaderError> {
-        self.raw.apply(&[Change::Append(name.as_ref(), value.as_ref())])
+        self.raw.apply(&[Change::Append((name.as_ref(), value.as_ref()))])
     }
 
     /// Removes every field of this name.
@@ -92,26 +93,26 @@ impl Headers<'_> {
 
     /// Begins a batch of changes.
     pub fn change(&mut self) -> Changes<'_> {
-        Changes { raw: &self.raw, changes: Vec::new() }
+        Changes { raw: self.raw, changes: Vec::new() }
     }
 }
 
 impl<'a> Changes<'a> {
     /// Replaces every field of this name by one.
-    pub fn insert(mut self, name: &'a str, value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
-        self.changes.push(Change::Set(name, value.as_ref()));
+    pub fn insert(mut self, name: &'a (impl AsRef<str> + ?Sized), value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.changes.push(Change::Set((name.as_ref(), value.as_ref())));
         self
     }
 
     /// Adds a field behind those of this name.
-    pub fn append(mut self, name: &'a str, value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
-        self.changes.push(Change::Append(name, value.as_ref()));
+    pub fn append(mut self, name: &'a (impl AsRef<str> + ?Sized), value: &'a (impl AsRef<[u8]> + ?Sized)) -> Self {
+        self.changes.push(Change::Append((name.as_ref(), value.as_ref())));
         self
     }
 
     /// Removes every field of this name.
-    pub fn remove(mut self, name: &'a str) -> Self {
-        self.changes.push(Change::Remove(name));
+    pub fn remove(mut self, name: &'a (impl AsRef<str> + ?Sized)) -> Self {
+        self.changes.push(Change::Remove(name.as_ref()));
         self
     }
 

@@ -54,19 +54,28 @@ pub mod testing;
 
 pub mod attributes;
 pub mod audit;
+mod body;
 pub mod clock;
 mod config;
 mod filter;
+mod flow;
 mod headers;
 mod host;
+pub mod kv;
 pub mod log;
+pub mod message;
+pub mod metrics;
+pub mod outbound;
 mod reply;
+pub mod upstream;
 
+pub use body::{Body, BodyError, Trailers};
 pub use config::ConfigError;
 pub use filter::{Exchange, Filter};
-pub use headers::{HeaderError, Headers};
+pub use flow::{BodyFlow, Flow, TrailerFlow};
+pub use headers::{Changes, HeaderError, Headers};
 pub use http::{HeaderName, HeaderValue, Method, StatusCode};
-pub use reply::{Flow, Reply};
+pub use reply::Reply;
 
 /// Random bytes of cryptographic quality, at most 4096.
 pub fn random(count: u32) -> Vec<u8> {
@@ -79,27 +88,19 @@ pub fn random(count: u32) -> Vec<u8> {
 macro_rules! export {
     ($filter:ty) => {
         ::std::thread_local! {
-            static TIDEGATE_FILTER: ::core::cell::OnceCell<::std::rc::Rc<$filter>> = const { ::core::cell::OnceCell::new() };
+            static TIDEGATE_FILTER: ::core::cell::Cell<::core::option::Option<&'static $filter>> =
+                const { ::core::cell::Cell::new(::core::option::Option::None) };
         }
         #[doc(hidden)]
-        pub struct TidegateComponent;
-        impl $crate::glue::Installed for TidegateComponent {
+        pub struct TidegateFilter;
+        impl $crate::glue::Installed for TidegateFilter {
             type Filter = $filter;
-            fn install(filter: $filter) {
-                TIDEGATE_FILTER.with(|cell| {
-                    let _ = cell.set(::std::rc::Rc::new(filter));
-                });
-            }
-            fn installed() -> ::std::rc::Rc<$filter> {
-                TIDEGATE_FILTER.with(|cell| ::std::rc::Rc::clone(cell.get().expect("configure comes before any exchange")))
+            fn place() -> &'static ::std::thread::LocalKey<::core::cell::Cell<::core::option::Option<&'static $filter>>> {
+                &TIDEGATE_FILTER
             }
         }
-        impl $crate::bindings::exports::tidegate::filter::handler::Guest for TidegateComponent {
-            type Exchange = $crate::glue::Handler<TidegateComponent>;
-            fn configure() -> ::core::result::Result<(), ::std::string::String> {
-                $crate::glue::configure::<TidegateComponent>()
-            }
-        }
+        #[doc(hidden)]
+        pub type TidegateComponent = $crate::glue::Component<TidegateFilter>;
         $crate::bindings::export!(TidegateComponent with_types_in $crate::bindings);
     };
 }

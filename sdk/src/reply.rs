@@ -1,15 +1,6 @@
-//! What a callback answers.
+//! A filter's own answer.
 
 use http::StatusCode;
-
-/// What becomes of the message whose head was shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Flow {
-    /// It goes on, with the changes made to its headers.
-    Proceed,
-    /// The caller gets this answer in its place.
-    Reply(Reply),
-}
 
 /// An answer that the gateway gives in the upstream's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +8,14 @@ pub struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
     pub(crate) body: Vec<u8>,
+    pub(crate) grpc_status: Option<u32>,
     pub(crate) details: String,
 }
 
 impl Reply {
     /// An empty answer with this status, which must be 200 or more. From 400 on the exchange counts as denied.
     pub fn new(status: StatusCode) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), details: String::new() }
+        Self { status, headers: Vec::new(), body: Vec::new(), grpc_status: None, details: String::new() }
     }
 
     /// Adds a header. Framing headers are the gateway's own; naming one fails the exchange.
@@ -40,7 +32,15 @@ impl Reply {
         self
     }
 
-    /// Says why, for the record; the caller does not see it.
+    /// Answers a gRPC caller with this status code (such as 7, `PERMISSION_DENIED`) and the details as its message, instead
+    /// of status and body. It means nothing to other callers, so it can always be given.
+    #[must_use]
+    pub fn grpc_status(mut self, code: u32) -> Self {
+        self.grpc_status = Some(code);
+        self
+    }
+
+    /// Says why, for the record. Only gRPC callers see it.
     #[must_use]
     pub fn details(mut self, details: impl Into<String>) -> Self {
         self.details = details.into();

@@ -1,20 +1,21 @@
 //! Chains: what runs on the exchanges of each route, compiled and configured before the first of them comes.
 
-use super::{Host, engine::Shared, inspect::Compiled, instance::Instance};
+use super::{Host, engine::Shared, inspect::Compiled, instance};
 use foldhash::HashMap;
 use std::{
     collections::BTreeMap,
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 use tidegate_policy::{
     Name, Snapshot,
+    grants::Grants,
     plugin::Digest,
     publication::Module,
-    route::{FilterUse, OnError},
+    route::{FilterUse, Isolation, OnError},
 };
 
 /// The chain of each route that has filters, compiled and configured, by route name.
@@ -36,6 +37,8 @@ pub(super) struct Chain {
 pub(super) struct Link {
     pub(super) plugin: Name,
     pub(super) on_error: OnError,
+    /// Whether it must leave an event.
+    pub(super) required: bool,
     /// The filter, or why there is none: `on_error` decides what becomes of its exchanges.
     pub(super) filter: Result<Arc<Filter>, Arc<str>>,
 }
@@ -55,19 +58,30 @@ pub(super) struct Filter {
     /// The name it is used by, for its log.
     pub(super) plugin: Arc<str>,
     pub(super) made: Made,
+    pub(super) place: Place,
     pub(super) compiled: Arc<Compiled>,
     pub(super) shared: Arc<Shared>,
+    /// Calls of its own that are open.
+    pub(super) open_calls: Arc<AtomicUsize>,
+}
+
+/// How a route uses a filter, beyond its configuration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Place {
+    pub(super) isolation: Isolation,
+    pub(super) grants: Arc<Grants>,
 }
 
 impl Filter {
-    fn new(shared: &Arc<Shared>, plugin: &str, compiled: Arc<Compiled>, made: Made) -> Self {
+    fn new(shared: &Arc<Shared>, plugin: &str, compiled: Arc<Compiled>, made: Made, place: Place) -> Self {
         static IDS: AtomicU64 = AtomicU64::new(1);
-        Self { id: IDS.fetch_add(1, Ordering::Relaxed), plugin: plugin.into(), made, compiled, shared: Arc::clone(shared) }
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        Self { id, plugin: plugin.into(), made, place, compiled, shared: Arc::clone(shared), open_calls: Arc::default() }
     }
 
     /// A filter on no route, to see whether it starts.
     pub(super) fn canary(shared: &Arc<Shared>, compiled: Arc<Compiled>, digest: Digest, config: &[u8]) -> Self {
-        Self::new(shared, "canary", compiled, Made { digest, config: config.into() })
+        Self::new(shared, "canary", compiled, Made { digest, config: config.into() }, Place::default())
     }
 }
 
@@ -106,29 +120,30 @@ impl Chains {
         let filter = self.filter(host, place, modules, before).inspect_err(|reason| {
             tracing::error!(plugin = %place.plugin, reason = &**reason, "a filter cannot be run; its exchanges meet on_error");
         });
-        Link { plugin: place.plugin.clone(), on_error: place.on_error, filter }
+        Link { plugin: place.plugin.clone(), on_error: place.on_error, required: place.required, filter }
     }
 
     fn filter(
         &mut self,
         host: &Host,
-        place: &FilterUse,
+        used: &FilterUse,
         modules: &BTreeMap<Name, Module>,
         before: &Before<'_>,
     ) -> Result<Arc<Filter>, Arc<str>> {
-        let module = modules.get(&place.plugin).ok_or("its module is not here; upload it again")?;
-        let made = Made { digest: module.digest, config: place.config.to_string().into_bytes().into() };
-        if let Some(unchanged) = before.occupant.filter(|filter| filter.made == made) {
+        let module = modules.get(&used.plugin).ok_or("its module is not here; upload it again")?;
+        let made = Made { digest: module.digest, config: used.config.to_string().into_bytes().into() };
+        let place = Place { isolation: used.isolation, grants: Arc::new(used.grants.clone()) };
+        if let Some(unchanged) = before.occupant.filter(|filter| filter.made == made && filter.place == place) {
             self.tried.insert(made, Ok(()));
             return Ok(Arc::clone(unchanged));
         }
         let compiled = host.compiled(module).map_err(|reasons| reasons.join("; "))?;
-        let filter = Arc::new(Filter::new(&host.shared, place.plugin.as_str(), compiled, made.clone()));
+        let filter = Arc::new(Filter::new(&host.shared, used.plugin.as_str(), compiled, made.clone(), place));
         let started = match (self.tried.get(&made), before.tried.get(&made)) {
             (Some(started), _) => started.clone(),
             (None, Some(Ok(()))) => Ok(()),
             // What did not start before may do so now: it may have run out of time on a busy machine.
-            (None, _) => Instance::start(&filter).map(drop).map_err(Arc::from),
+            (None, _) => instance::try_start(&filter).map_err(Arc::from),
         };
         self.tried.insert(made, started.clone());
         started.map(|()| filter)
@@ -147,6 +162,7 @@ impl Chain {
         let same = |one: &Link, other: &Link| {
             one.plugin == other.plugin
                 && one.on_error == other.on_error
+                && one.required == other.required
                 && matches!((&one.filter, &other.filter), (Ok(one), Ok(other)) if Arc::ptr_eq(one, other))
         };
         self.links.len() == other.links.len() && self.links.iter().zip(&other.links).all(|(one, other)| same(one, other))

@@ -1,10 +1,10 @@
 //! Compiled modules by digest, and the quota under which they are compiled.
 
 use super::{
-    bindings::tidegate::filter::{host, telemetry},
+    attributes, audit, calls,
     engine::Shared,
     inspect::{self, Compiled},
-    message,
+    message, outbound,
     state::State,
 };
 use foldhash::HashMap;
@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 use tidegate_policy::plugin::Digest;
-use wasmtime::component::{HasSelf, Linker};
+use wasmtime::component::Linker;
 
 /// Compiled modules. Used by the control plane only; workers hold what they run.
 pub(super) struct Library {
@@ -52,8 +52,10 @@ impl Library {
     pub(super) fn open(shared: Arc<Shared>) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(&shared.engine);
         message::link(&mut linker)?;
-        telemetry::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-        host::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+        attributes::link(&mut linker)?;
+        audit::link(&mut linker)?;
+        calls::link(&mut linker)?;
+        outbound::link(&mut linker)?;
         Ok(Self { shared, linker: Arc::new(linker), shelf: Mutex::default(), compilers: Arc::default() })
     }
 

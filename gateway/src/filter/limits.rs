@@ -32,6 +32,23 @@ pub struct Limits {
     pub header_count: usize,
     /// Bytes of names and values of a message that a filter wrote to. What HTTP servers accept at most in their defaults.
     pub header_bytes: usize,
+    /// Bytes of a message's body that are held for one filter: what it asked to hold or buffer, and what it makes of that.
+    pub body_bytes: usize,
+    /// Exchanges of one worker that may have an instance of a filter to themselves: those of `isolation: exchange`, and
+    /// of filters with calls of their own. Times `memory_bytes`, what these can take at most.
+    pub own_instances: usize,
+    /// Calls of its own that one filter may have open, all workers together.
+    pub calls: usize,
+    /// Calls of its own that one filter may make in one exchange.
+    pub calls_per_exchange: u32,
+    /// Longest time for such a call, from its beginning to the last byte of its answer.
+    pub call_timeout: Duration,
+    /// Bytes of the body of such a call, and of that of its answer.
+    pub call_bytes: usize,
+    /// Attributes that the filters of one exchange may set.
+    pub attribute_count: usize,
+    /// Bytes of names and values of those.
+    pub attribute_bytes: usize,
     /// Audit events of one filter in one exchange.
     pub event_count: usize,
     /// Bytes of audit events of one filter in one exchange.
@@ -60,6 +77,14 @@ impl Default for Limits {
             compiled: 64,
             header_count: 128,
             header_bytes: 64 << 10,
+            body_bytes: 1 << 20,
+            own_instances: 64,
+            calls: 256,
+            calls_per_exchange: 8,
+            call_timeout: Duration::from_secs(10),
+            call_bytes: 512 << 10,
+            attribute_count: 32,
+            attribute_bytes: 16 << 10,
             event_count: 16,
             event_bytes: 16 << 10,
             log_rate: 50,
@@ -88,6 +113,16 @@ pub struct Metrics {
     pub memory_refused: Counter,
     /// Header changes refused.
     pub headers_refused: Counter,
+    /// Body changes refused, and bodies that were too large to be held.
+    pub bodies_refused: Counter,
+    /// Calls that filters made.
+    pub calls: Counter,
+    /// Of those, the ones that got no answer.
+    pub calls_failed: Counter,
+    /// Attributes that could not be set.
+    pub attributes_refused: Counter,
+    /// Exchanges on which a filter that must leave an event left none.
+    pub silent: Counter,
     /// Audit events dropped.
     pub events_dropped: Counter,
     /// Log messages dropped.

@@ -1,32 +1,43 @@
 //! The WebAssembly host: compiles modules, keeps one instance of each filter per worker, and runs chains of them on
 //! exchanges. A filter that traps, spins or grows costs its own exchange and nothing else.
 //!
-//! In order: `inspect` and `library` turn uploaded bytes into compiled modules, `chain` puts them on routes, `instance`
-//! runs them, `run` takes an exchange through them, `message` and `calls` are what they may call.
+//! In order: `inspect` and `library` turn uploaded bytes into compiled modules, `chain` puts them on routes, `slot` keeps
+//! instances, each an `instance` of a `guest`; `run` takes an exchange through them, a `passage` in each direction, whose
+//! bodies are `filtered`. `message`, `attributes`, `audit`, `calls` and `outbound` are what filters may call, about what they are `lent` or beyond it.
 
 mod attributes;
+mod audit;
 mod bindings;
 mod calls;
 mod chain;
 mod engine;
+mod filtered;
+mod guest;
 mod headers;
 mod inspect;
 mod instance;
+mod lent;
 mod library;
 mod limits;
 mod message;
+mod outbound;
+mod passage;
 mod reply;
 mod run;
+mod slot;
 mod state;
 mod time;
 
+pub use attributes::Closing;
 pub use chain::Chains;
+pub use filtered::Filtered;
 pub use inspect::Inspection;
-pub use instance::Instances;
 pub use limits::{Limits, Metrics};
-pub use run::Run;
+pub use outbound::{CallError, Errand, Errands};
+pub use run::{Outcome, Run};
+pub use slot::Instances;
 
-use crate::http::Response;
+use crate::http::reply::Dialect;
 use std::{fmt, sync::Arc};
 use tidegate_policy::{Identity, Permit, plugin::Digest, publication::Module};
 
@@ -34,15 +45,6 @@ use tidegate_policy::{Identity, Permit, plugin::Digest, publication::Module};
 pub struct Host {
     shared: Arc<engine::Shared>,
     library: library::Library,
-}
-
-/// What the chain wants done with a message whose head it has seen.
-#[derive(Debug)]
-pub enum Flow {
-    /// It goes on.
-    Continue,
-    /// This response is sent in its place. The reason is `FilterDenied` for status 400 and above.
-    Reply(Response),
 }
 
 /// What the filters may know of the exchange.
@@ -54,6 +56,8 @@ pub struct Facts<'a> {
     pub identity: &'a Identity,
     /// The permit.
     pub permit: &'a Permit,
+    /// How the caller reads failures.
+    pub dialect: Dialect,
 }
 
 impl Host {
@@ -76,7 +80,7 @@ impl Host {
     pub fn configure(&self, module: &Module, config: &[u8]) -> Result<(), String> {
         let compiled = self.compiled(module).map_err(|reasons| reasons.join("; "))?;
         let filter = chain::Filter::canary(&self.shared, compiled, module.digest, config);
-        instance::Instance::start(&filter).map(drop)
+        instance::try_start(&filter)
     }
 
     /// What is counted.

@@ -146,7 +146,7 @@ fn gateway_error(status: StatusCode) -> bool {
 }
 
 /// Runs `work` until the clock expires.
-async fn within<T>(downstream: &Downstream, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+pub(super) async fn within<T>(downstream: &Downstream, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     let clock = &downstream.clock;
     let mut work = pin!(work);
     poll_fn(|cx| match work.as_mut().poll(cx) {

@@ -5,6 +5,7 @@ pub mod clock;
 mod deliver;
 pub mod downstream;
 pub mod drain;
+pub mod errand;
 pub mod exchange;
 #[cfg(test)]
 mod exchange_tests;

@@ -128,6 +128,14 @@ settings! {
     "filter_compiled_modules" => filter.compiled, "Compiled modules kept although no route uses them.";
     "filter_header_count" => filter.header_count, "Fields of a message that a filter wrote to.";
     "filter_header_bytes" => filter.header_bytes, "Bytes of names and values of a message that a filter wrote to.";
+    "filter_body_bytes" => filter.body_bytes, "Bytes of a message's body that are held for one filter.";
+    "filter_own_instances" => filter.own_instances, "Exchanges of one worker that may have an instance of a filter to themselves.";
+    "filter_calls" => filter.calls, "Requests of its own that one filter may have open.";
+    "filter_calls_per_exchange" => filter.calls_per_exchange, "Requests of its own that one filter may make in one exchange.";
+    "filter_call_timeout" => filter.call_timeout, "Longest time for a request of a filter's own.";
+    "filter_call_bytes" => filter.call_bytes, "Bytes of the body of a request of a filter's own, and of its answer's.";
+    "filter_attribute_count" => filter.attribute_count, "Attributes that the filters of one exchange may set.";
+    "filter_attribute_bytes" => filter.attribute_bytes, "Bytes of names and values of those.";
     "filter_event_count" => filter.event_count, "Audit events of one filter in one exchange.";
     "filter_event_bytes" => filter.event_bytes, "Bytes of audit events of one filter in one exchange.";
     "filter_log_rate" => filter.log_rate, "Log messages of one instance in a second.";

@@ -88,13 +88,20 @@ pub fn filter(page: &mut Page, metrics: &filter::Metrics) {
     page.counter("tidegate_filter_unavailable_total", help, metrics.unavailable.value());
     page.counter("tidegate_filter_replies_total", "Answers filters gave.", metrics.replies.value());
     page.counter("tidegate_filter_starts_total", "Filter instances started.", metrics.starts.value());
+    page.counter("tidegate_filter_calls_total", "Requests of filters' own.", metrics.calls.value());
+    let help = "Requests of filters' own that got no answer; each has a record that says why, unless a limit on them did.";
+    page.counter("tidegate_filter_calls_failed_total", help, metrics.calls_failed.value());
     page.gauge("tidegate_filter_instances", "Filter instances alive.", metrics.instances.value());
     let help = "What filters asked for beyond a limit, by kind.";
     let refused = page.family(Kind::Counter, "tidegate_filter_refused_total", help);
     refused.add(&[("kind", "memory")], metrics.memory_refused.value());
     refused.add(&[("kind", "header")], metrics.headers_refused.value());
+    refused.add(&[("kind", "body")], metrics.bodies_refused.value());
+    refused.add(&[("kind", "attribute")], metrics.attributes_refused.value());
     refused.add(&[("kind", "event")], metrics.events_dropped.value());
     refused.add(&[("kind", "log")], metrics.logs_dropped.value());
     refused.add(&[("kind", "compile")], metrics.compile_refused.value());
+    let help = "Exchanges on which a filter that is required to leave an audit event left none.";
+    page.counter("tidegate_filter_silent_total", help, metrics.silent.value());
     page.counter("tidegate_filter_compiled_total", "Modules compiled.", metrics.compiled.value());
 }

@@ -21,7 +21,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use tidegate_policy::{Name, Rows, Snapshot, exchange::Batch};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -110,6 +110,7 @@ fn worker(documents: &Value) -> (Worker, mpsc::Receiver<Batch>) {
         live: Arc::new(ArcSwap::from_pointee(live(documents))),
         upstreams: Upstreams::start(shared),
         instances: Instances::default(),
+        errands: RefCell::default(),
         tokens: TokenCache::default(),
         http: Context::new(settings, Arc::new(Limiters::default()), Arc::default()),
         ledger: Ledger::new(parts),

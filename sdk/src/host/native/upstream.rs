@@ -1,0 +1,98 @@
+//! What concerns the way to the upstream, and calls of the filter's own.
+
+use super::{WORLD, World, gateway, writable};
+use crate::{
+    outbound::{Answer, Call, CallError},
+    testing::{Chosen, Secret},
+    upstream::{PolicyError, Tls, TlsMode},
+};
+use std::net::IpAddr;
+
+/// What the route grants its filter, in the route's own words.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Grants {
+    services: Vec<String>,
+    endpoints: bool,
+    credentials: Vec<String>,
+    paths: Vec<String>,
+    loosen_tls: bool,
+}
+
+impl Grants {
+    /// Whether one of the paths, each exact or ending in `*`, is that of `path_and_query`.
+    pub(super) fn path(&self, path_and_query: &str) -> bool {
+        let path = path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path);
+        self.paths.iter().any(|granted| granted.strip_suffix('*').map_or(granted == path, |prefix| path.starts_with(prefix)))
+    }
+
+    fn credential(&self, name: &str) -> bool {
+        self.credentials.iter().any(|granted| granted == name)
+    }
+
+    fn tls(&self, tls: &Tls) -> bool {
+        let trust = tls.trust.as_deref().filter(|trust| *trust != "system");
+        let loosens = tls.mode == Some(TlsMode::Disabled) || tls.names.is_some();
+        trust.into_iter().chain(tls.certificate.as_deref()).all(|name| self.credential(name)) && (self.loosen_tls || !loosens)
+    }
+}
+
+/// Makes a choice, where the request's head is here and the route grants it.
+fn choose(granted: impl FnOnce(&Grants) -> bool, choice: impl FnOnce(&mut Chosen)) -> Result<(), PolicyError> {
+    WORLD.with_borrow_mut(|World { here, gateway, chosen, .. }| match () {
+        () if !here.request_head => Err(PolicyError::TooLate),
+        () if !granted(&gateway.grants.borrow()) => Err(PolicyError::NotPermitted),
+        () => {
+            choice(chosen);
+            Ok(())
+        }
+    })
+}
+
+pub(crate) fn select_service(name: &str) -> Result<(), PolicyError> {
+    choose(|grants| grants.services.iter().any(|granted| granted == name), |chosen| chosen.service = Some(name.to_owned()))
+}
+
+pub(crate) fn select_endpoint(address: &str, port: u16) -> Result<(), PolicyError> {
+    if port == 0 || address.parse::<IpAddr>().is_err() {
+        return Err(PolicyError::Invalid);
+    }
+    choose(|grants| grants.endpoints, |chosen| chosen.endpoint = Some((address.to_owned(), port)))
+}
+
+pub(crate) fn originate_tls(tls: &Tls) -> Result<(), PolicyError> {
+    if tls.mode == Some(TlsMode::Disabled) && *tls != (Tls { mode: tls.mode, ..Tls::default() }) {
+        return Err(PolicyError::Conflict);
+    }
+    if tls.sni.iter().chain(tls.names.iter().flatten()).any(|name| !is_host(name)) {
+        return Err(PolicyError::Invalid);
+    }
+    choose(|grants| grants.tls(tls), |chosen| chosen.tls = Some(tls.clone()))
+}
+
+fn is_host(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:*".contains(&byte))
+}
+
+pub(crate) fn inject_secret(header: &str, credential: &str, prefix: &str) -> Result<(), PolicyError> {
+    let header = writable(header).map_err(|_| PolicyError::Invalid)?;
+    super::valid(prefix.as_bytes()).map_err(|_| PolicyError::Invalid)?;
+    choose(
+        |grants| grants.credential(credential),
+        |chosen| {
+            chosen.secrets.retain(|secret| secret.header != header.as_str());
+            chosen.secrets.push(Secret {
+                header: header.as_str().to_owned(),
+                credential: credential.to_owned(),
+                prefix: prefix.to_owned(),
+            });
+        },
+    )
+}
+
+pub(crate) fn send(call: Call) -> Result<Answer, CallError> {
+    WORLD.with_borrow_mut(|world| world.calls.push(call.clone()));
+    let gateway = gateway();
+    let answer = gateway.answers.borrow();
+    answer.0.as_ref().map_or(Err(CallError::UnknownTarget), |answer| answer(&call))
+}
