@@ -17,7 +17,8 @@ impl Mask {
         Self { plain, json }
     }
 
-    pub(crate) fn plain(&self, detector: usize) -> &str {
+    /// What stands in the place of what this detector finds.
+    pub fn text(&self, detector: usize) -> &str {
         self.plain.get(detector).map_or("", String::as_str)
     }
 

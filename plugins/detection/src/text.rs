@@ -1,10 +1,11 @@
 //! Masks text that comes in chunks, of any kind that keeps ASCII as it is.
 
 use crate::{
-    find::Detectors,
+    find::{Detectors, Progress},
     mask::Mask,
     scanner::{Piece, Scanner},
 };
+use std::borrow::Cow;
 
 /// One text in the course of being masked.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ impl TextMasker {
     pub fn feed(&mut self, detectors: &Detectors, mask: &Mask, bytes: &[u8], end: bool, out: &mut Vec<u8>) {
         self.scanner.feed(detectors, bytes, end, &mut |piece| match piece {
             Piece::Keep(bytes) => out.extend_from_slice(bytes),
-            Piece::Hide { begins: Some(detector), .. } => out.extend_from_slice(mask.plain(detector).as_bytes()),
+            Piece::Hide { begins: Some(detector), .. } => out.extend_from_slice(mask.text(detector).as_bytes()),
             Piece::Hide { begins: None, .. } => {}
         });
     }
@@ -36,21 +37,20 @@ impl TextMasker {
 
 impl Detectors {
     /// The text with everything that was found replaced.
-    pub fn masked(&self, mask: &Mask, text: &str) -> String {
+    pub fn masked<'a>(&self, mask: &Mask, text: &'a str) -> Cow<'a, str> {
+        if self.first(text).is_none() {
+            return Cow::Borrowed(text);
+        }
         let mut out = Vec::with_capacity(text.len());
         TextMasker::default().feed(self, mask, text.as_bytes(), true, &mut out);
         // Whole characters are hidden and masks are text, so this is text still.
-        String::from_utf8(out).unwrap_or_else(|odd| String::from_utf8_lossy(odd.as_bytes()).into_owned())
+        Cow::Owned(String::from_utf8(out).unwrap_or_else(|odd| String::from_utf8_lossy(odd.as_bytes()).into_owned()))
     }
 
     /// The detector that finds something first in the text.
     pub fn first(&self, text: &str) -> Option<usize> {
-        let mut first = None;
-        Scanner::default().feed(self, text.as_bytes(), true, &mut |piece| {
-            if let Piece::Hide { begins: Some(detector), .. } = piece {
-                first.get_or_insert(detector);
-            }
-        });
-        first
+        let mut spans = Vec::new();
+        self.advance(&mut Progress::default(), text.as_bytes(), true, &mut spans);
+        spans.iter().min_by_key(|span| (span.range.start, span.detector)).map(|span| span.detector)
     }
 }

@@ -2,16 +2,21 @@
 
 use crate::{find::Detectors, json::as_integer, mask::Mask};
 use serde_json::Value;
+use std::borrow::Cow;
 
 impl Detectors {
     /// Masks every string and number of the value, at any depth; keys stay as they are.
     pub fn mask_value(&self, mask: &Mask, value: &mut Value) {
         match value {
             Value::Null | Value::Bool(_) => {}
-            Value::String(text) => *text = self.masked(mask, text),
+            Value::String(text) => {
+                if let Cow::Owned(masked) = self.masked(mask, text) {
+                    *text = masked;
+                }
+            }
             Value::Number(number) => {
                 if let Some(detector) = self.first_in_number(&number.to_string()) {
-                    *value = Value::from(mask.plain(detector));
+                    *value = Value::from(mask.text(detector));
                 }
             }
             Value::Array(values) => values.iter_mut().for_each(|value| self.mask_value(mask, value)),
