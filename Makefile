@@ -7,7 +7,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What `run` builds with; `make run PROFILE=release` takes longer to build and less to run.
 PROFILE ?= dev
 WASM := wasm32-unknown-unknown
-FILTERS := -p tidegate-plugin-audit -p tidegate-filter-hostile -p tidegate-filter-stamp
+FILTERS := -p tidegate-plugin-audit -p tidegate-plugin-credential -p tidegate-plugin-redact -p tidegate-plugin-tls-origination \
+	-p tidegate-filter-hostile -p tidegate-filter-stamp
 
 .PHONY: help setup tools build filters test demo run bench bench-beside docker docker-up format
 
