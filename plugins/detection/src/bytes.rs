@@ -27,7 +27,9 @@ impl ByteSet {
 
     /// How many of the bytes from `from` on are in the set, counted no further than `most`.
     pub(crate) fn run(&self, text: &[u8], from: usize, most: usize) -> usize {
-        text.iter().skip(from).take(most).take_while(|byte| self.contains(**byte)).count()
+        let rest = text.get(from..).unwrap_or_default();
+        let rest = &rest[..most.min(rest.len())];
+        rest.iter().position(|byte| !self.contains(*byte)).unwrap_or(rest.len())
     }
 }
 

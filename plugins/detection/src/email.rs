@@ -19,6 +19,15 @@ pub(crate) fn begins(byte: u8) -> bool {
     LOCAL_BYTES.contains(byte)
 }
 
+/// From where on an address may begin. Without an `@` that is only the word which the text breaks off in.
+pub(crate) fn skip(text: &[u8], from: usize, end: bool) -> usize {
+    match text.get(from..) {
+        Some(rest) if rest.contains(&b'@') => from,
+        Some(rest) if !end => from + rest.iter().rposition(|byte| !begins(*byte)).map_or(0, |last| last + 1),
+        _ => text.len(),
+    }
+}
+
 /// Whether an address begins at `at`, which is the beginning of a run of such bytes.
 pub(crate) fn at(text: &[u8], at: usize, end: bool) -> At {
     if after(text, at, |byte| LOCAL_BYTES.contains(byte)) {

@@ -70,6 +70,11 @@ impl Builtin {
         }
     }
 
+    /// From where on something of its kind may begin that does not begin before: a short cut, where one is cheap.
+    fn skip(self, text: &[u8], from: usize, end: bool) -> usize {
+        if self == Self::Email { email::skip(text, from, end) } else { from }
+    }
+
     fn at(self, text: &[u8], at: usize, end: bool) -> At {
         match self {
             Self::Card => card::at(text, at, end),
@@ -86,15 +91,43 @@ impl Builtin {
     }
 }
 
+/// What a detector looks for.
+#[derive(Debug)]
+enum Finder {
+    Builtin(Builtin),
+    Pattern(Box<Pattern>),
+}
+
+impl Finder {
+    fn begins(&self, byte: u8) -> bool {
+        match self {
+            Self::Builtin(builtin) => builtin.begins(byte),
+            Self::Pattern(pattern) => pattern.begins(byte),
+        }
+    }
+
+    fn skip(&self, text: &[u8], from: usize, end: bool) -> usize {
+        match self {
+            Self::Builtin(builtin) => builtin.skip(text, from, end),
+            Self::Pattern(_) => from,
+        }
+    }
+
+    fn at(&self, text: &[u8], at: usize, end: bool) -> At {
+        match self {
+            Self::Builtin(builtin) => builtin.at(text, at, end),
+            Self::Pattern(pattern) => pattern.at(text, at, end),
+        }
+    }
+}
+
 /// The detectors of one configuration. A detector is known by its index, its place among [`Detectors::names`].
 #[derive(Debug)]
 pub struct Detectors {
     names: Vec<String>,
-    /// Detector and what it does; those that come with the crate first, as `starts` has it.
-    builtins: Vec<(usize, Builtin)>,
-    patterns: Vec<(usize, Pattern)>,
-    /// For each byte, a bit for each of `builtins` that something of its kind may begin with it.
-    starts: [u16; 256],
+    finders: Vec<Finder>,
+    /// For each byte, a bit for each of `finders` that something of its kind may begin with it.
+    starts: [u32; 256],
 }
 
 /// Where a detector found something, or where what it found before goes on.
@@ -109,51 +142,38 @@ pub(crate) struct Span {
 /// How far the detectors have come in a text.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Where the pass of the built-in detectors goes on.
+    /// Where the pass goes on. Before it, nothing more will be found.
     cursor: usize,
-    /// For each of them, where the last thing it found ends, and what still belongs to it.
-    builtins: Vec<(usize, Option<Tail>)>,
-    /// For each pattern, where its search goes on.
-    patterns: Vec<usize>,
+    /// For each detector, where the last thing that it found ends, and what still belongs to that.
+    detectors: Vec<(usize, Option<Tail>)>,
 }
 
 impl Progress {
-    /// Before this position, nothing more will be found.
-    fn clear(&self) -> usize {
-        self.patterns.iter().fold(self.cursor, |clear, position| clear.min(*position))
-    }
-
     /// Another text begins.
     pub(crate) fn restart(&mut self) {
         self.cursor = 0;
-        self.builtins.fill((0, None));
-        self.patterns.fill(0);
+        self.detectors.fill((0, None));
     }
 
     /// The first so many bytes of the text are dropped.
     pub(crate) fn shift(&mut self, by: usize) {
         self.cursor -= by;
-        self.builtins.iter_mut().for_each(|(from, _)| *from = from.saturating_sub(by));
-        self.patterns.iter_mut().for_each(|from| *from -= by);
+        self.detectors.iter_mut().for_each(|(from, _)| *from = from.saturating_sub(by));
     }
 }
 
 impl Detectors {
     pub(crate) fn new(builtins: Vec<(String, Builtin)>, patterns: Vec<(String, Pattern)>) -> Self {
-        let mut names = Vec::new();
-        let mut index = |name: String| {
-            names.push(name);
-            names.len() - 1
-        };
-        let builtins: Vec<_> = builtins.into_iter().map(|(name, builtin)| (index(name), builtin)).collect();
-        let patterns: Vec<_> = patterns.into_iter().map(|(name, pattern)| (index(name), pattern)).collect();
+        let builtins = builtins.into_iter().map(|(name, builtin)| (name, Finder::Builtin(builtin)));
+        let patterns = patterns.into_iter().map(|(name, pattern)| (name, Finder::Pattern(Box::new(pattern))));
+        let (names, finders): (Vec<_>, Vec<_>) = builtins.chain(patterns).unzip();
         let mut starts = [0; 256];
-        for (bit, (_, builtin)) in builtins.iter().enumerate() {
+        for (bit, finder) in finders.iter().enumerate() {
             for byte in u8::MIN..=u8::MAX {
-                starts[usize::from(byte)] |= u16::from(builtin.begins(byte)) << bit;
+                starts[usize::from(byte)] |= u32::from(finder.begins(byte)) << bit;
             }
         }
-        Self { names, builtins, patterns, starts }
+        Self { names, finders, starts }
     }
 
     /// The detectors' names.
@@ -169,50 +189,35 @@ impl Detectors {
     /// Goes on in `text`, of which `progress` says how far it was looked at, and pushes what is found. Returns the position
     /// before which nothing more will be found.
     pub(crate) fn advance(&self, progress: &mut Progress, text: &[u8], end: bool, spans: &mut Vec<Span>) -> usize {
-        progress.builtins.resize(self.builtins.len(), (0, None));
-        progress.patterns.resize(self.patterns.len(), 0);
-        for ((detector, _), (from, tail)) in self.builtins.iter().zip(&mut progress.builtins) {
-            follow(*detector, text, from, tail, spans);
+        let Progress { cursor, detectors } = progress;
+        detectors.resize(self.finders.len(), (0, None));
+        for (detector, (finder, (from, tail))) in self.finders.iter().zip(&mut *detectors).enumerate() {
+            follow(detector, text, from, tail, spans);
+            *from = finder.skip(text, (*from).max(*cursor), end);
         }
-        progress.cursor = self.advance_builtins(progress.cursor, &mut progress.builtins, text, end, spans);
-        for ((detector, pattern), from) in self.patterns.iter().zip(&mut progress.patterns) {
-            let mut found = |range: Range<usize>| spans.push(Span { range, detector: *detector, tail: false });
-            *from = pattern.advance(text, *from, end, &mut found);
-        }
-        progress.clear()
-    }
-
-    fn advance_builtins(
-        &self,
-        cursor: usize,
-        progress: &mut [(usize, Option<Tail>)],
-        text: &[u8],
-        end: bool,
-        spans: &mut Vec<Span>,
-    ) -> usize {
-        for (at, byte) in text.iter().enumerate().skip(cursor) {
+        while let Some(byte) = text.get(*cursor) {
             let mut candidates = self.starts[usize::from(*byte)];
             while candidates != 0 {
-                let bit = candidates.trailing_zeros() as usize;
+                let detector = candidates.trailing_zeros() as usize;
                 candidates &= candidates - 1;
-                let (detector, builtin) = self.builtins[bit];
-                let (from, open) = &mut progress[bit];
-                if *from > at {
+                let (from, tail) = &mut detectors[detector];
+                if *from > *cursor {
                     continue;
                 }
-                match builtin.at(text, at, end) {
+                match self.finders[detector].at(text, *cursor, end) {
                     At::Nothing => {}
-                    At::Incomplete => return at,
-                    At::Found { span, tail } => {
+                    At::Incomplete => return *cursor,
+                    At::Found { span, tail: open } => {
                         *from = span.end;
+                        *tail = open;
                         spans.push(Span { range: span, detector, tail: false });
-                        *open = tail;
-                        follow(detector, text, from, open, spans);
+                        follow(detector, text, from, tail, spans);
                     }
                 }
             }
+            *cursor += 1;
         }
-        text.len()
+        *cursor
     }
 }
 

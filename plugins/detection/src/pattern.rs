@@ -1,7 +1,8 @@
 //! An operator's own pattern: a regular expression whose matches have a greatest length.
 //!
-//! It runs as a deterministic automaton, built as it is needed: no expression can make it slow in the length of the text, and
-//! it can be asked whether the bytes at the end of a chunk may become a match, which is what decides how much is held back.
+//! It runs as a deterministic automaton, built as it is needed: from where a match may begin it takes one step a byte, no more
+//! than the longest match has, whatever the expression. And it can be asked whether the bytes at the end of a chunk may become
+//! a match, which is what decides how much is held back.
 
 use crate::find::{At, LONGEST};
 use regex_automata::{
@@ -9,10 +10,10 @@ use regex_automata::{
     hybrid::dfa::{Cache, DFA},
     nfa::thompson::{Compiler, Config},
 };
-use std::{cell::RefCell, ops::Range};
+use std::cell::RefCell;
 
-/// Longest match in bytes, so that a stream is held back by little.
-const MATCH: usize = 1024;
+/// Longest match in bytes, so that a stream is held back by little, and so many steps are the most that a byte can cost.
+const MATCH: usize = 256;
 const _: () = assert!(MATCH + 4 < LONGEST, "no pattern holds back more than is promised");
 /// Largest expression in bytes of its compiled form: filters have little memory.
 const COMPILED: usize = 256 << 10;
@@ -26,7 +27,7 @@ const NEVER: &str = "an automaton that may forget its states never gives up";
 pub(crate) struct Pattern {
     automaton: DFA,
     states: RefCell<Cache>,
-    longest: usize,
+    begins: [bool; 256],
 }
 
 impl Pattern {
@@ -53,41 +54,18 @@ impl Pattern {
             .map_err(|_| format!("it is too large: compiled, it may have {COMPILED} bytes"))?;
         let config = DFA::config().cache_capacity(STATES).skip_cache_capacity_check(true);
         let automaton = DFA::builder().configure(config).build_from_nfa(nfa).map_err(|error| error.to_string())?;
-        let states = RefCell::new(automaton.create_cache());
-        Ok(Self { automaton, states, longest })
+        let mut states = automaton.create_cache();
+        let begins = beginnings(&automaton, &mut states);
+        Ok(Self { automaton, states: RefCell::new(states), begins })
     }
 
-    /// Searches `text` from `from` on, tells what it finds, and returns where the search has to go on with more text.
-    pub(crate) fn advance(&self, text: &[u8], mut from: usize, end: bool, found: &mut impl FnMut(Range<usize>)) -> usize {
-        loop {
-            // One pass says where a first match ends, if there is one: it began not more than a longest match before. In the
-            // end of the text one may have begun that the pass cannot see.
-            let ending = self.first_ending(text, from);
-            let first = ending.unwrap_or(text.len()).saturating_sub(self.longest).max(from);
-            let mut next = None;
-            for at in first..text.len() {
-                match self.at(text, at, end) {
-                    At::Nothing => {}
-                    At::Incomplete => return at,
-                    At::Found { span, .. } => {
-                        next = Some(span);
-                        break;
-                    }
-                }
-            }
-            let Some(span) = next else { return text.len() };
-            from = span.end;
-            found(span);
-        }
+    /// Whether a match may begin with this byte.
+    pub(crate) fn begins(&self, byte: u8) -> bool {
+        self.begins[usize::from(byte)]
     }
 
-    fn first_ending(&self, text: &[u8], from: usize) -> Option<usize> {
-        let input = Input::new(text).range(from..);
-        let half = self.automaton.try_search_fwd(&mut self.states.borrow_mut(), &input).expect(NEVER);
-        half.map(|half| half.offset())
-    }
-
-    fn at(&self, text: &[u8], at: usize, end: bool) -> At {
+    /// Whether a match begins at `at`.
+    pub(crate) fn at(&self, text: &[u8], at: usize, end: bool) -> At {
         let (automaton, states) = (&self.automaton, &mut *self.states.borrow_mut());
         let input = Input::new(text).range(at..).anchored(Anchored::Yes);
         let mut state = automaton.start_state_forward(states, &input).expect(NEVER);
@@ -111,6 +89,22 @@ impl Pattern {
     }
 }
 
+/// The bytes that a match may begin with, whatever stands before it.
+fn beginnings(automaton: &DFA, states: &mut Cache) -> [bool; 256] {
+    let mut begins = [false; 256];
+    // Each kind of byte that an expression can look back at, and the beginning of the text.
+    for before in [&b""[..], b"a", b" ", b"\n", b"\r"] {
+        for byte in u8::MIN..=u8::MAX {
+            let text = [before, &[byte]].concat();
+            let input = Input::new(&text).range(before.len()..).anchored(Anchored::Yes);
+            let start = automaton.start_state_forward(states, &input).expect(NEVER);
+            let next = automaton.next_state(states, start, byte).expect(NEVER);
+            begins[usize::from(byte)] |= !next.is_dead();
+        }
+    }
+    begins
+}
+
 fn found(at: usize, stop: Option<usize>) -> At {
     stop.map_or(At::Nothing, |stop| At::Found { span: at..stop, tail: None })
 }
@@ -118,11 +112,17 @@ fn found(at: usize, stop: Option<usize>) -> At {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::find::{Detectors, Progress};
+    use std::ops::Range;
 
-    fn matches(pattern: &Pattern, text: &str) -> Vec<Range<usize>> {
-        let mut all = Vec::new();
-        assert_eq!(pattern.advance(text.as_bytes(), 0, true, &mut |range| all.push(range)), text.len());
-        all
+    fn alone(pattern: Pattern) -> Detectors {
+        Detectors::new(Vec::new(), vec![("own".to_owned(), pattern)])
+    }
+
+    fn matches(detectors: &Detectors, text: &str) -> Vec<Range<usize>> {
+        let mut spans = Vec::new();
+        assert_eq!(detectors.advance(&mut Progress::default(), text.as_bytes(), true, &mut spans), text.len());
+        spans.into_iter().map(|span| span.range).collect()
     }
 
     #[test]
@@ -138,7 +138,7 @@ mod tests {
             ("naïve", "so naïve", &[(3, 9)][..]),
         ] {
             let matches: Vec<_> =
-                matches(&Pattern::new(expression).unwrap(), text).iter().map(|at| (at.start, at.end)).collect();
+                matches(&alone(Pattern::new(expression).unwrap()), text).iter().map(|at| (at.start, at.end)).collect();
             assert_eq!(matches, wanted, "{expression}");
         }
     }
@@ -151,12 +151,12 @@ mod tests {
             .map(|number| (0..8).map(|at| char::from(b"ab "[(number / 3_u32.pow(at) % 3) as usize])).collect::<String>());
         let texts: Vec<_> = texts.collect();
         for expression in ["ab|a", "a{1,3}b?", r"\ba", "(?:ab){1,2}|b a", "^a|b$", r"[^b]{2}\B"] {
-            let pattern = Pattern::new(expression).unwrap();
+            let detectors = alone(Pattern::new(expression).unwrap());
             let engine = Regex::builder().syntax(syntax::Config::new().unicode(false).utf8(false)).build(expression).unwrap();
             let mut cache = engine.create_cache();
             for text in &texts {
                 let wanted: Vec<_> = engine.find_iter(&mut cache, text).map(|found| found.range()).collect();
-                assert_eq!(matches(&pattern, text), wanted, "{expression} in {text:?}");
+                assert_eq!(matches(&detectors, text), wanted, "{expression} in {text:?}");
             }
         }
     }
@@ -168,7 +168,7 @@ mod tests {
             ("(ab)*c", "greatest length"),
             ("a{0,3}", "empty"),
             ("", "empty"),
-            ("a{1025}", "1025 bytes"),
+            ("a{257}", "257 bytes"),
             ("(a", "unclosed"),
             (r"\p{Greek}", "nicode"),
             ("[é]", "nicode"),

@@ -6,8 +6,9 @@ use crate::{
 };
 use serde::{Deserialize, Deserializer, de};
 
-/// Most patterns of one configuration: each is a pass of its own over every text.
-const PATTERNS: usize = 32;
+/// Most patterns of one configuration: each has an automaton of its own, and filters have little memory.
+const PATTERNS: usize = 16;
+const _: () = assert!(PATTERNS + BUILTIN.len() <= 32, "each detector has a bit of its own");
 /// The group that stands for every key and token.
 const KEYS: &str = "keys";
 
@@ -160,9 +161,9 @@ mod tests {
             (json!([7]), "expected a detector's name"),
             (
                 json!(
-                    vec![own("a", "x"); 1].into_iter().chain((0..32).map(|n| own(&format!("p{n}"), "x"))).collect::<Vec<_>>()
+                    vec![own("a", "x"); 1].into_iter().chain((0..16).map(|n| own(&format!("p{n}"), "x"))).collect::<Vec<_>>()
                 ),
-                "/detectors/32: at most 32",
+                "/detectors/16: at most 16",
             ),
         ] {
             let mistake = check(setting.clone()).unwrap_err();
