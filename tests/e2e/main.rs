@@ -5,6 +5,7 @@
 
 mod addresses;
 mod answers;
+mod auditing;
 mod bodies;
 mod clients;
 mod durability;
@@ -19,6 +20,7 @@ mod load;
 mod origination;
 mod protocol;
 mod records;
+mod redaction;
 mod replacement;
 mod rest;
 mod retention;
