@@ -5,5 +5,6 @@ mod archive;
 mod company;
 mod hostile;
 mod lifecycle;
+mod replacement;
 mod setting;
 mod upload;
