@@ -169,15 +169,11 @@ impl Stage {
     fn publish_routes(&mut self, routes: &[(&str, Value)]) {
         let modules: BTreeMap<Name, Module> =
             ["audit", "hostile", "stamp"].into_iter().map(|plugin| (plugin.parse().unwrap(), module(filter(plugin)))).collect();
-        self.publish_with(routes, &modules);
+        self.publish_modules(routes, &modules);
     }
 
-    /// Puts other filters on the route, of these modules.
-    pub(crate) fn publish_modules(&mut self, filters: Value, modules: &BTreeMap<Name, Module>) {
-        self.publish_with(&[(ROUTE, filters)], modules);
-    }
-
-    fn publish_with(&mut self, routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) {
+    /// Puts other filters on routes, of these modules.
+    pub(crate) fn publish_modules(&mut self, routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) {
         self.live.snapshot = Arc::new(snapshot(routes, modules));
         self.chains = Chains::prepare(&self.host, &self.live.snapshot, modules, &self.chains);
         self.permits = routes.iter().map(|(route, _)| ((*route).to_owned(), self.decide(route))).collect();
