@@ -30,7 +30,6 @@ pub struct Audit {
 /// What is collected of one exchange.
 #[derive(Debug, Default)]
 pub struct Collected {
-    sampled: bool,
     status: Option<u16>,
     request: Vec<Field>,
     response: Vec<Field>,
@@ -45,38 +44,24 @@ impl Filter for Audit {
         Ok(Self { kind: checked.kind, request: checked.request, response: checked.response, sample: checked.sample })
     }
 
-    fn on_request(&self, exchange: &mut Exchange<Collected>, headers: &mut Headers<'_>, _end: bool) -> Flow {
-        let number = exchange.id();
-        let collected = &mut exchange.state;
-        collected.sampled = self.sample.takes(number);
-        if collected.sampled {
-            let values = headers.get_many(self.request.names());
-            collected.request = self.request.fields(values);
+    fn on_request(&self, exchange: &mut Exchange<Collected>, head: &mut Headers<'_>, _end: bool) -> Flow {
+        if !self.sample.takes(exchange.id()) {
+            return Flow::Done;
         }
+        let values = head.get_many(self.request.names());
+        exchange.state.request = self.request.fields(values);
         Flow::Proceed
     }
 
-    fn on_response(
-        &self,
-        exchange: &mut Exchange<Collected>,
-        status: StatusCode,
-        headers: &mut Headers<'_>,
-        _end: bool,
-    ) -> Flow {
-        let collected = &mut exchange.state;
-        if collected.sampled {
-            collected.status = Some(status.as_u16());
-            let values = headers.get_many(self.response.names());
-            collected.response = self.response.fields(values);
-        }
+    fn on_response(&self, exchange: &mut Exchange<Collected>, status: StatusCode, head: &mut Headers<'_>, _end: bool) -> Flow {
+        let values = head.get_many(self.response.names());
+        exchange.state.status = Some(status.as_u16());
+        exchange.state.response = self.response.fields(values);
         Flow::Proceed
     }
 
     fn on_log(&self, exchange: &mut Exchange<Collected>) {
         let collected = std::mem::take(&mut exchange.state);
-        if !collected.sampled {
-            return;
-        }
         let outcome = match collected.status {
             Some(_) => audit::Outcome::Allowed,
             // No response was seen: the exchange ended before the upstream answered.
