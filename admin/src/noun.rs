@@ -138,11 +138,16 @@ impl Entry {
                 let destinations = route.destinations.iter().enumerate().map(|(index, destination)| {
                     refer(format!("/destinations/{index}/service"), Noun::Services, &destination.service)
                 });
-                let filters = route
-                    .filters
-                    .iter()
-                    .enumerate()
-                    .map(|(index, filter)| refer(format!("/filters/{index}/plugin"), Noun::Plugins, &filter.plugin));
+                let filters = route.filters.iter().enumerate().flat_map(|(index, filter)| {
+                    let plugin = refer(format!("/filters/{index}/plugin"), Noun::Plugins, &filter.plugin);
+                    let granted = |field: &str, to: Noun, names: &[Name]| {
+                        let name = |(at, name)| refer(format!("/filters/{index}/grants/{field}/{at}"), to, name);
+                        names.iter().enumerate().map(name).collect::<Vec<_>>()
+                    };
+                    let services = granted("services", Noun::Services, &filter.grants.services);
+                    let credentials = granted("credentials", Noun::Credentials, &filter.grants.credentials);
+                    std::iter::once(plugin).chain(services).chain(credentials)
+                });
                 std::iter::once(service).chain(destinations).chain(filters).collect()
             }
             Self::Rule(rule) => {

@@ -7,7 +7,7 @@
 mod setting;
 
 use serde_json::{Value, json};
-use setting::{Stage, request, response};
+use setting::{Run, Stage, request, response};
 use std::{hint::black_box, io::Write, time::Instant};
 
 /// Exchanges per measurement, long enough that the clock does not count.
@@ -39,9 +39,9 @@ fn audit() -> Value {
 impl Stage {
     fn exchange_measured(&self) {
         let facts = self.facts("api");
-        let mut run = self.instances.begin(&self.chains, facts).unwrap().unwrap();
-        let requested = run.on_request(&mut request(&[]), true).is_ok();
-        let responded = run.on_response(&mut response(), true).is_ok();
+        let mut run = Run(self.instances.begin(&self.chains, facts).unwrap().unwrap());
+        let requested = run.on_request(&mut request(&[])).is_ok();
+        let responded = run.on_response(&mut response()).is_ok();
         let facts = black_box(run.close());
         assert!(requested && responded, "{facts:?}");
     }

@@ -1,7 +1,7 @@
 //! A worker: one thread, its connections, its pools, its filter instances. Nothing in it is shared.
 
 use crate::{
-    filter::Instances,
+    filter::{Errand, Instances},
     http::{self, Request, clock::Clock, drain::Drain, h1::server::Terms},
     identity::TokenCache,
     listen::{Accepted, Peer, Serve, Timeouts, greet, greet::Mutual},
@@ -11,6 +11,7 @@ use crate::{
 };
 use arc_swap::ArcSwap;
 use std::{
+    cell::RefCell,
     io,
     rc::Rc,
     sync::{
@@ -38,6 +39,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Its filter instances.
     pub instances: Instances,
+    /// The calls that those make, until `keep` makes them.
+    pub errands: RefCell<Option<mpsc::Receiver<Errand>>>,
     /// Its verified tokens.
     pub tokens: TokenCache,
     /// What its HTTP exchanges share: settings, limits, how the gateway calls itself.
@@ -71,7 +74,13 @@ impl Serve for Worker {
     }
 
     async fn keep(self: Rc<Self>) {
-        Rc::clone(&self.ledger).keep().await;
+        let errands = self.errands.take();
+        let making = async {
+            if let Some(errands) = errands {
+                http::errand::serve(Rc::clone(&self), errands).await;
+            }
+        };
+        tokio::join!(Rc::clone(&self.ledger).keep(), self.instances.keep(), making);
     }
 
     fn drain(&self) {

@@ -21,6 +21,17 @@ pub struct Permit {
     pub(crate) reports: Vec<Name>,
 }
 
+/// Where an exchange would go that is sent to another service than the one its caller named. No permit: a decision is due.
+#[derive(Debug, Clone)]
+pub struct Detour {
+    /// The service.
+    pub service: Arc<CompiledService>,
+    /// Its host and port, asked for as the first ones were.
+    pub target: Target,
+    /// The port.
+    pub port: Port,
+}
+
 /// Why an exchange may not leave.
 #[derive(Debug, Clone)]
 pub struct Denial {

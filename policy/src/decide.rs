@@ -4,7 +4,8 @@
 //! matches: see [`crate::path`] for paths that servers read differently.
 
 use crate::{
-    Denial, Host, HostPattern, Identity, Name, Permit, Reason, Snapshot,
+    Denial, Host, Identity, Name, Permit, Reason, Snapshot,
+    answer::Detour,
     identity::Proof,
     path::Readings,
     route::Match,
@@ -84,6 +85,51 @@ impl Snapshot {
         let host = document.host_like(&permit.target.host)?;
         let target = Target { form: permit.target.form, host, port: port.number };
         Some(Permit { target, port, service: Some(Arc::clone(service)), ..permit.clone() })
+    }
+
+    /// Where the exchange of `permit` would go if it were sent to `service`: to that service's first host that is no
+    /// pattern, and to the port of the same number, else the first of the same protocol. None where there is no such service,
+    /// host or port.
+    pub fn detour(&self, permit: &Permit, service: &str) -> Option<Detour> {
+        let service = self.service(service)?;
+        let port = service.document.port_like(permit.port)?;
+        let host = service.document.first_host()?.clone();
+        let target = Target { form: permit.target.form, host, port: port.number };
+        Some(Detour { service: Arc::clone(service), target, port })
+    }
+
+    /// Decides again for an exchange that has a permit and that a filter sends to `service`: the same caller and
+    /// `request`, to the target of the [`Snapshot::detour`]. A rule must allow it there as if the caller had named it.
+    ///
+    /// The route stays that of `permit`, whose filters chose: its times and retries hold, and of the routes of `service`
+    /// none applies. Report rules are those of both decisions.
+    pub fn decide_again(
+        &self,
+        permit: &Permit,
+        identity: &Identity,
+        request: &Request<'_>,
+        service: &str,
+    ) -> Result<Permit, Box<Denial>> {
+        let merge = |new: Vec<Name>| {
+            let mut reports = [permit.reports.as_slice(), &new].concat();
+            reports.sort_unstable();
+            reports.dedup();
+            reports
+        };
+        let Some(Detour { target, .. }) = self.detour(permit, service) else {
+            let service = self.service(service).cloned();
+            return Err(Box::new(Denial { reason: Reason::UnregisteredHost, rule: None, service, reports: merge(Vec::new()) }));
+        };
+        match self.decide(identity, &Request { target: &target, ..*request }) {
+            Ok(mut new) => {
+                let (route, matched) = (permit.route.clone(), permit.matched);
+                Ok(Permit { route, matched, reports: merge(std::mem::take(&mut new.reports)), ..new })
+            }
+            Err(mut denial) => {
+                denial.reports = merge(std::mem::take(&mut denial.reports));
+                Err(denial)
+            }
+        }
     }
 
     fn names(&self, numbers: &[u32]) -> Vec<Name> {
@@ -291,10 +337,7 @@ impl Service {
     }
 
     fn host_like(&self, asked: &Host) -> Option<Host> {
-        let exact = self.hosts.iter().find_map(|pattern| match pattern {
-            HostPattern::Exact(host) => Some(host.clone()),
-            HostPattern::Suffix(_) => None,
-        });
+        let exact = self.first_host().cloned();
         let stays = || !self.endpoints.is_empty() || self.hosts.iter().any(|pattern| pattern.matches(asked));
         exact.or_else(|| stays().then(|| asked.clone()))
     }

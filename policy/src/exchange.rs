@@ -1,6 +1,6 @@
 //! The record of one exchange: its shape on disk, on the wire and in the API, and the batches it travels in.
 
-use crate::Reason;
+use crate::{Reason, grants::is_false};
 use std::borrow::Cow;
 
 /// What became of an exchange.
@@ -108,6 +108,9 @@ pub struct FilterFacts<'a> {
     /// What failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<Cow<'a, str>>,
+    /// That its route requires an audit event of it and it emitted none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub silent: bool,
     /// The audit events it emitted, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<AuditEvent>,

@@ -32,6 +32,10 @@ pub enum Reason {
     FilterDenied,
     /// A filter failed and its route says to refuse.
     FilterFailed,
+    /// A filter ended the exchange without an answer.
+    FilterReset,
+    /// A filter had a secret injected, and the request would have shown it: without TLS, or as a TRACE that is echoed.
+    SecretExposed,
     /// The request line or header section is larger than the limit.
     HeaderTooLarge,
     /// The body is larger than the limit.
@@ -70,7 +74,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for tables and metrics.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::AllowedByRule,
         Self::OpenMode,
         Self::MalformedTarget,
@@ -83,6 +87,8 @@ impl Reason {
         Self::AddressRefused,
         Self::FilterDenied,
         Self::FilterFailed,
+        Self::FilterReset,
+        Self::SecretExposed,
         Self::HeaderTooLarge,
         Self::BodyTooLarge,
         Self::AuthorityMismatch,
@@ -117,6 +123,8 @@ impl Reason {
             Self::AddressRefused => "address_refused",
             Self::FilterDenied => "filter_denied",
             Self::FilterFailed => "filter_failed",
+            Self::FilterReset => "filter_reset",
+            Self::SecretExposed => "secret_exposed",
             Self::HeaderTooLarge => "header_too_large",
             Self::BodyTooLarge => "body_too_large",
             Self::AuthorityMismatch => "authority_mismatch",
@@ -157,6 +165,8 @@ impl Reason {
             | Self::AddressRefused
             | Self::FilterDenied
             | Self::FilterFailed
+            | Self::FilterReset
+            | Self::SecretExposed
             | Self::BodyTooLarge
             | Self::RateLimited
             | Self::Overloaded
@@ -179,9 +189,12 @@ impl Reason {
             Self::AllowedByRule | Self::OpenMode => StatusCode::OK,
             Self::MalformedTarget | Self::BadFraming => StatusCode::BAD_REQUEST,
             Self::CredentialsRequired | Self::CredentialsInvalid => StatusCode::PROXY_AUTHENTICATION_REQUIRED,
-            Self::UnregisteredHost | Self::DeniedByRule | Self::NoRuleAllows | Self::AddressRefused | Self::FilterDenied => {
-                StatusCode::FORBIDDEN
-            }
+            Self::UnregisteredHost
+            | Self::DeniedByRule
+            | Self::NoRuleAllows
+            | Self::AddressRefused
+            | Self::FilterDenied
+            | Self::SecretExposed => StatusCode::FORBIDDEN,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AuthorityMismatch => StatusCode::MISDIRECTED_REQUEST,
@@ -193,7 +206,7 @@ impl Reason {
             }
             Self::DownstreamTimeout | Self::DownstreamClosed => StatusCode::REQUEST_TIMEOUT,
             Self::Timeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::FilterFailed | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::FilterFailed | Self::FilterReset | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 }
@@ -229,6 +242,8 @@ mod tests {
                 "address_refused",
                 "filter_denied",
                 "filter_failed",
+                "filter_reset",
+                "secret_exposed",
                 "body_too_large",
                 "rate_limited",
                 "overloaded",

@@ -3,6 +3,7 @@
 use crate::{
     Mistake, Name,
     duration::Span,
+    grants::{Grants, is_false},
     mistake::step,
     selector::{From, MethodName, PathPattern, TextPattern},
     snapshot::Rows,
@@ -224,6 +225,33 @@ pub struct FilterUse {
     /// What becomes of the exchange when the filter fails.
     #[serde(default)]
     pub on_error: OnError,
+    /// Whether its exchanges share an instance of it.
+    #[serde(default, skip_serializing_if = "Isolation::is_default")]
+    pub isolation: Isolation,
+    /// Whether it must emit an audit event on every exchange it sees; the record says so where it did not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub required: bool,
+    /// What it may choose.
+    #[serde(default, skip_serializing_if = "Grants::is_default")]
+    pub grants: Grants,
+}
+
+/// Whether the exchanges of a worker share an instance of a filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Isolation {
+    /// One instance serves many exchanges.
+    #[default]
+    Shared,
+    /// Each exchange has an instance of its own, which no other has used or will use. It costs some 30 microseconds.
+    Exchange,
+}
+
+impl Isolation {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What becomes of an exchange whose filter failed.
@@ -262,9 +290,13 @@ impl Route {
         if self.filters.len() > MAX_FILTERS {
             mistakes.push(Mistake::at("/filters", format!("a route runs at most {MAX_FILTERS} filters")));
         }
-        for (at, filter) in self.filters.iter().enumerate().filter(|(_, filter)| !rows.plugins.contains_key(&filter.plugin)) {
-            let detail = format!("there is no plugin {}: upload it first", filter.plugin);
-            mistakes.push(Mistake::at(format!("/filters/{at}/plugin"), detail));
+        for (at, filter) in self.filters.iter().enumerate() {
+            if !rows.plugins.contains_key(&filter.plugin) {
+                let detail = format!("there is no plugin {}: upload it first", filter.plugin);
+                mistakes.push(Mistake::at(format!("/filters/{at}/plugin"), detail));
+            }
+            let granted = filter.grants.check(&self.service, rows);
+            mistakes.extend(granted.into_iter().map(|mistake| mistake.under(&format!("/filters/{at}/grants"))));
         }
         mistakes
     }

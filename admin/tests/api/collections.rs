@@ -97,6 +97,33 @@ async fn what_is_referred_to_cannot_be_deleted() {
 }
 
 #[tokio::test]
+async fn what_a_filter_is_granted_exists_and_cannot_be_deleted() {
+    let gate = Gate::start().await;
+    gate.put("/v1/services/payments", service("api.payments.example")).await.is(201);
+    gate.put("/v1/services/spare", service("spare.payments.example")).await.is(201);
+    gate.put("/v1/credentials/key", json!({"kind": "secret", "value": "s3cret"})).await.is(201);
+    let wasm = [("content-type", "application/wasm")];
+    gate.send("POST", "/v1/plugins/router", &wasm, b"\0asm one").await.is(201);
+    let route = |grants: serde_json::Value| json!({"service": "payments", "filters": [{"plugin": "router", "grants": grants}]});
+    let wrong = route(json!({"services": ["spare", "gone"], "credentials": ["none"]}));
+    let mut pointers = gate.put("/v1/routes/charges", wrong).await.is(422).pointers();
+    pointers.sort();
+    assert_eq!(pointers, ["/filters/0/grants/credentials/0", "/filters/0/grants/services/1"]);
+    let wrong = route(json!({"secrets": ["key"], "paths": ["v1"]}));
+    let mut pointers = gate.put("/v1/routes/charges", wrong).await.is(422).pointers();
+    pointers.sort();
+    assert_eq!(pointers, ["/filters/0/grants/paths/0", "/filters/0/grants/secrets"]);
+    gate.put("/v1/routes/charges", route(json!({"services": ["spare"], "credentials": ["key"]}))).await.is(201);
+    let refused = gate.delete("/v1/services/spare").await.is(409).json();
+    assert_eq!(refused["referrers"], json!(["/routes/charges/filters/0/grants/services/0"]));
+    let refused = gate.delete("/v1/credentials/key").await.is(409).json();
+    assert_eq!(refused["referrers"], json!(["/routes/charges/filters/0/grants/credentials/0"]));
+    gate.delete("/v1/routes/charges").await.is(204);
+    gate.delete("/v1/services/spare").await.is(204);
+    gate.delete("/v1/credentials/key").await.is(204);
+}
+
+#[tokio::test]
 async fn plugins_are_inspected_and_routes_tried_with_them() {
     let gate = Gate::start_in(tempfile::TempDir::new().expect("a directory"), |settings| settings.module_bytes = 1000).await;
     let wasm = [("content-type", "application/wasm")];

@@ -1,17 +1,69 @@
 //! What filters may know of an exchange that is not in its headers, by name. The list of names is in `sdk/wit`.
 
-use super::{Facts, bindings::tidegate::filter::types::Attr};
-use std::cell::{Cell, OnceCell};
-use tidegate_policy::{Identity, Permit, identity::Proof, target::Form};
+use super::{Facts, bindings::tidegate::filter::types::Attr, state::State};
+use crate::{credentials::Credentials, upstream};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+use tidegate_policy::{Identity, Permit, Snapshot, exchange::Verdict, identity::Proof, target::Form};
+use wasmtime::{
+    Result, StoreContextMut,
+    component::{Linker, WasmStr},
+};
 
-/// What is known of one exchange, shared by its run and the instances it visits.
+/// What filters set of their own begins with this.
+const STATE: &str = "state.";
+
+/// What is known of one exchange, shared by its run and the instances it visits. Nothing in it is waited for: a worker
+/// runs one callback at a time, so the lock is only there because a store may be moved between threads.
 #[derive(Debug)]
 pub(super) struct Known {
     id: u64,
     identity: Identity,
     permit: Permit,
-    request: OnceCell<(http::Method, http::Uri)>,
-    status: Cell<u16>,
+    snapshot: Arc<Snapshot>,
+    credentials: Credentials,
+    request: OnceLock<Line>,
+    connected: OnceLock<Connected>,
+    status: AtomicU16,
+    closing: OnceLock<Closing>,
+    state: Mutex<BTreeMap<String, Attr>>,
+}
+
+#[derive(Debug)]
+struct Line {
+    method: http::Method,
+    uri: http::Uri,
+    version: http::Version,
+}
+
+#[derive(Debug)]
+struct Connected {
+    facts: upstream::Facts,
+    service: Option<String>,
+    first_byte: Duration,
+}
+
+/// What is known of an exchange when it closes.
+#[derive(Debug)]
+pub struct Closing {
+    /// What became of it.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: tidegate_policy::Reason,
+    /// What went wrong, in a sentence without secrets.
+    pub fault: Option<String>,
+    /// From the request's head until now.
+    pub total: Duration,
+    /// Body bytes from the caller.
+    pub request_bytes: u64,
+    /// Body bytes to the caller.
+    pub response_bytes: u64,
 }
 
 impl Known {
@@ -20,8 +72,13 @@ impl Known {
             id: facts.id,
             identity: facts.identity.clone(),
             permit: facts.permit.clone(),
-            request: OnceCell::new(),
-            status: Cell::new(0),
+            snapshot: Arc::clone(&facts.live.snapshot),
+            credentials: facts.live.credentials.clone(),
+            request: OnceLock::new(),
+            connected: OnceLock::new(),
+            status: AtomicU16::new(0),
+            closing: OnceLock::new(),
+            state: Mutex::default(),
         }
     }
 
@@ -29,46 +86,172 @@ impl Known {
         self.id
     }
 
-    /// Notes the request's line; that of the first attempt stays.
+    /// The decision.
+    pub(super) fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// The policy that it was made by.
+    pub(super) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The key material in force with it.
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Notes the request's line, as the caller wrote it.
     pub(super) fn requested(&self, head: &http::request::Parts) {
-        self.request.get_or_init(|| (head.method.clone(), head.uri.clone()));
+        self.request.get_or_init(|| Line { method: head.method.clone(), uri: head.uri.clone(), version: head.version });
+    }
+
+    /// Notes the connection that the response came by.
+    pub(super) fn connected(&self, facts: &upstream::Facts, service: Option<&str>, first_byte: Duration) {
+        let service = service.map(str::to_owned);
+        self.connected.get_or_init(|| Connected { facts: facts.clone(), service, first_byte });
     }
 
     /// Notes the response's status.
     pub(super) fn responded(&self, status: http::StatusCode) {
-        self.status.set(status.as_u16());
+        self.status.store(status.as_u16(), Ordering::Relaxed);
+    }
+
+    /// Notes how it ends.
+    pub(super) fn closes(&self, closing: Closing) {
+        self.closing.get_or_init(|| closing);
     }
 
     /// The attribute of this name, if it is known by now.
     pub(super) fn attribute(&self, name: &str) -> Option<Attr> {
+        match name.split_once('.') {
+            Some(("caller", _)) => self.of_caller(name),
+            Some(("request" | "response" | "exchange" | "duration", _)) | None => self.of_exchange(name),
+            Some(("state", _)) => self.state.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned(),
+            Some(_) => self.of_way(name),
+        }
+    }
+
+    fn of_caller(&self, name: &str) -> Option<Attr> {
         let caller = &self.identity.caller;
+        match name {
+            "caller.address" => Some(Attr::Text(self.identity.source.to_string())),
+            "caller.principal" => text(caller.principal.as_deref()?),
+            "caller.namespace" => text(caller.namespace.as_deref()?),
+            "caller.service-account" => text(caller.service_account.as_deref()?),
+            "caller.workload" | "caller.issuer" | "caller.proof" => proof(name, &caller.proof).and_then(text),
+            _ => text(caller.labels.get(name.strip_prefix("caller.label.")?)?),
+        }
+    }
+
+    fn of_exchange(&self, name: &str) -> Option<Attr> {
         let permit = &self.permit;
-        let text = |text: &str| Some(Attr::Text(text.to_owned()));
-        let optional = |value: Option<&str>| value.and_then(text);
+        let line = || self.request.get();
+        let closing = || self.closing.get();
         match name {
             "exchange.id" => Some(Attr::Uint(self.id)),
-            "caller.address" => Some(Attr::Text(self.identity.source.to_string())),
-            "caller.principal" => optional(caller.principal.as_deref()),
-            "caller.namespace" => optional(caller.namespace.as_deref()),
-            "caller.service-account" => optional(caller.service_account.as_deref()),
-            "caller.workload" | "caller.issuer" | "caller.proof" => proof(name, &caller.proof).and_then(text),
             // An exchange that reaches a filter was allowed; what a filter makes of it comes later.
-            "verdict" => text("allowed"),
-            "reason" => text(permit.reason().as_str()),
-            "rule" => optional(permit.rule().map(tidegate_policy::Name::as_str)),
-            "service" => optional(permit.service().map(|service| service.name.as_str())),
-            "route" => optional(permit.route().map(|route| route.name.as_str())),
+            "verdict" => text(match closing().map(|closing| closing.verdict) {
+                None | Some(Verdict::Allowed) => "allowed",
+                Some(Verdict::Denied) => "denied",
+                Some(Verdict::Invalid) => "invalid",
+            }),
+            "reason" => text(closing().map_or(permit.reason(), |closing| closing.reason).as_str()),
+            "fault" => text(closing()?.fault.as_deref()?),
+            "rule" => text(permit.rule()?.as_str()),
+            "service" => text(permit.service()?.name.as_str()),
+            "route" => text(permit.route()?.name.as_str()),
+            "request.method" => text(line()?.method.as_str()),
+            "request.path" => text(line()?.uri.path()),
+            "request.query" => text(line()?.uri.query()?),
+            "request.protocol" => text(if line()?.version == http::Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" }),
+            "request.bytes" => Some(Attr::Uint(closing()?.request_bytes)),
+            "response.bytes" => Some(Attr::Uint(closing()?.response_bytes)),
+            "response.status" => {
+                Some(self.status.load(Ordering::Relaxed)).filter(|status| *status > 0).map(|status| Attr::Uint(status.into()))
+            }
+            "duration.total-us" => micros(Some(closing()?.total)),
+            "duration.resolve-us" => micros(self.connected.get()?.facts.resolve),
+            "duration.connect-us" => micros(self.connected.get()?.facts.connect),
+            "duration.tls-us" => micros(self.connected.get()?.facts.handshake),
+            "duration.first-byte-us" => micros(Some(self.connected.get()?.first_byte)),
+            _ => None,
+        }
+    }
+
+    fn of_way(&self, name: &str) -> Option<Attr> {
+        let permit = &self.permit;
+        let facts = || self.connected.get().map(|connected| &connected.facts);
+        match name {
             "target.host" => Some(Attr::Text(permit.target().host.to_string())),
             "target.port" => Some(Attr::Uint(permit.target().port.into())),
             "target.form" => text(form(permit.target().form)),
             "upstream.port" => Some(Attr::Uint(permit.port().number.into())),
-            "request.method" => optional(self.request.get().map(|(method, _)| method.as_str())),
-            "request.path" => optional(self.request.get().map(|(_, uri)| uri.path())),
-            "request.query" => optional(self.request.get().and_then(|(_, uri)| uri.query())),
-            "response.status" => Some(self.status.get()).filter(|status| *status > 0).map(|status| Attr::Uint(status.into())),
-            _ => optional(name.strip_prefix("caller.label.").and_then(|label| caller.labels.get(label)).map(String::as_str)),
+            "upstream.tls" => {
+                Some(Attr::Flag(permit.service().is_some_and(|service| service.document.originates(permit.port()))))
+            }
+            "upstream.address" => Some(Attr::Text(facts()?.address.to_string())),
+            "upstream.service" => text(self.connected.get()?.service.as_deref()?),
+            "upstream.protocol" => text(facts()?.protocol),
+            "upstream.reused" => Some(Attr::Flag(facts()?.reused)),
+            "tls.version" => text(facts()?.tls_version?),
+            "tls.peer" => text(facts()?.tls_peer.as_deref()?),
+            _ => None,
         }
     }
+
+    /// Sets an attribute of the filters' own; false where it may not be.
+    fn set(&self, name: &str, value: Attr, (count, bytes): (usize, usize)) -> bool {
+        if name.strip_prefix(STATE).is_none_or(str::is_empty) {
+            return false;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = state.iter().filter(|(other, _)| *other != name);
+        let (kept, size) = others.fold((0, 0), |(kept, size), (name, value)| (kept + 1, size + name.len() + value.size()));
+        let fits = kept < count && size + name.len() + value.size() <= bytes;
+        if fits {
+            state.insert(name.to_owned(), value);
+        }
+        fits
+    }
+}
+
+/// Offers the interface `attributes`.
+pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
+    let mut attributes = linker.instance("tidegate:filter/attributes@0.1.0")?;
+    attributes.func_wrap("get", |call: StoreContextMut<'_, State>, (name,): (WasmStr,)| {
+        let known = call.data().known.as_ref();
+        let name = name.to_str(&call)?;
+        Ok((known.and_then(|known| known.attribute(&name)),))
+    })?;
+    attributes.func_wrap("set", |call: StoreContextMut<'_, State>, (name, value): (String, Attr)| {
+        let State { known, limits, metrics, .. } = call.data();
+        let room = (limits.attribute_count, limits.attribute_bytes);
+        let set = known.as_ref().is_some_and(|known| known.set(&name, value, room));
+        if !set {
+            metrics.attributes_refused.add(1);
+        }
+        Ok((set,))
+    })
+}
+
+impl Attr {
+    /// What it counts for against limits, in bytes.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Blob(bytes) => bytes.len() * 2,
+            Self::Int(_) | Self::Uint(_) | Self::Flag(_) | Self::TimeNs(_) => 8,
+        }
+    }
+}
+
+fn text(text: &str) -> Option<Attr> {
+    Some(Attr::Text(text.to_owned()))
+}
+
+fn micros(length: Option<Duration>) -> Option<Attr> {
+    length.map(|length| Attr::Uint(u64::try_from(length.as_micros()).unwrap_or(u64::MAX)))
 }
 
 fn proof<'a>(name: &str, proof: &'a Proof) -> Option<&'a str> {

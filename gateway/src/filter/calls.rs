@@ -1,43 +1,52 @@
 //! What filters may call at any time: the gateway's log, its configuration, clocks and random numbers.
 
 use super::{
-    bindings::tidegate::filter::{host, telemetry},
+    bindings::tidegate::filter::{host, telemetry::Level},
     state::State,
 };
 use std::time::SystemTime;
-use wasmtime::bail;
+use wasmtime::{
+    StoreContextMut, bail,
+    component::{HasSelf, Linker},
+};
 
 /// Most random bytes in one call.
 const RANDOM_BYTES: u32 = 4096;
 
-impl telemetry::Host for State {
-    fn enabled(&mut self, level: telemetry::Level) -> wasmtime::Result<bool> {
-        use telemetry::Level;
-        Ok(match level {
-            Level::Trace => tracing::enabled!(target: "tidegate::filter", tracing::Level::TRACE),
-            Level::Debug => tracing::enabled!(target: "tidegate::filter", tracing::Level::DEBUG),
-            Level::Info => tracing::enabled!(target: "tidegate::filter", tracing::Level::INFO),
-            Level::Warn => tracing::enabled!(target: "tidegate::filter", tracing::Level::WARN),
-            Level::Error | Level::Critical => tracing::enabled!(target: "tidegate::filter", tracing::Level::ERROR),
-        })
-    }
-
-    fn log(&mut self, level: telemetry::Level, message: String) -> wasmtime::Result<()> {
-        use telemetry::Level;
-        if !self.log.take() {
-            self.metrics.logs_dropped.add(1);
-            return Ok(());
-        }
-        let message = loggable(message, self.limits.log_bytes);
-        let plugin = &*self.plugin;
-        match level {
-            Level::Trace => tracing::trace!(target: "tidegate::filter", plugin, "{message}"),
-            Level::Debug => tracing::debug!(target: "tidegate::filter", plugin, "{message}"),
-            Level::Info => tracing::info!(target: "tidegate::filter", plugin, "{message}"),
-            Level::Warn => tracing::warn!(target: "tidegate::filter", plugin, "{message}"),
-            Level::Error | Level::Critical => tracing::error!(target: "tidegate::filter", plugin, "{message}"),
-        }
+/// Offers the interfaces `telemetry` and `host`.
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let mut telemetry = linker.instance("tidegate:filter/telemetry@0.1.0")?;
+    telemetry.func_wrap("enabled", |_: StoreContextMut<'_, State>, (level,): (Level,)| Ok((enabled(level),)))?;
+    telemetry.func_wrap("log", |mut call: StoreContextMut<'_, State>, (level, message): (Level, String)| {
+        log(call.data_mut(), level, message);
         Ok(())
+    })?;
+    host::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+}
+
+fn enabled(level: Level) -> bool {
+    match level {
+        Level::Trace => tracing::enabled!(target: "tidegate::filter", tracing::Level::TRACE),
+        Level::Debug => tracing::enabled!(target: "tidegate::filter", tracing::Level::DEBUG),
+        Level::Info => tracing::enabled!(target: "tidegate::filter", tracing::Level::INFO),
+        Level::Warn => tracing::enabled!(target: "tidegate::filter", tracing::Level::WARN),
+        Level::Error | Level::Critical => tracing::enabled!(target: "tidegate::filter", tracing::Level::ERROR),
+    }
+}
+
+fn log(state: &mut State, level: Level, message: String) {
+    if !state.log.take() {
+        state.metrics.logs_dropped.add(1);
+        return;
+    }
+    let message = loggable(message, state.limits.log_bytes);
+    let plugin = &*state.plugin;
+    match level {
+        Level::Trace => tracing::trace!(target: "tidegate::filter", plugin, "{message}"),
+        Level::Debug => tracing::debug!(target: "tidegate::filter", plugin, "{message}"),
+        Level::Info => tracing::info!(target: "tidegate::filter", plugin, "{message}"),
+        Level::Warn => tracing::warn!(target: "tidegate::filter", plugin, "{message}"),
+        Level::Error | Level::Critical => tracing::error!(target: "tidegate::filter", plugin, "{message}"),
     }
 }
 

@@ -1,24 +1,34 @@
 //! From uploaded bytes to a component of the right world, or every reason why they are not one.
 
-use super::{bindings::FilterPre, limits::Limits, state::State};
+use super::{
+    guest::{Calls, Exports, HANDLER},
+    limits::Limits,
+    state::State,
+};
 use std::borrow::Cow;
 use wasmparser::{Parser, Payload};
 use wasmtime::{
     Engine,
-    component::{Component, Linker, types::Component as ComponentType},
+    component::{Component, InstancePre, Linker, types::Component as ComponentType},
 };
 
 /// The world that filters are written for.
 const WORLD: &str = "tidegate:filter/filter@0.1.0";
-/// What a filter exports.
-const HANDLER: &str = "tidegate:filter/handler@0.1.0";
+/// The same, with calls of their own.
+const WORLD_WITH_OUTBOUND: &str = "tidegate:filter/filter-with-outbound@0.1.0";
+/// What tells the two apart.
+const OUTBOUND: &str = "tidegate:filter/outbound@0.1.0";
 /// What a filter may import.
-const OFFERED: [&str; 5] = [
+const OFFERED: [&str; 9] = [
     "tidegate:filter/types@0.1.0",
     "tidegate:filter/attributes@0.1.0",
+    "tidegate:filter/message@0.1.0",
+    "tidegate:filter/upstream@0.1.0",
     "tidegate:filter/audit@0.1.0",
     "tidegate:filter/telemetry@0.1.0",
+    "tidegate:filter/kv@0.1.0",
     "tidegate:filter/host@0.1.0",
+    OUTBOUND,
 ];
 
 /// What inspection found in a module.
@@ -33,19 +43,30 @@ pub struct Inspection {
 /// A module ready to be started.
 pub(super) struct Compiled {
     pub(super) inspection: Inspection,
-    pub(super) ready: FilterPre<State>,
+    pub(super) ready: InstancePre<State>,
+    pub(super) exports: Exports,
+    pub(super) calls: Calls,
 }
 
 /// Compiles `bytes`. Takes long, and cannot be interrupted.
-pub(super) fn compile(engine: &Engine, linker: &Linker<State>, limits: &Limits, bytes: &[u8]) -> Result<Compiled, Vec<String>> {
+pub(super) fn compile(engine: &Engine, limits: &Limits, bytes: &[u8]) -> Result<Component, Vec<String>> {
     let component = component_of(bytes, limits)?;
-    let component = Component::from_binary(engine, &component)
-        .map_err(|error| vec![format!("it does not compile: {}; rebuild it with a current toolchain", line(&error))])?;
+    Component::from_binary(engine, &component)
+        .map_err(|error| vec![format!("it does not compile: {}; rebuild it with a current toolchain", line(&error))])
+}
+
+/// Looks whether `component` is a filter, and links it to the host.
+pub(super) fn ready(engine: &Engine, linker: &Linker<State>, component: &Component) -> Result<Compiled, Vec<String>> {
     let imports = check_world(engine, &component.component_type())?;
-    let ready = linker.instantiate_pre(&component).and_then(FilterPre::new).map_err(|error| {
+    let exports = Exports::of(component).map_err(|reason| vec![reason])?;
+    let ready = linker.instantiate_pre(component).map_err(|error| {
         vec![format!("it was built for another version of {WORLD}: {}; rebuild it with this gateway's sdk/wit", line(&error))]
     })?;
-    Ok(Compiled { inspection: Inspection { world: WORLD.to_owned(), imports }, ready })
+    let (world, calls) = match imports.iter().any(|import| import == OUTBOUND) {
+        false => (WORLD, Calls::Plain),
+        true => (WORLD_WITH_OUTBOUND, Calls::Suspending),
+    };
+    Ok(Compiled { inspection: Inspection { world: world.to_owned(), imports }, ready, exports, calls })
 }
 
 /// The bytes as a component: as they are, or encoded from a core module that says in a custom section how.

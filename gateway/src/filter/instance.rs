@@ -1,73 +1,37 @@
-//! A worker's instances: started when first needed, kept for many exchanges, replaced after a failure.
+//! One running module: a store, its exports, and what it takes to serve a callback.
 
 use super::{
-    Facts, Run,
     attributes::Known,
-    bindings::Filter as Guest,
-    chain::{Chains, Filter},
+    bindings::tidegate::filter::types::{BodyFlow, Flow, TrailerFlow},
+    chain::Filter,
     engine::Shared,
+    guest::{Calls, Guest},
+    lent::{Part, Shown},
+    outbound::Errands,
     state::{Phase, State},
     time::Allowance,
 };
-use crate::fault::Fault;
-use foldhash::HashMap;
-use http::HeaderMap;
-use std::{
-    cell::{Cell, RefCell},
-    fmt,
-    rc::Rc,
-    sync::{Arc, Weak},
-    time::{Duration, Instant},
-};
+use futures_util::FutureExt as _;
+use std::{sync::Arc, time::Duration};
 use tidegate_policy::exchange::AuditEvent;
-use wasmtime::{Store, Trap, component::ResourceAny};
-
-/// The wait after the first failure; it doubles with each that follows.
-const FIRST_BACK_OFF: Duration = Duration::from_millis(5);
-/// After this long without a failure the last one is forgiven.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
-/// After so many exchanges a worker looks for instances that no route uses any more.
-const SWEEP_EVERY: u32 = 1024;
-
-/// The per-worker half: live instances.
-#[derive(Default)]
-pub struct Instances {
-    slots: RefCell<HashMap<u64, Rc<Slot>>>,
-    /// The generation of chains that was seen last.
-    generation: Cell<u64>,
-    begun: Cell<u32>,
-}
-
-/// The place of one filter's instance on one worker.
-pub(super) struct Slot {
-    /// Weak, so that a filter that no route has any more is let go.
-    filter: Weak<Filter>,
-    health: RefCell<Health>,
-}
-
-#[derive(Default)]
-struct Health {
-    instance: Option<Instance>,
-    /// Counts instances, so that an exchange knows whether the one it began on is still there.
-    number: u64,
-    failures: u32,
-    failed: Option<Instant>,
-    /// Why the last instance failed.
-    reason: Arc<str>,
-}
+use wasmtime::{
+    Store, Trap,
+    component::{Resource, ResourceAny},
+};
 
 /// One running module.
 pub(super) struct Instance {
     store: Store<State>,
     guest: Guest,
+    calls: Calls,
     shared: Arc<Shared>,
-    lent: u32,
 }
 
 /// An exchange that has begun on an instance.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Open {
-    number: u64,
+    /// Which of its place's instances it is.
+    pub(super) number: u64,
     exchange: ResourceAny,
 }
 
@@ -76,215 +40,171 @@ pub(super) struct Open {
 pub(super) struct Trail {
     pub(super) open: Option<Open>,
     pub(super) events: Vec<AuditEvent>,
-    event_bytes: usize,
-    event_count: usize,
+    pub(super) event_bytes: usize,
+    pub(super) event_count: usize,
+    calls: u32,
 }
 
 /// One callback to make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Callback {
+    Open { end: bool },
+    RequestBody { end: bool },
+    RequestTrailers,
+    ResponseHeaders { status: u16, end: bool },
+    ResponseBody { end: bool },
+    ResponseTrailers,
+    Close,
+}
+
+/// What a callback answered.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Head(Flow),
+    Body(BodyFlow),
+    Trailers(TrailerFlow),
+    Closed,
+}
+
+/// What a callback is made with.
 pub(super) struct Visit<'a> {
-    pub(super) phase: Phase,
-    pub(super) known: &'a Rc<Known>,
-    pub(super) headers: Option<&'a mut HeaderMap>,
-    /// Whether a failure must leave the headers as they were.
+    pub(super) callback: Callback,
+    pub(super) known: &'a Arc<Known>,
+    pub(super) shown: Shown,
+    /// Whether a failure must leave the message as it was.
     pub(super) undoable: bool,
 }
 
-impl Instances {
-    /// Begins a run of the permit's route's chain; `None` where it has no filters. Nothing is called yet, so this fails
-    /// only when a filter that its route insists on cannot be run at all.
-    pub fn begin(&self, chains: &Chains, facts: Facts<'_>) -> Option<Result<Run, Fault>> {
-        if self.generation.replace(chains.generation) != chains.generation || self.begun.get() >= SWEEP_EVERY {
-            self.sweep();
+impl Callback {
+    fn phase(self) -> Phase {
+        match self {
+            Self::Open { .. } => Phase::RequestHeaders,
+            Self::RequestBody { .. } => Phase::RequestBody,
+            Self::RequestTrailers => Phase::RequestTrailers,
+            Self::ResponseHeaders { .. } => Phase::ResponseHeaders,
+            Self::ResponseBody { .. } => Phase::ResponseBody,
+            Self::ResponseTrailers => Phase::ResponseTrailers,
+            Self::Close => Phase::Log,
         }
-        let route = facts.permit.route().filter(|route| !route.document.filters.is_empty())?;
-        let chain = chains.of(route.name.as_str())?;
-        self.begun.set(self.begun.get() + 1);
-        Some(Run::begin(chain, facts, |filter| self.slot(filter)))
-    }
-
-    fn slot(&self, filter: &Arc<Filter>) -> Rc<Slot> {
-        let mut slots = self.slots.borrow_mut();
-        let slot = slots
-            .entry(filter.id)
-            .or_insert_with(|| Rc::new(Slot { filter: Arc::downgrade(filter), health: RefCell::default() }));
-        Rc::clone(slot)
-    }
-
-    /// Lets instances go whose filter no chain has any more. Open exchanges keep theirs until they end.
-    fn sweep(&self) {
-        self.begun.set(0);
-        let mut slots = self.slots.borrow_mut();
-        slots.retain(|_, slot| slot.filter.strong_count() > 0);
-    }
-}
-
-impl Slot {
-    /// Makes one callback, on the instance that the exchange began on or on the current one where it begins.
-    pub(super) fn visit<R>(
-        &self,
-        filter: &Filter,
-        trail: &mut Trail,
-        visit: Visit<'_>,
-        call: impl FnOnce(&Guest, &mut Store<State>, ResourceAny, u32) -> wasmtime::Result<R>,
-    ) -> Result<R, Arc<str>> {
-        let mut health = self.health.borrow_mut();
-        let unavailable = |reason: String| {
-            filter.shared.metrics.unavailable.add(1);
-            Err(Arc::from(reason))
-        };
-        if trail.open.is_some_and(|open| open.number != health.number || health.instance.is_none()) {
-            return unavailable(format!("its instance was lost in another exchange: {}", health.reason));
-        }
-        if health.instance.is_none() {
-            if let Some(wait) = health.wait(filter.shared.limits.back_off) {
-                let wait = wait.as_millis();
-                return unavailable(format!("it is started again in {wait} ms after it failed: {}", health.reason));
-            }
-            match Instance::start(filter) {
-                Ok(instance) => health.started(instance),
-                Err(reason) => return Err(health.fail(reason.into())),
-            }
-        }
-        let number = health.number;
-        let Some(instance) = health.instance.as_mut() else {
-            return unavailable("it is not running".to_owned());
-        };
-        match instance.serve(trail, number, visit, call) {
-            Ok(answer) => Ok(answer),
-            Err(error) => {
-                let reason = filter.shared.describe(&error);
-                Err(health.fail(reason.into()))
-            }
-        }
-    }
-
-    /// Ends an exchange on the instance it began on, if that is still there.
-    pub(super) fn end(&self, open: Open) {
-        let mut health = self.health.borrow_mut();
-        if open.number != health.number {
-            return;
-        }
-        if let Some(instance) = health.instance.as_mut()
-            && let Err(error) = instance.end(open.exchange)
-        {
-            let reason = instance.shared.describe(&error);
-            health.fail(reason.into());
-        }
-    }
-}
-
-impl Health {
-    fn started(&mut self, instance: Instance) {
-        self.number += 1;
-        self.instance = Some(instance);
-    }
-
-    fn fail(&mut self, reason: Arc<str>) -> Arc<str> {
-        self.instance = None;
-        if self.failed.is_some_and(|failed| failed.elapsed() > FORGIVEN_AFTER) {
-            self.failures = 0;
-        }
-        self.failures = self.failures.saturating_add(1);
-        self.failed = Some(Instant::now());
-        self.reason = Arc::clone(&reason);
-        reason
-    }
-
-    /// How long until another start may be tried; none when it may be now.
-    fn wait(&self, longest: Duration) -> Option<Duration> {
-        let doublings = self.failures.saturating_sub(1).min(16);
-        let pause = FIRST_BACK_OFF.saturating_mul(1 << doublings).min(longest);
-        pause.checked_sub(self.failed?.elapsed()).filter(|wait| !wait.is_zero())
     }
 }
 
 impl Instance {
     /// Starts `filter` and lets it read its configuration. The error is a sentence for the operator.
-    pub(super) fn start(filter: &Filter) -> Result<Self, String> {
+    pub(super) async fn start(filter: &Filter, errands: Option<Errands>) -> Result<Self, String> {
         let shared = &filter.shared;
         let limits = shared.limits;
-        let state =
-            State::new(Arc::clone(&filter.plugin), Arc::clone(&filter.made.config), limits, Arc::clone(&shared.metrics));
-        let mut store = Store::new(&shared.engine, state);
+        let mut store = Store::new(&shared.engine, State::of(filter, errands));
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.hostcall_bytes);
         store.set_max_component_handles(limits.handles);
         store.epoch_deadline_callback(|mut context| Ok(context.data_mut().allowance.met()));
         arm(&mut store, limits.configure);
-        let started = filter.compiled.ready.instantiate(&mut store).and_then(|guest| {
-            let configured = guest.tidegate_filter_handler().call_configure(&mut store)?;
-            Ok((guest, configured))
-        });
-        match started {
+        let compiled = &filter.compiled;
+        let started = async {
+            let instance = match compiled.calls {
+                Calls::Plain => compiled.ready.instantiate(&mut store)?,
+                Calls::Suspending => compiled.ready.instantiate_async(&mut store).await?,
+            };
+            let guest = Guest::of(&mut store, &instance, &compiled.exports)?;
+            let (configured,) = compiled.calls.enter(&mut store, &guest.configure, ()).await?;
+            Ok::<_, wasmtime::Error>((guest, configured))
+        };
+        match started.await {
             Ok((guest, Ok(()))) => {
                 shared.metrics.starts.add(1);
                 shared.metrics.instances.add(1);
-                Ok(Self { store, guest, shared: Arc::clone(shared), lent: 0 })
+                Ok(Self { store, guest, calls: compiled.calls, shared: Arc::clone(shared) })
             }
             Ok((_, Err(refusal))) => Err(refusal),
             Err(error) => Err(format!("it failed while it started: {}", shared.describe(&error))),
         }
     }
 
-    fn serve<R>(
+    /// Makes one callback. What was shown comes back, with the filter's changes or as it was.
+    pub(super) async fn serve(
         &mut self,
         trail: &mut Trail,
         number: u64,
         visit: Visit<'_>,
-        call: impl FnOnce(&Guest, &mut Store<State>, ResourceAny, u32) -> wasmtime::Result<R>,
-    ) -> wasmtime::Result<R> {
-        let Visit { phase, known, mut headers, undoable } = visit;
-        self.lent = self.lent.wrapping_add(1);
+    ) -> (Result<Answer, wasmtime::Error>, Shown) {
+        let Visit { callback, known, shown, undoable } = visit;
+        let body = shown.body.clone().filter(|_| undoable);
         let state = self.store.data_mut();
-        state.phase = phase;
-        state.known = Some(Rc::clone(known));
-        state.undoable = undoable;
+        state.phase = callback.phase();
+        state.known = Some(Arc::clone(known));
         state.event_bytes = trail.event_bytes;
         state.event_count = trail.event_count;
-        if let Some(headers) = headers.as_deref_mut() {
-            state.headers = std::mem::take(headers);
-            state.lent = Some(self.lent);
-        }
+        state.calls = trail.calls;
+        state.lent.begin(shown, undoable);
         arm(&mut self.store, self.shared.limits.callback);
-        let answer = self.call(trail, number, known.id(), call);
+        let answer = self.call(trail, number, known.id(), callback).await;
         let state = self.store.data_mut();
-        state.lent = None;
         state.known = None;
-        let before = state.before.take();
-        if let Some(headers) = headers {
-            *headers = std::mem::take(&mut state.headers);
-            if let (Some(before), true) = (before, answer.is_err()) {
-                *headers = before;
-            }
-        }
         trail.event_bytes = state.event_bytes;
         trail.event_count = state.event_count;
+        trail.calls = state.calls;
         trail.events.append(&mut state.events);
-        answer
-    }
-
-    fn call<R>(
-        &mut self,
-        trail: &mut Trail,
-        number: u64,
-        id: u64,
-        call: impl FnOnce(&Guest, &mut Store<State>, ResourceAny, u32) -> wasmtime::Result<R>,
-    ) -> wasmtime::Result<R> {
-        let exchange = match trail.open {
-            Some(open) => open.exchange,
-            None => {
-                let exchange = self.guest.tidegate_filter_handler().exchange().call_constructor(&mut self.store, id)?;
-                trail.open = Some(Open { number, exchange });
-                exchange
-            }
+        let shown = match &answer {
+            Ok(_) => state.lent.end(),
+            Err(_) if undoable => Shown { body, ..state.lent.undo() },
+            Err(_) => state.lent.end(),
         };
-        call(&self.guest, &mut self.store, exchange, self.lent)
+        (answer, shown)
     }
 
-    fn end(&mut self, exchange: ResourceAny) -> wasmtime::Result<()> {
-        arm(&mut self.store, self.shared.limits.callback);
-        exchange.resource_drop(&mut self.store)
+    async fn call(&mut self, trail: &mut Trail, number: u64, id: u64, callback: Callback) -> wasmtime::Result<Answer> {
+        let Self { store, guest, calls, .. } = self;
+        let lent = &store.data().lent;
+        let head = || Resource::new_borrow(lent.handle(Part::Head));
+        let held = || lent.shown.head.is_some().then(head);
+        let body = || Resource::new_borrow(lent.handle(Part::Body));
+        let trailers = || Resource::new_borrow(lent.handle(Part::Trailers));
+        let exchange = match (callback, trail.open) {
+            (Callback::Open { end }, _) => {
+                let with = (id, head(), end);
+                let ((exchange, flow),) = calls.enter(store, &guest.open, with).await?;
+                trail.open = exchange.map(|exchange| Open { number, exchange });
+                return Ok(Answer::Head(flow));
+            }
+            (_, Some(open)) => open.exchange,
+            (_, None) => wasmtime::bail!("it was called for an exchange that it does not have open"),
+        };
+        Ok(match callback {
+            Callback::RequestBody { end } => {
+                let with = (exchange, held(), body(), end);
+                Answer::Body(calls.enter(store, &guest.request_body, with).await?.0)
+            }
+            Callback::RequestTrailers => {
+                let with = (exchange, held(), body(), trailers());
+                Answer::Trailers(calls.enter(store, &guest.request_trailers, with).await?.0)
+            }
+            Callback::ResponseHeaders { status, end } => {
+                let with = (exchange, status, head(), end);
+                Answer::Head(calls.enter(store, &guest.response_headers, with).await?.0)
+            }
+            Callback::ResponseBody { end } => {
+                let with = (exchange, held(), body(), end);
+                Answer::Body(calls.enter(store, &guest.response_body, with).await?.0)
+            }
+            Callback::ResponseTrailers => {
+                let with = (exchange, held(), body(), trailers());
+                Answer::Trailers(calls.enter(store, &guest.response_trailers, with).await?.0)
+            }
+            Callback::Open { .. } | Callback::Close => {
+                trail.open = None;
+                calls.enter(store, &guest.close, (exchange,)).await?;
+                Answer::Closed
+            }
+        })
     }
+}
+
+/// Starts a filter to see whether it does. Runs on the control plane; a store that may suspend does not while it starts,
+/// since a filter's own calls are refused before its first exchange.
+pub(super) fn try_start(filter: &Filter) -> Result<(), String> {
+    let started = Instance::start(filter, None).now_or_never();
+    started.unwrap_or_else(|| Err("it waits for something while it starts".to_owned())).map(drop)
 }
 
 /// Gives the next call `time`.
@@ -303,7 +223,7 @@ impl Drop for Instance {
 
 impl Shared {
     /// Counts a failure and says what it was, without what the filter itself could have written into it.
-    fn describe(&self, error: &wasmtime::Error) -> String {
+    pub(super) fn describe(&self, error: &wasmtime::Error) -> String {
         self.metrics.failures.add(1);
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => {
@@ -316,17 +236,5 @@ impl Shared {
             Some(trap) => format!("it trapped: {trap}"),
             None => format!("it was stopped: {}", error.root_cause()),
         }
-    }
-}
-
-impl fmt::Debug for Instances {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Instances").field("slots", &self.slots.borrow().len()).finish()
-    }
-}
-
-impl fmt::Debug for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slot").finish_non_exhaustive()
     }
 }

@@ -32,6 +32,23 @@ pub struct Limits {
     pub header_count: usize,
     /// Bytes of names and values of a message that a filter wrote to. What HTTP servers accept at most in their defaults.
     pub header_bytes: usize,
+    /// Bytes of a message's body that are held for one filter: what it asked to hold or buffer, and what it makes of that.
+    pub body_bytes: usize,
+    /// Exchanges of one worker that may have an instance of a filter to themselves: those of `isolation: exchange`, and
+    /// of filters with calls of their own. Times `memory_bytes`, what these can take at most.
+    pub own_instances: usize,
+    /// Calls of its own that one filter may have open, all workers together.
+    pub calls: usize,
+    /// Calls of its own that one filter may make in one exchange.
+    pub calls_per_exchange: u32,
+    /// Longest time for such a call, from its beginning to the last byte of its answer.
+    pub call_timeout: Duration,
+    /// Bytes of the body of such a call, and of that of its answer.
+    pub call_bytes: usize,
+    /// Attributes that the filters of one exchange may set.
+    pub attribute_count: usize,
+    /// Bytes of names and values of those.
+    pub attribute_bytes: usize,
     /// Audit events of one filter in one exchange.
     pub event_count: usize,
     /// Bytes of audit events of one filter in one exchange.
@@ -43,6 +60,22 @@ pub struct Limits {
     /// Longest wait before an instance that keeps failing is started again. Starting takes some 50 µs, so short waits are
     /// affordable, and long ones would punish callers who did nothing.
     pub back_off: Duration,
+    /// Compiled modules kept on disk. One for each that is registered, and those before it for a while.
+    pub artefacts: usize,
+    /// Bytes of them, all together. Native code has about five times the size of the module.
+    pub artefact_bytes: usize,
+    /// How long an instance may serve nothing before it is dropped. Starting another takes some 50 µs.
+    pub idle: Duration,
+    /// Values that one plugin may share among its instances.
+    pub kv_entries: usize,
+    /// Bytes of their keys and values, all together.
+    pub kv_bytes: usize,
+    /// Bytes of one key.
+    pub kv_key_bytes: usize,
+    /// Bytes of one value.
+    pub kv_value_bytes: usize,
+    /// Metrics that one plugin may define. Every one is a series, a histogram up to 67.
+    pub instruments: usize,
 }
 
 impl Default for Limits {
@@ -60,11 +93,27 @@ impl Default for Limits {
             compiled: 64,
             header_count: 128,
             header_bytes: 64 << 10,
+            body_bytes: 1 << 20,
+            own_instances: 64,
+            calls: 256,
+            calls_per_exchange: 8,
+            call_timeout: Duration::from_secs(10),
+            call_bytes: 512 << 10,
+            attribute_count: 32,
+            attribute_bytes: 16 << 10,
             event_count: 16,
             event_bytes: 16 << 10,
             log_rate: 50,
             log_bytes: 4 << 10,
             back_off: Duration::from_secs(1),
+            artefacts: 1024,
+            artefact_bytes: 1 << 30,
+            idle: Duration::from_secs(300),
+            kv_entries: 10_000,
+            kv_bytes: 16 << 20,
+            kv_key_bytes: 1 << 10,
+            kv_value_bytes: 64 << 10,
+            instruments: 64,
         }
     }
 }
@@ -88,6 +137,18 @@ pub struct Metrics {
     pub memory_refused: Counter,
     /// Header changes refused.
     pub headers_refused: Counter,
+    /// Body changes refused, and bodies that were too large to be held.
+    pub bodies_refused: Counter,
+    /// Choices of the way out that were refused.
+    pub wishes_refused: Counter,
+    /// Calls that filters made.
+    pub calls: Counter,
+    /// Of those, the ones that got no answer.
+    pub calls_failed: Counter,
+    /// Attributes that could not be set.
+    pub attributes_refused: Counter,
+    /// Exchanges on which a filter that must leave an event left none.
+    pub silent: Counter,
     /// Audit events dropped.
     pub events_dropped: Counter,
     /// Log messages dropped.
@@ -96,4 +157,26 @@ pub struct Metrics {
     pub compiled: Counter,
     /// Modules whose compilation ran out of time or found every compiler busy.
     pub compile_refused: Counter,
+    /// Compiled modules that were taken from disk.
+    pub artefacts_loaded: Counter,
+    /// Those that another version of the gateway left there.
+    pub artefacts_stale: Counter,
+    /// Those that were damaged or not the gateway's own.
+    pub artefacts_refused: Counter,
+    /// Those that could not be read or written.
+    pub artefacts_failed: Counter,
+    /// Those that made room for others.
+    pub artefacts_evicted: Counter,
+    /// Compiled modules on disk.
+    pub artefacts: Gauge,
+    /// Their bytes.
+    pub artefact_bytes: Gauge,
+    /// Values not taken because of a limit.
+    pub kv_refused: Counter,
+    /// Values forgotten because their time was over.
+    pub kv_expired: Counter,
+    /// Metrics of plugins that were not made: of another kind than before, without a proper name, or too many.
+    pub instruments_refused: Counter,
+    /// Instances dropped because they had served nothing for a while.
+    pub idle_dropped: Counter,
 }

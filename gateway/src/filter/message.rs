@@ -1,15 +1,18 @@
-//! What filters call in every exchange: headers, attributes and events. Linked by hand, since the generated traits would
-//! copy every string and list that a filter hands over; here they are read where they lie in its memory.
+//! What filters do with the message at hand: its headers, its body and its first line. Linked by hand, since the generated
+//! traits would copy every string and list that a filter hands over; here they are read where they lie in its memory.
 
 use super::{
     bindings::tidegate::filter::{
-        audit::Outcome,
-        types::{Attr, HeaderError},
+        message::LineError,
+        types::{BodyError, HeaderError},
     },
     headers::{self, Change, Refusal},
-    state::{HeadersView, State},
+    lent::{BodyView, HeadersView},
+    state::State,
 };
-use http::HeaderMap;
+use crate::upstream::Wish;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 use wasmtime::{
     Result, StoreContextMut, bail,
     component::{ComponentType, Lift, Linker, LinkerInstance, Resource, ResourceType, WasmList, WasmStr},
@@ -17,6 +20,28 @@ use wasmtime::{
 
 type Call<'a> = StoreContextMut<'a, State>;
 type Handle = Resource<HeadersView>;
+type BodyHandle = Resource<BodyView>;
+
+/// What filters have a say in beside a message's fields: its first line, and for a request its way out.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Line {
+    /// Of which kind the message is.
+    pub(super) kind: Kind,
+    /// What the request is to go on with.
+    pub(super) rewritten: Option<(Method, PathAndQuery)>,
+    /// What the response is to go on with.
+    pub(super) status: Option<StatusCode>,
+    /// What was chosen for the request's way out.
+    pub(super) wish: Option<Box<Wish>>,
+}
+
+/// Request or response.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Kind {
+    #[default]
+    Request,
+    Response,
+}
 
 /// One change, as it lies in the filter's memory.
 #[derive(ComponentType, Lift)]
@@ -30,18 +55,17 @@ enum Op {
     Remove(WasmStr),
 }
 
-/// Offers the interfaces `types`, `attributes` and `audit`.
+/// Offers the interfaces `types` and `message`.
 pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
-    link_types(&mut linker.instance("tidegate:filter/types@0.1.0")?)?;
-    linker.instance("tidegate:filter/attributes@0.1.0")?.func_wrap("get", |call: Call<'_>, (name,): (WasmStr,)| {
-        let known = call.data().known.as_ref();
-        let name = name.to_str(&call)?;
-        Ok((known.and_then(|known| known.attribute(&name)),))
-    })?;
-    linker.instance("tidegate:filter/audit@0.1.0")?.func_wrap("emit", emit)
+    let mut types = linker.instance("tidegate:filter/types@0.1.0")?;
+    link_headers(&mut types)?;
+    link_body(&mut types)?;
+    let mut message = linker.instance("tidegate:filter/message@0.1.0")?;
+    message.func_wrap("rewrite", rewrite)?;
+    message.func_wrap("set-status", set_status)
 }
 
-fn link_types(types: &mut LinkerInstance<'_, State>) -> Result<()> {
+fn link_headers(types: &mut LinkerInstance<'_, State>) -> Result<()> {
     // Handles are only ever lent, so there is nothing to drop.
     types.resource("headers", ResourceType::host::<HeadersView>(), |_, _| Ok(()))?;
     types.func_wrap("[method]headers.get", |call: Call<'_>, (handle, name): (Handle, WasmStr)| {
@@ -69,11 +93,39 @@ fn link_types(types: &mut LinkerInstance<'_, State>) -> Result<()> {
     types.func_wrap("[method]headers.apply", apply)
 }
 
+fn link_body(types: &mut LinkerInstance<'_, State>) -> Result<()> {
+    types.resource("body", ResourceType::host::<BodyView>(), |_, _| Ok(()))?;
+    types
+        .func_wrap("[method]body.len", |call: Call<'_>, (handle,): (BodyHandle,)| Ok((body(&call, &handle)?.len() as u64,)))?;
+    types.func_wrap("[method]body.read", |call: Call<'_>, (handle, offset, len): (BodyHandle, u64, u32)| {
+        let body = body(&call, &handle)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(body.len());
+        let end = start.saturating_add(len as usize).min(body.len());
+        Ok((body[start..end].to_vec(),))
+    })?;
+    types.func_wrap("[method]body.take", |mut call: Call<'_>, (handle,): (BodyHandle,)| {
+        body(&call, &handle)?;
+        let taken = call.data_mut().lent.body_mut(handle.rep()).map(std::mem::take);
+        Ok((taken.unwrap_or_default().to_vec(),))
+    })?;
+    types.func_wrap("[method]body.splice", splice)
+}
+
 /// The headers that `handle` was lent for. The component model already refuses handles that were given back; the number
 /// guards against a handle of another callback.
 fn lent<'a>(call: &'a Call<'_>, handle: &Handle) -> Result<&'a HeaderMap> {
-    let state = call.data();
-    if state.lent == Some(handle.rep()) { Ok(&state.headers) } else { bail!("a headers handle was used after its callback") }
+    match call.data().lent.headers(handle.rep()) {
+        Some(headers) => Ok(headers),
+        None => bail!("a headers handle was used after its callback"),
+    }
+}
+
+/// The body that `handle` was lent for.
+fn body<'a>(call: &'a Call<'_>, handle: &BodyHandle) -> Result<&'a Bytes> {
+    match call.data().lent.body(handle.rep()) {
+        Some(body) => Ok(body),
+        None => bail!("a body handle was used after its callback"),
+    }
 }
 
 fn apply(mut call: Call<'_>, (handle, ops): (Handle, Vec<Op>)) -> Result<(Result<(), HeaderError>,)> {
@@ -88,10 +140,11 @@ fn apply(mut call: Call<'_>, (handle, ops): (Handle, Vec<Op>)) -> Result<(Result
     }
     let state = call.data_mut();
     let room = state.room();
-    if state.undoable && state.before.is_none() {
-        state.before = Some(state.headers.clone());
-    }
-    let applied = changes.and_then(|changes| headers::apply(&mut state.headers, changes, room));
+    let applied = match (changes, state.lent.headers_mut(handle.rep())) {
+        (Ok(changes), Some(lent)) => headers::apply(lent, changes, room),
+        (Err(refusal), _) => Err(refusal),
+        (Ok(_), None) => bail!("a headers handle was used after its callback"),
+    };
     Ok((applied.map_err(|refusal| {
         state.metrics.headers_refused.add(1);
         match refusal {
@@ -116,22 +169,102 @@ fn change(call: &Call<'_>, op: &Op) -> Result<Result<Change, Refusal>> {
     })
 }
 
-/// An event as a filter hands it over: kind, outcome, field names with the attributes they are to have, other fields.
-type Emitted = (String, Outcome, Vec<(String, WasmStr)>, Vec<(String, Attr)>);
+/// Where a splice goes: offset and length.
+type Range = (u64, u64);
 
-fn emit(mut call: Call<'_>, (kind, outcome, known, fields): Emitted) -> Result<(bool,)> {
-    let mut all = Vec::with_capacity(known.len() + fields.len());
-    if let Some(exchange) = &call.data().known {
-        for (field, attribute) in known {
-            all.extend(exchange.attribute(&attribute.to_str(&call)?).map(|value| (field, value)));
+fn splice(
+    mut call: Call<'_>,
+    (handle, offset, len, data): (BodyHandle, u64, u64, WasmList<u8>),
+) -> Result<(Result<(), BodyError>,)> {
+    let before = body(&call, &handle)?;
+    let limit = call.data().limits.body_bytes.max(before.len());
+    let spliced = spliced(before, (offset, len), data.as_le_slice(&call), limit);
+    let state = call.data_mut();
+    Ok((match (spliced, state.lent.body_mut(handle.rep())) {
+        (Ok(after), Some(body)) => {
+            *body = after;
+            Ok(())
+        }
+        (Err(error), _) => {
+            state.metrics.bodies_refused.add(1);
+            Err(error)
+        }
+        (Ok(_), None) => bail!("a body handle was used after its callback"),
+    },))
+}
+
+/// `before` with a range of it replaced. It may become smaller whatever the limit.
+fn spliced(before: &Bytes, (offset, len): Range, data: &[u8], limit: usize) -> Result<Bytes, BodyError> {
+    let start = usize::try_from(offset).ok().filter(|start| *start <= before.len()).ok_or(BodyError::OutOfRange)?;
+    let end = usize::try_from(len).unwrap_or(usize::MAX).saturating_add(start).min(before.len());
+    let length = before.len() - (end - start) + data.len();
+    if length > limit {
+        return Err(BodyError::TooLarge);
+    }
+    let mut after = BytesMut::with_capacity(length);
+    after.extend_from_slice(&before[..start]);
+    after.extend_from_slice(data);
+    after.extend_from_slice(&before[end..]);
+    Ok(after.freeze())
+}
+
+fn rewrite(mut call: Call<'_>, (method, path): (WasmStr, WasmStr)) -> Result<(Result<(), LineError>,)> {
+    let asked = {
+        let (method, path) = (method.to_str(&call)?, path.to_str(&call)?);
+        let method = Method::from_bytes(method.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
+        method.zip(Some(&*path).filter(|path| path.starts_with('/')).and_then(|path| path.parse::<PathAndQuery>().ok()))
+    };
+    let state = call.data_mut();
+    let permitted =
+        asked.as_ref().is_some_and(|(_, path)| state.grants.paths.iter().any(|pattern| pattern.matches(path.path())));
+    let Some(line) = state.lent.line_mut().filter(|line| line.kind == Kind::Request) else {
+        return Ok((Err(LineError::TooLate),));
+    };
+    Ok((match asked {
+        None => Err(LineError::Invalid),
+        Some(_) if !permitted => Err(LineError::NotPermitted),
+        Some(asked) => {
+            line.rewritten = Some(asked);
+            Ok(())
+        }
+    },))
+}
+
+fn set_status(mut call: Call<'_>, (status,): (u16,)) -> Result<(Result<(), LineError>,)> {
+    let Some(line) = call.data_mut().lent.line_mut().filter(|line| line.kind == Kind::Response) else {
+        return Ok((Err(LineError::TooLate),));
+    };
+    Ok((match StatusCode::from_u16(status) {
+        Ok(status) if (200..600).contains(&status.as_u16()) => {
+            line.status = Some(status);
+            Ok(())
+        }
+        Ok(_) | Err(_) => Err(LineError::Invalid),
+    },))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_spliced_anywhere_and_stays_within_its_limit() {
+        let before = Bytes::from_static(b"0123456789");
+        type Row<'a> = (u64, u64, &'a [u8], Result<&'a [u8], BodyError>);
+        let rows: [Row<'_>; 9] = [
+            (0, 0, b"ab", Ok(b"ab0123456789")),
+            (10, 0, b"ab", Ok(b"0123456789ab")),
+            (2, 3, b"", Ok(b"0156789")),
+            (2, u64::MAX, b"x", Ok(b"01x")),
+            (0, 10, b"", Ok(b"")),
+            (11, 0, b"", Err(BodyError::OutOfRange)),
+            (u64::MAX, 0, b"a", Err(BodyError::OutOfRange)),
+            (5, 0, b"123", Err(BodyError::TooLarge)),
+            (5, 1, b"123", Ok(b"012341236789")),
+        ];
+        for (offset, len, data, expected) in rows {
+            let after = spliced(&before, (offset, len), data, 12);
+            assert_eq!(after.as_deref(), expected.as_deref(), "{offset} {len} {data:?}");
         }
     }
-    all.extend(fields);
-    let outcome = match outcome {
-        Outcome::Allowed => "allowed",
-        Outcome::Denied => "denied",
-        Outcome::Modified => "modified",
-        Outcome::Error => "error",
-    };
-    Ok((call.data_mut().record(kind, outcome, all),))
 }

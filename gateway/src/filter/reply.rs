@@ -1,12 +1,16 @@
 //! A filter's own answer, checked before it may be sent.
 
 use super::{Limits, bindings::tidegate::filter::types::LocalReply, headers};
-use crate::http::{Response, body::Body};
+use crate::http::{
+    Response,
+    body::Body,
+    reply::{self, Dialect},
+};
 use http::StatusCode;
 use std::sync::Arc;
 
-/// The response for `local`, or why it cannot be one.
-pub(super) fn checked(local: LocalReply, limits: &Limits) -> Result<Response, Arc<str>> {
+/// The response for `local` to a caller of this dialect, or why it cannot be one.
+pub(super) fn checked(local: LocalReply, dialect: Dialect, limits: &Limits) -> Result<Response, Arc<str>> {
     let status = StatusCode::from_u16(local.status)
         .ok()
         .filter(|status| (200..600).contains(&status.as_u16()))
@@ -17,8 +21,14 @@ pub(super) fn checked(local: LocalReply, limits: &Limits) -> Result<Response, Ar
             format!("it answered with {} headers, over the limit of {}", local.headers.len(), limits.header_count).into()
         );
     }
-    let mut response = Response::new(Body::full(local.body.into()));
-    *response.status_mut() = status;
+    let mut response = match (dialect, local.grpc_status) {
+        (Dialect::Grpc, Some(code)) => reply::trailers_only(code, &local.details),
+        _ => {
+            let mut response = Response::new(Body::full(local.body.into()));
+            *response.status_mut() = status;
+            response
+        }
+    };
     for (name, value) in local.headers {
         size += name.len() + value.len();
         let header = headers::writable(&name).and_then(|name| Ok((name, headers::value(&value)?)));

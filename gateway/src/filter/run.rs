@@ -1,42 +1,73 @@
-//! One exchange's way through its route's chain: the filters' order, and what their failures mean for the exchange.
+//! One exchange's way through its route's chain: what its filters have been shown, what became of each, and what their
+//! failures mean for the exchange.
 
 use super::{
-    Facts, Flow,
+    Closing, Facts,
     attributes::Known,
-    bindings::tidegate::filter::types,
+    bindings::tidegate::filter::types::LocalReply,
     chain::{Chain, Filter, Link},
-    instance::{Slot, Trail, Visit},
+    filtered::Filtered,
+    instance::{Answer, Callback, Trail, Visit},
+    lent::Shown,
+    message::{Kind, Line},
+    passage::{Halt, Passage},
     reply,
-    state::Phase,
+    slot::{Seat, Slot, at_once},
 };
-use crate::{fault::Fault, record::OpenRecord};
-use http::{HeaderMap, StatusCode};
+use crate::{
+    fault::Fault,
+    http::{Request, Response, body::Body, reply::Dialect},
+    upstream::{self, Wish},
+};
+use ::http::{request, response};
+use http_body::Body as _;
 use std::{
     borrow::Cow,
+    cell::{Cell, RefCell},
+    fmt,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tidegate_policy::{Reason, exchange::FilterFacts, route::OnError};
-use wasmtime::component::Resource;
 
-/// One exchange on its way through a route's chain. Dropping it ends the filters' own exchange resources.
+/// One exchange on its way through a route's chain. Its record closes it.
+#[derive(Debug, Clone)]
+pub struct Run(Rc<Steps>);
+
+/// What the chain makes of a message.
 #[derive(Debug)]
-pub struct Run {
+pub enum Outcome<M> {
+    /// It goes on, perhaps changed.
+    Continue(M),
+    /// This response is sent in its place. The reason is `FilterDenied` for status 400 and above.
+    Reply(Response),
+}
+
+/// What the two directions of an exchange share.
+pub(super) struct Steps {
     chain: Arc<Chain>,
-    known: Rc<Known>,
-    steps: Vec<Step>,
+    known: Arc<Known>,
+    dialect: Dialect,
+    each: Vec<Step>,
+    /// Whether a call of any of its filters may suspend.
+    pub(super) suspends: bool,
+    /// The answer that a filter gave while the request's body was under way.
+    reply: RefCell<Option<Response>>,
+    /// What filters chose for the way out.
+    wish: RefCell<Option<Box<Wish>>>,
+    /// When the last callback of a row of them ended.
+    lap: Cell<Instant>,
 }
 
 /// One filter's part in it.
-#[derive(Debug)]
-struct Step {
+pub(super) struct Step {
     /// Where its instance is; none where it cannot be run.
-    slot: Option<Rc<Slot>>,
-    trail: Trail,
-    fate: Fate,
-    error: Option<Arc<str>>,
-    time: Duration,
+    seat: Option<Seat>,
+    trail: RefCell<Trail>,
+    fate: Cell<Fate>,
+    error: RefCell<Option<Arc<str>>>,
+    time: Cell<Duration>,
 }
 
 /// What became of a filter in an exchange.
@@ -45,7 +76,10 @@ enum Fate {
     /// It has not been called yet.
     Waiting,
     Continued,
+    /// It wants to hear no more.
+    Done,
     Replied,
+    Reset,
     Failed,
     Skipped,
 }
@@ -53,16 +87,14 @@ enum Fate {
 impl Fate {
     const fn as_str(self) -> &'static str {
         match self {
-            Self::Waiting | Self::Continued => "continued",
+            // The exchange ended before it came to this filter.
+            Self::Waiting => "not_reached",
+            Self::Continued | Self::Done => "continued",
             Self::Replied => "replied",
+            Self::Reset => "reset",
             Self::Failed => "failed",
             Self::Skipped => "skipped",
         }
-    }
-
-    /// Whether it is still called.
-    const fn takes_part(self) -> bool {
-        matches!(self, Self::Waiting | Self::Continued)
     }
 }
 
@@ -71,156 +103,265 @@ impl Run {
         if let Some(link) = chain.links.iter().find(|link| link.filter.is_err() && link.on_error == OnError::Deny) {
             return Err(refused(link));
         }
+        let mut suspends = false;
         let step = |link: &Link| Step {
-            slot: link.filter.as_ref().ok().map(&slot),
-            trail: Trail::default(),
-            fate: if link.filter.is_ok() { Fate::Waiting } else { Fate::Skipped },
-            error: link.filter.as_ref().err().cloned(),
-            time: Duration::ZERO,
+            seat: link.filter.as_ref().ok().map(|filter| {
+                suspends |= Seat::suspends(filter);
+                Seat::take(filter, slot(filter))
+            }),
+            trail: RefCell::default(),
+            fate: Cell::new(if link.filter.is_ok() { Fate::Waiting } else { Fate::Skipped }),
+            error: RefCell::new(link.filter.as_ref().err().cloned()),
+            time: Cell::new(Duration::ZERO),
         };
-        let steps = chain.links.iter().map(step).collect();
-        Ok(Self { chain: Arc::clone(chain), known: Rc::new(Known::new(facts)), steps })
+        let each = chain.links.iter().map(step).collect();
+        let (known, dialect) = (Arc::new(Known::new(facts)), facts.dialect);
+        let (reply, wish, lap) = (RefCell::default(), RefCell::default(), Cell::new(Instant::now()));
+        Ok(Self(Rc::new(Steps { chain: Arc::clone(chain), known, dialect, each, suspends, reply, wish, lap })))
     }
 
-    /// Shows the request's head to every filter in order. `end` says that no body follows.
-    pub fn on_request(&mut self, head: &mut ::http::request::Parts, end: bool) -> Result<Flow, Fault> {
-        self.known.requested(head);
-        self.headers(Phase::RequestHeaders, StatusCode::OK, &mut head.headers, end)
-    }
-
-    /// Shows the response's head to every filter in reverse order.
-    pub fn on_response(&mut self, head: &mut ::http::response::Parts, end: bool) -> Result<Flow, Fault> {
-        self.known.responded(head.status);
-        self.headers(Phase::ResponseHeaders, head.status, &mut head.headers, end)
-    }
-
-    /// Runs `on-log` and writes what each filter did into the record.
-    pub fn finish(self, record: &mut OpenRecord) {
-        record.filtered(self.close());
-    }
-
-    /// Runs `on-log` on every filter that took part, and says what each did.
-    pub fn close(mut self) -> Vec<FilterFacts<'static>> {
-        let mut facts = Vec::with_capacity(self.steps.len());
-        let mut clock = Instant::now();
-        for (link, step) in self.chain.links.iter().zip(&mut self.steps) {
-            if step.fate == Fate::Waiting {
-                // A filter before it answered, so the exchange never reached it.
-                continue;
-            }
-            step.log(link, &self.known);
-            step.time += lap(&mut clock);
-            facts.push(FilterFacts {
-                plugin: Cow::Owned(link.plugin.as_str().to_owned()),
-                outcome: Cow::Borrowed(step.fate.as_str()),
-                time_us: u64::try_from(step.time.as_micros()).unwrap_or(u64::MAX),
-                error: step.error.take().map(|error| Cow::Owned(error.to_string())),
-                events: std::mem::take(&mut step.trail.events),
-            });
+    /// Shows the request to every filter in order: its head now, and its body as it is read, unless filters hold the head
+    /// until they have seen of the body what they want to.
+    pub async fn request(&self, mut head: request::Parts, body: Body) -> Result<Outcome<Request>, Fault> {
+        self.0.known.requested(&head);
+        let passage = Passage::new(&self.0, Kind::Request, std::mem::take(&mut head.headers));
+        let (line, headers, body) = match self.pass(passage, body).await? {
+            Outcome::Continue(passed) => passed,
+            Outcome::Reply(reply) => return Ok(Outcome::Reply(reply)),
+        };
+        head.headers = headers;
+        self.0.wish.replace(line.wish);
+        if let Some((method, path)) = line.rewritten {
+            head.method = method;
+            let mut uri = std::mem::take(&mut head.uri).into_parts();
+            uri.path_and_query = Some(path);
+            head.uri = ::http::Uri::from_parts(uri).map_err(|error| Fault::new(Reason::FilterFailed, error.to_string()))?;
         }
-        facts
+        Ok(Outcome::Continue(Request::from_parts(head, body)))
     }
 
-    fn headers(&mut self, phase: Phase, status: StatusCode, headers: &mut HeaderMap, end: bool) -> Result<Flow, Fault> {
-        let mut clock = Instant::now();
-        let count = self.steps.len();
-        for position in 0..count {
-            let index = if phase == Phase::RequestHeaders { position } else { count - 1 - position };
-            let (link, step) = (&self.chain.links[index], &mut self.steps[index]);
-            // A filter that never saw the request, since one before it was asked first, does not see its answer either.
-            if !step.fate.takes_part() || (phase == Phase::ResponseHeaders && step.fate == Fate::Waiting) {
-                continue;
-            }
-            let answer = step.show(link, &self.known, Shown { phase, status, headers, end });
-            step.time += lap(&mut clock);
-            match answer {
-                Ok(Flow::Continue) => step.fate = Fate::Continued,
-                Ok(reply) => {
-                    step.fate = Fate::Replied;
-                    return Ok(reply);
+    /// Shows the response to every filter in reverse order, as `request` does.
+    pub async fn response(&self, mut head: response::Parts, body: Body) -> Result<Outcome<Response>, Fault> {
+        self.0.known.responded(head.status);
+        let mut passage = Passage::new(&self.0, Kind::Response, std::mem::take(&mut head.headers));
+        passage.status = head.status.as_u16();
+        let (line, headers, body) = match self.pass(passage, body).await? {
+            Outcome::Continue(passed) => passed,
+            Outcome::Reply(reply) => return Ok(Outcome::Reply(reply)),
+        };
+        head.headers = headers;
+        head.status = line.status.unwrap_or(head.status);
+        Ok(Outcome::Continue(Response::from_parts(head, body)))
+    }
+
+    /// What the filters chose for the way out, once the request has passed them.
+    pub fn wish(&self) -> Option<Box<Wish>> {
+        self.0.wish.take()
+    }
+
+    /// Notes the connection that the response came by.
+    pub fn connected(&self, facts: &upstream::Facts, service: Option<&str>, first_byte: Duration) {
+        self.0.known.connected(facts, service, first_byte);
+    }
+
+    /// The answer that a filter gave after the request's head had gone on; the request's body has failed by it.
+    pub fn late_reply(&self) -> Option<Response> {
+        self.0.reply.take()
+    }
+
+    /// Whether calls of its filters may suspend, closing ones included.
+    pub fn suspends(&self) -> bool {
+        self.0.suspends
+    }
+
+    /// Ends the filters' part, and says for the record what each did. Ready at once unless calls may suspend.
+    pub async fn close(self, closing: Closing) -> Vec<FilterFacts<'static>> {
+        self.0.known.closes(closing);
+        self.0.close().await;
+        self.0.facts()
+    }
+
+    async fn pass(&self, mut passage: Passage, body: Body) -> Result<Outcome<(Line, ::http::HeaderMap, Body)>, Fault> {
+        let ended = body.is_end_stream();
+        // Only filters whose calls suspend make a future that is worth a box.
+        let begun = if self.0.suspends { Box::pin(passage.begin(ended)).await } else { at_once(passage.begin(ended)) };
+        let body = match begun {
+            Ok(()) if passage.follows() => {
+                let mut filtered = Box::new(Filtered::new(passage, body));
+                if let Err(halt) = filtered.until_head_is_out().await {
+                    return self.halted(halt);
                 }
-                Err(error) => {
-                    step.error = Some(error);
-                    if link.on_error == OnError::Deny {
-                        step.fate = Fate::Failed;
-                        return Err(refused(link));
-                    }
-                    step.fate = Fate::Skipped;
-                }
+                let (line, headers) = filtered.head();
+                return Ok(Outcome::Continue((line, headers, Body::filtered(filtered))));
             }
+            Ok(()) => body,
+            Err(halt) => return self.halted(halt),
+        };
+        let (line, headers) = passage.head();
+        Ok(Outcome::Continue((line, headers, body)))
+    }
+
+    fn halted<M>(&self, halt: Halt) -> Result<Outcome<M>, Fault> {
+        match halt {
+            Halt::Reply(response) => Ok(Outcome::Reply(*response)),
+            Halt::Fault(fault) => Err(fault),
         }
-        Ok(Flow::Continue)
     }
 }
 
-impl Drop for Run {
-    fn drop(&mut self) {
-        for step in &mut self.steps {
-            if let (Some(slot), Some(open)) = (&step.slot, step.trail.open.take()) {
-                slot.end(open);
+impl Steps {
+    /// The time since the last lap.
+    pub(super) fn lap(&self) -> Duration {
+        let now = Instant::now();
+        now.saturating_duration_since(self.lap.replace(now))
+    }
+
+    /// How many filters there are.
+    pub(super) fn len(&self) -> usize {
+        self.each.len()
+    }
+
+    /// Whether the filter at this place is shown anything more.
+    pub(super) fn takes_part(&self, index: usize) -> bool {
+        matches!(self.each[index].fate.get(), Fate::Waiting | Fate::Continued)
+    }
+
+    /// Keeps the answer that a filter gave in the middle of the request's body for when the delivery has failed by it.
+    pub(super) fn keep_reply(&self, response: Response) {
+        self.reply.replace(Some(response));
+    }
+
+    /// Makes one callback. None where the filter failed and is left out from now on.
+    pub(super) async fn show(&self, index: usize, callback: Callback, shown: Shown) -> (Result<Option<Answer>, Halt>, Shown) {
+        let (link, step) = (&self.chain.links[index], &self.each[index]);
+        let (Some(seat), Ok(filter)) = (&step.seat, &link.filter) else {
+            return (Ok(None), shown);
+        };
+        let visit = Visit { callback, known: &self.known, shown, undoable: link.on_error == OnError::Skip };
+        let (answer, shown) = seat.visit(filter, &step.trail, visit).await;
+        step.time.set(step.time.get() + self.lap());
+        let answer = match answer {
+            Ok(answer) => {
+                let open = step.trail.borrow().open.is_some();
+                step.fate.set(if open { Fate::Continued } else { Fate::Done });
+                Ok(Some(answer))
+            }
+            Err(error) => self.failed(index, error).map(|()| None),
+        };
+        (answer, shown)
+    }
+
+    /// Notes that the filter failed; an error where the exchange is lost with it.
+    fn failed(&self, index: usize, error: Arc<str>) -> Result<(), Halt> {
+        let (link, step) = (&self.chain.links[index], &self.each[index]);
+        step.error.replace(Some(error));
+        if link.on_error == OnError::Deny {
+            step.fate.set(Fate::Failed);
+            return Err(Halt::Fault(refused(link)));
+        }
+        step.fate.set(Fate::Skipped);
+        Ok(())
+    }
+
+    /// What becomes of a filter's own answer; none where it is not valid and the filter is left out.
+    pub(super) fn replied(&self, index: usize, local: LocalReply) -> Result<(), Halt> {
+        let (link, step) = (&self.chain.links[index], &self.each[index]);
+        let Ok(filter) = &link.filter else { return Ok(()) };
+        let details = Some(Arc::<str>::from(local.details.as_str())).filter(|details| !details.is_empty());
+        match reply::checked(local, self.dialect, &filter.shared.limits) {
+            Ok(response) => {
+                filter.shared.metrics.replies.add(1);
+                step.fate.set(Fate::Replied);
+                step.error.replace(details);
+                Err(Halt::Reply(Box::new(response)))
+            }
+            Err(error) => {
+                filter.shared.metrics.failures.add(1);
+                self.failed(index, error)
             }
         }
     }
-}
 
-/// A message's head to show.
-struct Shown<'a> {
-    phase: Phase,
-    status: StatusCode,
-    headers: &'a mut HeaderMap,
-    end: bool,
-}
-
-impl Step {
-    fn show(&mut self, link: &Link, known: &Rc<Known>, shown: Shown<'_>) -> Result<Flow, Arc<str>> {
-        let (Some(slot), Ok(filter)) = (&self.slot, &link.filter) else {
-            return Err(Arc::from("it cannot be run"));
-        };
-        let Shown { phase, status, headers, end } = shown;
-        let visit = Visit { phase, known, headers: Some(headers), undoable: link.on_error == OnError::Skip };
-        let flow = slot.visit(filter, &mut self.trail, visit, |guest, store, exchange, lent| {
-            let handler = guest.tidegate_filter_handler();
-            let handle = Resource::new_borrow(lent);
-            match phase {
-                Phase::ResponseHeaders => {
-                    handler.exchange().call_on_response_headers(store, exchange, status.as_u16(), handle, end)
-                }
-                _ => handler.exchange().call_on_request_headers(store, exchange, handle, end),
-            }
-        })?;
-        match flow {
-            types::Flow::Proceed => Ok(Flow::Continue),
-            types::Flow::Reply(local) => {
-                let metrics = &filter.shared.metrics;
-                let details = Some(Arc::<str>::from(local.details.as_str())).filter(|details| !details.is_empty());
-                let reply = reply::checked(local, &filter.shared.limits).inspect_err(|_| metrics.failures.add(1))?;
-                metrics.replies.add(1);
-                self.error = details;
-                Ok(Flow::Reply(reply))
-            }
-        }
+    /// A filter wants the exchange to end without an answer.
+    pub(super) fn reset(&self, index: usize) -> Halt {
+        let (link, step) = (&self.chain.links[index], &self.each[index]);
+        step.fate.set(Fate::Reset);
+        Halt::Fault(Fault::new(Reason::FilterReset, format!("the filter {} ended the exchange", link.plugin)))
     }
 
-    /// The last call. A failure in it is recorded; there is nothing left to refuse.
-    fn log(&mut self, link: &Link, known: &Rc<Known>) {
-        let (Some(slot), Ok(filter), Fate::Continued | Fate::Replied) = (&self.slot, &link.filter, self.fate) else {
-            return;
-        };
-        let visit = Visit { phase: Phase::Log, known, headers: None, undoable: false };
-        let logged = slot.visit(filter, &mut self.trail, visit, |guest, store, exchange, _| {
-            guest.tidegate_filter_handler().exchange().call_on_log(store, exchange)
+    /// More of a body was to be held for the filter than may be.
+    pub(super) fn too_large(&self, index: usize, kind: Kind) -> Halt {
+        let link = &self.chain.links[index];
+        let limit = link.filter.as_ref().map_or(0, |filter| {
+            filter.shared.metrics.bodies_refused.add(1);
+            filter.shared.limits.body_bytes
         });
-        if let Err(error) = logged {
-            self.fate = Fate::Failed;
-            self.error = Some(error);
+        let plugin = &link.plugin;
+        let detail = |of: &str| {
+            format!(
+                "the {of}'s body is larger than the {limit} bytes that are held for the filter {plugin} (setting filter_body_bytes)"
+            )
+        };
+        Halt::Fault(match kind {
+            Kind::Request => Fault::new(Reason::BodyTooLarge, detail("request")),
+            Kind::Response => {
+                Fault::new(Reason::BodyTooLarge, detail("response")).answered_with(::http::StatusCode::BAD_GATEWAY)
+            }
+        })
+    }
+
+    /// Most bytes of a body that are held for a filter.
+    pub(super) fn body_bytes(&self, index: usize) -> usize {
+        self.chain.links[index].filter.as_ref().map_or(0, |filter| filter.shared.limits.body_bytes)
+    }
+
+    /// The last call to every filter that has the exchange open. A failure in it is recorded; there is nothing left to
+    /// refuse.
+    async fn close(&self) {
+        self.lap();
+        for (link, step) in self.chain.links.iter().zip(&self.each) {
+            let (Some(seat), Ok(filter)) = (&step.seat, &link.filter) else { continue };
+            if step.trail.borrow().open.is_none() {
+                continue;
+            }
+            let visit = Visit { callback: Callback::Close, known: &self.known, shown: Shown::default(), undoable: false };
+            let (closed, _) = seat.visit(filter, &step.trail, visit).await;
+            step.time.set(step.time.get() + self.lap());
+            if let Err(error) = closed {
+                if step.fate.get() != Fate::Skipped {
+                    step.fate.set(Fate::Failed);
+                }
+                step.error.replace(Some(error));
+            }
         }
+    }
+
+    /// What the record says of each filter.
+    fn facts(&self) -> Vec<FilterFacts<'static>> {
+        let reached = |(link, step): &(&Link, &Step)| link.required || step.fate.get() != Fate::Waiting;
+        let facts = self.chain.links.iter().zip(&self.each).filter(reached).map(|(link, step)| {
+            let events = std::mem::take(&mut step.trail.borrow_mut().events);
+            let silent = link.required && events.is_empty();
+            if silent && let Ok(filter) = &link.filter {
+                filter.shared.metrics.silent.add(1);
+            }
+            FilterFacts {
+                plugin: Cow::Owned(link.plugin.as_str().to_owned()),
+                outcome: Cow::Borrowed(step.fate.get().as_str()),
+                time_us: u64::try_from(step.time.get().as_micros()).unwrap_or(u64::MAX),
+                error: step.error.borrow().as_ref().map(|error| Cow::Owned(error.to_string())),
+                silent,
+                events,
+            }
+        });
+        facts.collect()
     }
 }
 
-/// The time since the last lap.
-fn lap(clock: &mut Instant) -> Duration {
-    let now = Instant::now();
-    now.duration_since(std::mem::replace(clock, now))
+impl fmt::Debug for Steps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Steps").field("chain", &self.chain).finish_non_exhaustive()
+    }
 }
 
 /// What the caller is told: which filter, and not what of it.

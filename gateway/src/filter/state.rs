@@ -3,30 +3,32 @@
 use super::{
     attributes::Known,
     bindings::tidegate::filter::types::Attr,
+    chain::Filter,
     headers::Room,
+    holdings::Holding,
+    lent::Lent,
     limits::{Limits, Metrics},
+    outbound::Errands,
+    shared::Instrument,
     time::Allowance,
 };
-use http::HeaderMap;
 use std::{
-    rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant, SystemTime},
 };
-use tidegate_policy::exchange::AuditEvent;
+use tidegate_policy::{exchange::AuditEvent, grants::Grants};
 use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
-
-/// The host's side of a `headers` handle. Never made: the handle's number says which callback it was lent for.
-#[derive(Debug)]
-#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub enum HeadersView {}
 
 /// When a filter is being called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Configure,
     RequestHeaders,
+    RequestBody,
+    RequestTrailers,
     ResponseHeaders,
+    ResponseBody,
+    ResponseTrailers,
     Log,
 }
 
@@ -35,7 +37,11 @@ impl Phase {
         match self {
             Self::Configure => "configure",
             Self::RequestHeaders => "request-headers",
+            Self::RequestBody => "request-body",
+            Self::RequestTrailers => "request-trailers",
             Self::ResponseHeaders => "response-headers",
+            Self::ResponseBody => "response-body",
+            Self::ResponseTrailers => "response-trailers",
             Self::Log => "log",
         }
     }
@@ -46,45 +52,56 @@ impl Phase {
 pub(super) struct State {
     pub(super) plugin: Arc<str>,
     pub(super) config: Arc<[u8]>,
+    pub(super) grants: Arc<Grants>,
     pub(super) limits: Limits,
     pub(super) metrics: Arc<Metrics>,
     pub(super) guard: Guard,
     pub(super) phase: Phase,
     /// The exchange that is being served.
-    pub(super) known: Option<Rc<Known>>,
-    /// The headers of the message at hand, and the number of the callback they are lent for.
-    pub(super) headers: HeaderMap,
-    pub(super) lent: Option<u32>,
-    /// Whether a failure must leave the headers as they were, and what they were before the first change.
-    pub(super) undoable: bool,
-    pub(super) before: Option<HeaderMap>,
+    pub(super) known: Option<Arc<Known>>,
+    /// The message at hand.
+    pub(super) lent: Lent,
     pub(super) events: Vec<AuditEvent>,
     pub(super) event_bytes: usize,
     pub(super) event_count: usize,
     pub(super) log: LogBudget,
+    /// What its plugin's instances share.
+    pub(super) holding: Arc<Holding>,
+    /// The metrics that it has handles to, by their numbers.
+    pub(super) instruments: Vec<Option<Instrument>>,
+    /// Where calls of its own go; nowhere outside of a worker.
+    pub(super) errands: Option<Errands>,
+    /// Calls that the filter has open, all workers together.
+    pub(super) open_calls: Arc<AtomicUsize>,
+    /// Calls made in the exchange that is being served.
+    pub(super) calls: u32,
     pub(super) started: Instant,
     /// What is left of the call's time.
     pub(super) allowance: Allowance,
 }
 
 impl State {
-    pub(super) fn new(plugin: Arc<str>, config: Arc<[u8]>, limits: Limits, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn of(filter: &Filter, errands: Option<Errands>) -> Self {
+        let (limits, metrics) = (filter.shared.limits, &filter.shared.metrics);
         Self {
-            plugin,
-            config,
+            plugin: Arc::clone(&filter.plugin),
+            config: Arc::clone(&filter.made.config),
+            grants: Arc::clone(&filter.place.grants),
             limits,
-            guard: Guard::new(&limits, Arc::clone(&metrics)),
-            metrics,
+            guard: Guard::new(&limits, Arc::clone(metrics)),
+            metrics: Arc::clone(metrics),
             phase: Phase::Configure,
             known: None,
-            headers: HeaderMap::new(),
-            lent: None,
-            undoable: false,
-            before: None,
+            lent: Lent::default(),
             events: Vec::new(),
             event_bytes: 0,
             event_count: 0,
             log: LogBudget::new(limits.log_rate),
+            holding: Arc::clone(&filter.holding),
+            instruments: Vec::new(),
+            errands,
+            open_calls: Arc::clone(&filter.open_calls),
+            calls: 0,
             started: Instant::now(),
             allowance: Allowance::default(),
         }
@@ -96,15 +113,7 @@ impl State {
 
     /// Keeps an event, unless the exchange has had its share.
     pub(super) fn record(&mut self, kind: String, outcome: &str, fields: Vec<(String, Attr)>) -> bool {
-        let size = |(name, attr): &(String, Attr)| {
-            name.len()
-                + match attr {
-                    Attr::Text(text) => text.len(),
-                    Attr::Blob(bytes) => bytes.len() * 2,
-                    Attr::Int(_) | Attr::Uint(_) | Attr::Flag(_) | Attr::TimeNs(_) => 8,
-                }
-        };
-        let bytes = 64 + kind.len() + fields.iter().map(size).sum::<usize>();
+        let bytes = 64 + kind.len() + fields.iter().map(|(name, attr)| name.len() + attr.size()).sum::<usize>();
         if self.known.is_none()
             || self.event_count >= self.limits.event_count
             || self.event_bytes + bytes > self.limits.event_bytes

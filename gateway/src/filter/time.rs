@@ -26,6 +26,12 @@ impl Allowance {
         ticks(self.left.min(self.step))
     }
 
+    /// Goes on after others have used the thread: their time does not count. The ticks until the next look.
+    pub(super) fn resume(&mut self) -> u64 {
+        self.seen = None;
+        self.ticks()
+    }
+
     /// Takes off what was spent since the last look, when the thread's processor time is `now`. The first look, and
     /// every look where that time cannot be had, takes off a step.
     fn look(&mut self, now: Option<Duration>) {

@@ -1,7 +1,7 @@
 //! A message body: a stream of chunks and perhaps trailers, from whichever codec reads it.
 
 use super::{downstream::Metered, h1, recorded::Recorded, stall::Watched};
-use crate::{fault::Fault, stream::Stream};
+use crate::{fault::Fault, filter::Filtered, stream::Stream};
 use ::http::HeaderName;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -29,6 +29,8 @@ enum Kind {
     H1Response(h1::client::Incoming),
     /// A request's, counted and limited.
     Metered(Box<Metered>),
+    /// One that filters follow.
+    Filtered(Box<Filtered>),
     /// A response's, with the record that its end closes.
     Recorded(Box<Recorded>),
     /// A response's, to a downstream HTTP/2 connection that looks after it.
@@ -79,6 +81,10 @@ impl Body {
         Self(Kind::Metered(metered))
     }
 
+    pub(crate) fn filtered(filtered: Box<Filtered>) -> Self {
+        Self(Kind::Filtered(filtered))
+    }
+
     pub(super) fn recorded(recorded: Box<Recorded>) -> Self {
         Self(Kind::Recorded(recorded))
     }
@@ -112,10 +118,11 @@ impl Body {
 
     /// Goes on with whatever is under way in the other direction, without taking a frame: for when the frames that
     /// were taken cannot be written yet.
-    pub(super) fn poll_upload(&mut self, cx: &mut Context<'_>) {
+    pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
         match &mut self.0 {
             Kind::H1Response(incoming) => incoming.poll_upload(cx),
             Kind::Recorded(recorded) => recorded.body().poll_upload(cx),
+            Kind::Filtered(filtered) => filtered.poll_upload(cx),
             _ => {}
         }
     }
@@ -132,6 +139,7 @@ impl http_body::Body for Body {
             Kind::H1Request(incoming) => incoming.poll_frame(cx),
             Kind::H1Response(incoming) => incoming.poll_frame(cx),
             Kind::Metered(metered) => metered.poll_frame(cx),
+            Kind::Filtered(filtered) => filtered.poll_frame(cx),
             Kind::Recorded(recorded) => recorded.poll_frame(cx),
             Kind::Watched(watched) => watched.poll_frame(cx),
             Kind::H2(incoming) => poll_h2(incoming, cx).map_err(|error| {
@@ -153,6 +161,7 @@ impl http_body::Body for Body {
             Kind::H1Request(incoming) => incoming.is_end_stream(),
             Kind::H1Response(incoming) => incoming.is_end_stream(),
             Kind::Metered(metered) => metered.inner().is_end_stream(),
+            Kind::Filtered(filtered) => filtered.is_end_stream(),
             Kind::Recorded(recorded) => recorded.is_end_stream(),
             Kind::Watched(watched) => watched.is_end_stream(),
         }
@@ -166,6 +175,7 @@ impl http_body::Body for Body {
             Kind::H1Request(incoming) => hint(incoming.remaining()),
             Kind::H1Response(incoming) => hint(incoming.remaining()),
             Kind::Metered(metered) => metered.inner().size_hint(),
+            Kind::Filtered(filtered) => filtered.size_hint(),
             Kind::Recorded(recorded) => recorded.inner().size_hint(),
             Kind::Watched(watched) => watched.size_hint(),
         }

@@ -25,6 +25,8 @@ pub struct Downstream {
     pub targets: Rc<target::Cache>,
     /// The tunnel its requests come through, where they do.
     pub within: Option<Within>,
+    /// The filter that asks, where one does.
+    pub filter: Option<Identity>,
     /// Bytes of the current request's body that have gone up.
     pub(super) request_bytes: Cell<u64>,
     /// Whether the exchange waits for the caller to go on with the request's body.
@@ -71,9 +73,22 @@ impl Downstream {
         Self { within: Some(within), ..Self::new(peer) }
     }
 
+    /// A filter that makes a call of its own.
+    pub fn of_filter(peer: Rc<Peer>, filter: Identity) -> Self {
+        Self { filter: Some(filter), ..Self::new(peer) }
+    }
+
     /// A stream of an HTTP/2 connection, which shares its targets with the others.
     pub fn stream(peer: Rc<Peer>, targets: Rc<target::Cache>) -> Self {
-        Self { peer, clock: Clock::default(), targets, within: None, request_bytes: Cell::new(0), awaited: Cell::new(false) }
+        Self {
+            peer,
+            clock: Clock::default(),
+            targets,
+            within: None,
+            filter: None,
+            request_bytes: Cell::new(0),
+            awaited: Cell::new(false),
+        }
     }
 }
 

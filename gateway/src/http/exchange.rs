@@ -4,6 +4,7 @@ use super::{
     Request, Response,
     body::Body,
     deliver::{self, Delivery},
+    detour,
     downstream::{Downstream, Metered, Pace, Within},
     forward,
     limits::Place,
@@ -15,7 +16,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    filter::{Facts, Flow, Run},
+    filter::{self, Outcome, Run},
     identity,
     live::Live,
     record::OpenRecord,
@@ -28,7 +29,7 @@ use ::http::{Method, StatusCode, request::Parts};
 use bytes::Bytes;
 use http_body::Body as _;
 use std::{pin::Pin, rc::Rc, sync::Arc};
-use tidegate_policy::{Denial, Identity, Permit, Reason, route::Route, service::Protocol, target::Form};
+use tidegate_policy::{Denial, Identity, Permit, Reason, Target, route::Route, service::Protocol, target::Form};
 
 /// What the caller gets.
 pub struct Answer {
@@ -37,6 +38,8 @@ pub struct Answer {
     /// For a CONNECT that was answered 2xx and an upgrade that was answered 101: who takes the connection over. It is
     /// handed the downstream stream and the bytes already read from it.
     pub takeover: Option<Takeover>,
+    /// Whether there is none at all: the connection is closed, or the stream reset, without a word.
+    pub withheld: bool,
 }
 
 /// Takes a downstream connection over once its answer has been written.
@@ -44,7 +47,6 @@ pub type Takeover = Box<dyn FnOnce(Stream, Bytes) -> Pin<Box<dyn Future<Output =
 
 /// What an exchange has under way beside its messages; it ends with the response.
 struct Course {
-    run: Option<Run>,
     place: Option<Place>,
     through: Option<Through>,
     pace: Pace,
@@ -64,19 +66,35 @@ pub async fn exchange(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request:
     let mut record = worker.open_record(&downstream.peer, &request);
     let dialect = Dialect::of(request.headers());
     let headless = *request.method() == Method::HEAD;
-    let settings = &worker.http.settings;
-    let pace = Pace { bytes: None, idle: settings.body_timeout, first_byte: settings.first_byte_timeout };
-    let mut course = Course { run: None, place: None, through: None, pace };
+    let mut course = Course::new(worker);
     downstream.request_bytes.set(0);
     downstream.awaited.set(false);
     downstream.clock.limit(None);
     let outcome = attempt(worker, downstream, request, &mut record, &mut course).await;
+    let withheld = matches!(&outcome, Err(fault) if fault.reason() == Reason::FilterReset);
     let response = outcome.unwrap_or_else(|fault| {
         record.failed(&fault);
         let response = reply::to(&fault, dialect, &record.id_text());
         if headless { response.map(|_| Body::empty()) } else { response }
     });
+    if withheld {
+        return Answer { response: Response::new(Body::empty()), takeover: None, withheld };
+    }
     close(worker, downstream, response, record, course)
+}
+
+/// Handles a request of a filter's own, which is told of failures as they are. Recorded like any other.
+pub(super) async fn for_filter(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request: Request) -> Result<Response, Fault> {
+    worker.ledger.room().await;
+    let mut record = worker.open_record(&downstream.peer, &request);
+    let mut course = Course::new(worker);
+    match attempt(worker, downstream, request, &mut record, &mut course).await {
+        Ok(response) => Ok(close(worker, downstream, response, record, course).response),
+        Err(fault) => {
+            record.failed(&fault);
+            Err(fault)
+        }
+    }
 }
 
 /// The answer to a request that cannot be handled at all, recorded like any other. Where no request could be read,
@@ -103,9 +121,9 @@ async fn attempt(
         Some(within) => target::within(&head, &downstream.targets, &within.target)?,
     };
     record.targeted(&named.target);
-    let identity = match &downstream.within {
-        None => identity::of(&live, &worker.tokens, &downstream.peer, &mut head.headers)?,
-        Some(within) => within.identity.clone(),
+    let identity = match (&downstream.within, &downstream.filter) {
+        (None, None) => identity::of(&live, &worker.tokens, &downstream.peer, &mut head.headers)?,
+        (Some(Within { identity, .. }), _) | (None, Some(identity)) => identity.clone(),
     };
     record.identified(&identity);
     let permit = decide(&live, &identity, &named, &head, record)?; // no permit, no socket
@@ -117,22 +135,49 @@ async fn attempt(
     }
     forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.settings.pseudonym)?;
     trace::pass_on(&mut head.headers, record.trace());
-    if route.is_some_and(|route| !route.filters.is_empty()) {
-        let facts = Facts { id: record.id(), identity: &identity, permit: &permit };
-        course.run = worker.instances.begin(&live.chains, facts).transpose()?;
-    }
-    if let Some(run) = &mut course.run
-        && let Flow::Reply(response) = run.on_request(&mut head, body.is_end_stream())?
-    {
-        return Ok(reply::of_filter(response, record));
-    }
-    if let Some(rewrite) = route.filter(|route| route.rewrite.is_some()) {
-        forward::rewrite(&mut head, rewrite)?;
-    }
     let mut request = Request::from_parts(head, course.meter(downstream, body)?);
-    let delivery = Delivery { worker, live: &live, permit: &permit, downstream, pace: course.pace };
-    let response = delivery.run(&mut request, record).await?;
-    course.respond(worker, response, record)
+    let mut run = None;
+    if downstream.filter.is_none() && route.is_some_and(|route| !route.filters.is_empty()) {
+        let dialect = Dialect::of(request.headers());
+        let facts = filter::Facts { id: record.id(), identity: &identity, permit: &permit, live: &live, dialect };
+        run = worker.instances.begin(&live.chains, facts).transpose()?;
+    }
+    if let Some(run) = &run {
+        record.filtered_by(run);
+        request = match Box::pin(course.ask(downstream, run, request)).await? {
+            Outcome::Continue(request) => request,
+            Outcome::Reply(response) => return Ok(reply::of_filter(response, record)),
+        };
+    }
+    let wish = run.as_ref().and_then(Run::wish);
+    let mut again = None;
+    if wish.is_some() || route.is_some_and(|route| route.rewrite.is_some()) {
+        let (mut head, body) = request.into_parts();
+        if let Some(route) = route {
+            forward::rewrite(&mut head, route)?;
+        }
+        again = detour::decide(&live, &identity, &permit, wish.as_deref(), &mut head, record)?; // nor to another service
+        request = Request::from_parts(head, body);
+    }
+    let permit = again.as_ref().unwrap_or(&permit);
+    let delivery = Delivery { worker, live: &live, permit, wish: wish.as_deref(), downstream, pace: course.pace };
+    let delivered = delivery.run(&mut request, record).await;
+    let fit = |response: Response| {
+        let (mut head, body) = response.into_parts();
+        forward::response(&mut head, &worker.http.settings.pseudonym);
+        Response::from_parts(head, body)
+    };
+    let Some(run) = run else { return delivered.map(fit) };
+    let response = match (delivered, run.late_reply()) {
+        (Ok(response), _) => fit(response),
+        (Err(_), Some(reply)) => return Ok(reply::of_filter(reply, record)),
+        (Err(fault), None) => return Err(fault),
+    };
+    record.tell(&run);
+    match Box::pin(course.tell(downstream, &run, response)).await? {
+        Outcome::Continue(response) => Ok(response),
+        Outcome::Reply(reply) => Ok(reply::of_filter(reply, record)),
+    }
 }
 
 /// The decision, and its place in the record.
@@ -153,14 +198,14 @@ fn decide(live: &Live, identity: &Identity, named: &Canonical, head: &Parts, rec
         }
         Err(denial) => {
             record.denied(&denial);
-            Err(Fault::new(denial.reason, sentence(&denial, named)))
+            Err(Fault::new(denial.reason, sentence(&denial, &named.target)))
         }
     }
 }
 
 /// What a denial says to its caller: never which other rules there are.
-fn sentence(denial: &Denial, named: &Canonical) -> String {
-    let (host, port) = (&named.target.host, named.target.port);
+pub(super) fn sentence(denial: &Denial, target: &Target) -> String {
+    let (host, port) = (&target.host, target.port);
     match denial.reason {
         Reason::UnregisteredHost => format!("no service registers {host} with port {port}: an operator can register it"),
         Reason::DeniedByRule => format!("a rule denies this caller {host}"),
@@ -224,7 +269,7 @@ fn close(
 ) -> Answer {
     record.answered(response.status());
     let status = response.status();
-    let Course { run, place, through, pace } = course;
+    let Course { place, through, pace } = course;
     let upgraded = if status == StatusCode::SWITCHING_PROTOCOLS { response.body_mut().take_upgrade() } else { None };
     let metrics = &worker.http.metrics;
     let through = if status.is_success() { through } else { None }.or_else(|| {
@@ -243,10 +288,10 @@ fn close(
         }))
     });
     let Some(through) = through else {
-        let ending = Ending { record, run, place, idle: pace.idle };
+        let ending = Ending { record, place, idle: pace.idle };
         let downstream = Rc::clone(downstream);
         let response = response.map(|body| Body::recorded(Box::new(Recorded::new(body, downstream, ending))));
-        return Answer { response, takeover: None };
+        return Answer { response, takeover: None, withheld: false };
     };
     if status.is_success() {
         metrics.tunnels.add(1);
@@ -261,16 +306,19 @@ fn close(
                     super::serve_within(worker, peer, within, stream, early).await;
                 }
             }
-            if let Some(run) = run {
-                run.finish(&mut record);
-            }
             drop((place, open));
         })
     });
-    Answer { response, takeover: Some(takeover) }
+    Answer { response, takeover: Some(takeover), withheld: false }
 }
 
 impl Course {
+    fn new(worker: &Worker) -> Self {
+        let settings = &worker.http.settings;
+        let pace = Pace { bytes: None, idle: settings.body_timeout, first_byte: settings.first_byte_timeout };
+        Self { place: None, through: None, pace }
+    }
+
     /// Takes a place under the route's limits and sets its times.
     fn begin(&mut self, worker: &Worker, downstream: &Downstream, permit: &Permit) -> Result<(), Fault> {
         let Some(route) = permit.route() else { return Ok(()) };
@@ -304,15 +352,21 @@ impl Course {
         Ok(Body::metered(Box::new(Metered::new(body, Rc::clone(downstream), self.pace))))
     }
 
-    /// The response on its way back: made fit for the caller, and shown to the filters.
-    fn respond(&mut self, worker: &Worker, response: Response, record: &mut OpenRecord) -> Result<Response, Fault> {
-        let (mut head, body) = response.into_parts();
-        forward::response(&mut head, &worker.http.settings.pseudonym);
-        if let Some(run) = &mut self.run
-            && let Flow::Reply(response) = run.on_response(&mut head, body.is_end_stream())?
-        {
-            return Ok(reply::of_filter(response, record));
+    /// The request, as its filters let it go on. They may have to see of its body first, within its pace.
+    async fn ask(&self, downstream: &Downstream, run: &Run, request: Request) -> Result<Outcome<Request>, Fault> {
+        let (head, body) = request.into_parts();
+        downstream.clock.arm(self.pace.idle);
+        let asked = deliver::within(downstream, run.request(head, body)).await;
+        match (asked, run.late_reply()) {
+            (Err(_), Some(reply)) => Ok(Outcome::Reply(reply)),
+            (asked, _) => asked,
         }
-        Ok(Response::from_parts(head, body))
+    }
+
+    /// The response, as the filters let it go back.
+    async fn tell(&self, downstream: &Downstream, run: &Run, response: Response) -> Result<Outcome<Response>, Fault> {
+        let (head, body) = response.into_parts();
+        downstream.clock.arm(self.pace.idle);
+        deliver::within(downstream, run.response(head, body)).await
     }
 }

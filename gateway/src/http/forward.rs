@@ -11,7 +11,11 @@ use std::{
     io,
     path::Path,
 };
-use tidegate_policy::{Reason, route::Route, selector::PathPattern};
+use tidegate_policy::{
+    Reason,
+    route::{Rewrite, Route},
+    selector::PathPattern,
+};
 
 /// The file in the data directory that holds the pseudonym where none is set.
 const KEPT_AS: &str = "pseudonym";
@@ -226,13 +230,17 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// whole path where that is exact or absent.
 pub(super) fn rewrite(head: &mut request::Parts, route: &Route) -> Result<(), Fault> {
     let Some(rewrite) = &route.rewrite else { return Ok(()) };
-    let broken = || Fault::new(Reason::Internal, "the route's rewrite does not make a valid request: see its document");
+    let broken = broken_rewrite;
     if let Some(prefix) = &rewrite.path_prefix {
         let path = head.uri.path();
         let rest = route.matches.iter().filter_map(|entry| entry.path.as_ref()).find_map(|pattern| match pattern {
             PathPattern::Exact(whole) => (path == whole).then_some(""),
             PathPattern::Prefix(start) => path.strip_prefix(start.as_str()),
         });
+        // A path that a filter has written is not the one that the route matched.
+        if rest.is_none() && route.matches.iter().any(|entry| entry.path.is_some()) {
+            return rewrite_headers(head, rewrite);
+        }
         let mut text = format!("{prefix}{}", rest.unwrap_or(""));
         if let Some(query) = head.uri.query() {
             text.push('?');
@@ -242,12 +250,20 @@ pub(super) fn rewrite(head: &mut request::Parts, route: &Route) -> Result<(), Fa
         parts.path_and_query = Some(text.parse().map_err(|_| broken())?);
         head.uri = ::http::Uri::from_parts(parts).map_err(|_| broken())?;
     }
+    rewrite_headers(head, rewrite)
+}
+
+fn broken_rewrite() -> Fault {
+    Fault::new(Reason::Internal, "the route's rewrite does not make a valid request: see its document")
+}
+
+fn rewrite_headers(head: &mut request::Parts, rewrite: &Rewrite) -> Result<(), Fault> {
     for name in &rewrite.remove_headers {
         head.headers.remove(name.as_str());
     }
     for (name, value) in &rewrite.set_headers {
-        let name = HeaderName::try_from(name.as_str()).map_err(|_| broken())?;
-        head.headers.insert(name, HeaderValue::try_from(value.as_str()).map_err(|_| broken())?);
+        let name = HeaderName::try_from(name.as_str()).map_err(|_| broken_rewrite())?;
+        head.headers.insert(name, HeaderValue::try_from(value.as_str()).map_err(|_| broken_rewrite())?);
     }
     Ok(())
 }

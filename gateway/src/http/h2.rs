@@ -16,7 +16,7 @@ use bytes::Bytes;
 use hyper::{body::Incoming, server::conn::http2::Builder, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    convert::Infallible,
+    fmt,
     future::poll_fn,
     io,
     pin::{Pin, pin},
@@ -93,8 +93,8 @@ pub async fn serve(worker: &Rc<Worker>, peer: &Rc<Peer>, within: Option<&Within>
         let downstream = Rc::new(downstream);
         let (worker, watch) = (Rc::clone(worker), Rc::clone(&watch));
         async move {
-            let response = exchange_stream(worker, downstream, request).await;
-            Ok::<_, Infallible>(response.map(|body| watch.over(body)))
+            let response = exchange_stream(worker, downstream, request).await?;
+            Ok::<_, Withheld>(response.map(|body| watch.over(body)))
         }
     });
     let connection = Builder::new(OnThisThread)
@@ -130,7 +130,7 @@ async fn exchange_stream(
     worker: Rc<Worker>,
     downstream: Rc<Downstream>,
     mut request: ::http::Request<Incoming>,
-) -> super::Response {
+) -> Result<super::Response, Withheld> {
     worker.http.metrics.streams.add(1);
     let _open = Open::one(&worker.http.metrics, |metrics| &metrics.streams_open);
     let upgrade = (*request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
@@ -138,9 +138,12 @@ async fn exchange_stream(
     if section_bytes(request.headers()) > worker.http.settings.h2.head_bytes as usize {
         let fault = Fault::new(Reason::HeaderTooLarge, "the request's header section is larger than http2_head_bytes");
         worker.http.metrics.head_refused(fault.reason());
-        return exchange::refuse(&worker, &downstream, &request, &fault);
+        return Ok(exchange::refuse(&worker, &downstream, &request, &fault));
     }
-    let Answer { mut response, takeover } = exchange::exchange(&worker, &downstream, request).await;
+    let Answer { mut response, takeover, withheld } = exchange::exchange(&worker, &downstream, request).await;
+    if withheld {
+        return Err(Withheld);
+    }
     // Connection fields mean nothing here, and make the response malformed (RFC 9113 section 8.2.2).
     for name in [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING] {
         response.headers_mut().remove(name);
@@ -154,8 +157,20 @@ async fn exchange_stream(
             }
         });
     }
-    response
+    Ok(response)
 }
+
+/// No answer is to be given: hyper resets the stream.
+#[derive(Debug)]
+struct Withheld;
+
+impl fmt::Display for Withheld {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no answer is to be given")
+    }
+}
+
+impl std::error::Error for Withheld {}
 
 /// What header fields count for (RFC 9113 section 6.5.2).
 fn section_bytes(headers: &HeaderMap) -> usize {

@@ -3,8 +3,10 @@
 pub mod body;
 pub mod clock;
 mod deliver;
+pub mod detour;
 pub mod downstream;
 pub mod drain;
+pub mod errand;
 pub mod exchange;
 #[cfg(test)]
 mod exchange_tests;

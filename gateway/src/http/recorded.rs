@@ -1,8 +1,8 @@
-//! A response's body on its way to the caller, with what ends when it ends: the record, the filters' run, the places
-//! taken under limits.
+//! A response's body on its way to the caller, with what ends when it ends: the record, and with it the filters' part; the
+//! places taken under limits.
 
 use super::{body::Body, downstream::Downstream, limits::Place};
-use crate::{fault::Fault, filter::Run, record::OpenRecord};
+use crate::{fault::Fault, record::OpenRecord};
 use bytes::Bytes;
 use http_body::{Body as _, Frame};
 use std::{
@@ -22,14 +22,12 @@ pub(super) struct Recorded {
     failed: bool,
     downstream: Rc<Downstream>,
     record: Option<OpenRecord>,
-    run: Option<Run>,
     _place: Option<Place>,
 }
 
 /// What ends with a response.
 pub(super) struct Ending {
     pub(super) record: OpenRecord,
-    pub(super) run: Option<Run>,
     pub(super) place: Option<Place>,
     /// Longest pause between two pieces of the body.
     pub(super) idle: Duration,
@@ -37,8 +35,8 @@ pub(super) struct Ending {
 
 impl Recorded {
     pub(super) fn new(body: Body, downstream: Rc<Downstream>, ending: Ending) -> Self {
-        let Ending { record, run, place, idle } = ending;
-        Self { body, bytes: 0, idle, waiting: false, failed: false, downstream, record: Some(record), run, _place: place }
+        let Ending { record, place, idle } = ending;
+        Self { body, bytes: 0, idle, waiting: false, failed: false, downstream, record: Some(record), _place: place }
     }
 
     pub(super) fn inner(&self) -> &Body {
@@ -98,9 +96,7 @@ impl Drop for Recorded {
         }
         record.request_bytes(self.downstream.request_bytes.get());
         record.response_bytes(self.bytes);
-        if let Some(run) = self.run.take() {
-            run.finish(&mut record);
-        }
+        record.finish();
     }
 }
 

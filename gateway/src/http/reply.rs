@@ -34,15 +34,17 @@ pub fn to(fault: &Fault, dialect: Dialect, exchange: &str) -> Response {
     let reason = fault.reason();
     let mut response = match dialect {
         Dialect::Http => problem(fault, exchange),
-        Dialect::Grpc => trailers_only(fault),
+        Dialect::Grpc => trailers_only(grpc_status(fault), fault.detail()),
     };
     response.headers_mut().insert(REASON, HeaderValue::from_static(reason.as_str()));
     response
 }
 
-/// A filter's own answer. One that refuses (status 400 and above) says so as every refusal does, and in the record.
+/// A filter's own answer. One that refuses (status 400 and above, or a gRPC status that is not OK) says so as every
+/// refusal does, and in the record.
 pub(super) fn of_filter(mut response: Response, record: &mut OpenRecord) -> Response {
-    if response.status().as_u16() >= 400 {
+    let not_ok = |status: &HeaderValue| status.as_bytes() != b"0";
+    if response.status().as_u16() >= 400 || response.headers().get("grpc-status").is_some_and(not_ok) {
         let reason = Reason::FilterDenied;
         record.failed(&Fault::new(reason, "a filter answered in the API's place"));
         response.headers_mut().insert(REASON, HeaderValue::from_static(reason.as_str()));
@@ -74,19 +76,20 @@ fn problem(fault: &Fault, exchange: &str) -> Response {
     response
 }
 
-fn trailers_only(fault: &Fault) -> Response {
+/// A gRPC answer that is all head.
+pub(crate) fn trailers_only(status: u32, message: &str) -> Response {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert("grpc-status", HeaderValue::from(grpc_status(fault)));
-    if let Ok(message) = HeaderValue::try_from(percent_encoded(fault.detail())) {
+    headers.insert("grpc-status", HeaderValue::from(status));
+    if let Ok(message) = HeaderValue::try_from(percent_encoded(message)) {
         headers.insert("grpc-message", message);
     }
     response
 }
 
 /// The gRPC status that says the same (gRPC's `statuscodes.md`).
-fn grpc_status(fault: &Fault) -> u16 {
+fn grpc_status(fault: &Fault) -> u32 {
     match (fault.reason(), fault.status().as_u16()) {
         (Reason::DownstreamClosed, _) => 1,
         (Reason::BodyTooLarge | Reason::HeaderTooLarge | Reason::RateLimited, _) | (_, 429) => 8,

@@ -14,11 +14,13 @@ pub use ledger::Ledger;
 
 use crate::{
     fault::Fault,
+    filter::{Closing, Run},
     http::Request,
     listen::Peer,
     telemetry::trace::{self, TraceContext},
     upstream,
 };
+use futures_util::FutureExt as _;
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration, time::Instant};
 use tidegate_policy::{
     Denial, Identity, Permit, Reason, Target,
@@ -49,6 +51,8 @@ impl Default for Settings {
 pub struct OpenRecord {
     ledger: Rc<Ledger>,
     facts: Facts,
+    /// The filters that the exchange goes through; their part ends with it.
+    run: Option<Run>,
 }
 
 /// What is known of an exchange so far.
@@ -106,7 +110,7 @@ impl OpenRecord {
             response_bytes: 0,
         };
         ledger.opened();
-        Self { ledger: Rc::clone(ledger), facts }
+        Self { ledger: Rc::clone(ledger), facts, run: None }
     }
 
     /// The exchange's number: unique within one worker, ascending with time (microseconds since 1970).
@@ -149,9 +153,26 @@ impl OpenRecord {
         self.facts.upstream = Some((facts.clone(), Instant::now()));
     }
 
-    /// What the filters did.
-    pub fn filtered(&mut self, filters: Vec<FilterFacts<'static>>) {
-        self.facts.filters = filters;
+    /// The filters that it goes through: what they did is a part of it.
+    pub fn filtered_by(&mut self, run: &Run) {
+        self.run = Some(run.clone());
+    }
+
+    /// Tells the filters what is known of the connection that the response came by.
+    pub fn tell(&self, run: &Run) {
+        if let Some((facts, sent)) = self.facts.upstream() {
+            run.connected(facts, self.facts.service().map(tidegate_policy::Name::as_str), sent.elapsed());
+        }
+    }
+
+    /// Ends it. Where a filter's last call may suspend, that is when it has ended.
+    pub fn finish(mut self) {
+        let Some(run) = self.run.take_if(|run| run.suspends()) else { return drop(self) };
+        let closing = self.facts.closing();
+        tokio::task::spawn_local(async move {
+            let mut record = self;
+            record.facts.filters = run.close(closing).await;
+        });
     }
 
     /// That the response's head has come, or was made here. A later call corrects the status.
@@ -182,6 +203,11 @@ impl Drop for OpenRecord {
         if self.ledger.is_cut() && self.facts.fault.as_ref().is_none_or(left) {
             let detail = "the gateway stopped before the exchange had ended (drain_timeout, or a second signal)";
             self.facts.fault = Some(Fault::new(Reason::Draining, detail));
+        }
+        if let Some(run) = self.run.take() {
+            // Nothing waits for calls that would suspend: `finish` is for those.
+            let closing = run.close(self.facts.closing()).now_or_never();
+            self.facts.filters = closing.unwrap_or_default();
         }
         self.ledger.close(&mut self.facts);
     }
@@ -236,6 +262,18 @@ impl Facts {
     /// The address dialled last.
     fn address(&self) -> Option<SocketAddr> {
         self.upstream().map_or(self.reached().and_then(|way| way.address), |(facts, _)| Some(facts.address))
+    }
+
+    /// What filters may know when it ends.
+    fn closing(&self) -> Closing {
+        Closing {
+            verdict: self.verdict(),
+            reason: self.reason(),
+            fault: self.fault.as_ref().map(|fault| fault.detail().to_owned()),
+            total: self.opened.elapsed(),
+            request_bytes: self.request_bytes,
+            response_bytes: self.response_bytes,
+        }
     }
 
     fn durations(&self, closed: Instant) -> Durations {

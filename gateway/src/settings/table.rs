@@ -128,11 +128,27 @@ settings! {
     "filter_compiled_modules" => filter.compiled, "Compiled modules kept although no route uses them.";
     "filter_header_count" => filter.header_count, "Fields of a message that a filter wrote to.";
     "filter_header_bytes" => filter.header_bytes, "Bytes of names and values of a message that a filter wrote to.";
+    "filter_body_bytes" => filter.body_bytes, "Bytes of a message's body that are held for one filter.";
+    "filter_own_instances" => filter.own_instances, "Exchanges of one worker that may have an instance of a filter to themselves.";
+    "filter_calls" => filter.calls, "Requests of its own that one filter may have open.";
+    "filter_calls_per_exchange" => filter.calls_per_exchange, "Requests of its own that one filter may make in one exchange.";
+    "filter_call_timeout" => filter.call_timeout, "Longest time for a request of a filter's own.";
+    "filter_call_bytes" => filter.call_bytes, "Bytes of the body of a request of a filter's own, and of its answer's.";
+    "filter_attribute_count" => filter.attribute_count, "Attributes that the filters of one exchange may set.";
+    "filter_attribute_bytes" => filter.attribute_bytes, "Bytes of names and values of those.";
     "filter_event_count" => filter.event_count, "Audit events of one filter in one exchange.";
     "filter_event_bytes" => filter.event_bytes, "Bytes of audit events of one filter in one exchange.";
     "filter_log_rate" => filter.log_rate, "Log messages of one instance in a second.";
     "filter_log_bytes" => filter.log_bytes, "Bytes of one log message of a filter; longer ones are cut.";
     "filter_back_off" => filter.back_off, "Longest wait before an instance that keeps failing is started again.";
+    "filter_artefacts" => filter.artefacts, "Compiled modules kept in the data directory, so that a restart compiles nothing; 0 keeps none.";
+    "filter_artefact_bytes" => filter.artefact_bytes, "Bytes of them, all together; those used longest ago go first.";
+    "filter_idle_timeout" => filter.idle, "How long a filter instance may serve nothing before it is dropped; the next exchange starts another.";
+    "filter_kv_entries" => filter.kv_entries, "Values that the instances of one plugin may share.";
+    "filter_kv_bytes" => filter.kv_bytes, "Bytes of their keys and values, all together.";
+    "filter_kv_key_bytes" => filter.kv_key_bytes, "Bytes of one key.";
+    "filter_kv_value_bytes" => filter.kv_value_bytes, "Bytes of one value.";
+    "filter_metrics" => filter.instruments, "Metrics that one plugin may define.";
 }
 
 impl Definition {

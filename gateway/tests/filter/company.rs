@@ -1,9 +1,9 @@
 //! A healthy route in bad company: several workers, more than there are cores, each of which runs both.
 
-use crate::setting::{Stage, request, response};
+use crate::setting::{Flow, Run, Stage, request, response};
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
-use tidegate_gateway::filter::{Chains, Facts, Flow, Instances, Limits, Run};
+use tidegate_gateway::filter::{Chains, Facts, Instances, Limits};
 
 /// How the filters of the hostile routes misbehave.
 const MODES: [&str; 4] = ["trap", "loop", "memory", "stack"];
@@ -21,7 +21,7 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn begin(&self, route: &str) -> Run {
-        self.instances.begin(self.chains, self.facts[route]).expect("a chain").expect("filters that start")
+        Run(self.instances.begin(self.chains, self.facts[route]).expect("a chain").expect("filters that start"))
     }
 
     /// Runs healthy exchanges, each around a hostile one; how many of those ran out of time.
@@ -30,15 +30,15 @@ impl Worker<'_> {
         for round in 0..ROUNDS {
             let mut healthy = self.begin("healthy");
             let mut head = request(&[]);
-            assert!(matches!(healthy.on_request(&mut head, true), Ok(Flow::Continue)), "{:?}", healthy.close());
+            assert!(matches!(healthy.on_request(&mut head), Ok(Flow::Continue)), "{:?}", healthy.close());
             assert_eq!(head.headers["x-stamp"], "stamped");
 
             let mut hostile = self.begin(MODES[round % MODES.len()]);
-            assert!(hostile.on_request(&mut request(&[]), true).is_err());
+            assert!(hostile.on_request(&mut request(&[])).is_err());
             let error = hostile.close().remove(0).error.expect("a reason");
             timeouts += u64::from(error.starts_with("it ran for longer"));
 
-            assert!(matches!(healthy.on_response(&mut response(), true), Ok(Flow::Continue)), "{:?}", healthy.close());
+            assert!(matches!(healthy.on_response(&mut response()), Ok(Flow::Continue)), "{:?}", healthy.close());
             let facts = healthy.close();
             assert!(facts.iter().all(|facts| facts.outcome == "continued" && facts.error.is_none()), "{facts:?}");
             assert_eq!(facts[1].events.len(), 1, "{facts:?}");

@@ -1,8 +1,8 @@
 //! Filters that misbehave in every way we know, each beside a healthy one.
 
-use crate::setting::{Outcome, Stage};
+use crate::setting::{Flow, Outcome, Stage};
 use serde_json::json;
-use tidegate_gateway::filter::{Flow, Limits};
+use tidegate_gateway::filter::Limits;
 use tidegate_policy::Reason;
 
 /// A route whose only filter misbehaves.

@@ -1,8 +1,8 @@
 //! What well-behaved filters do, and what becomes of instances over time.
 
-use crate::setting::{Stage, request, response};
+use crate::setting::{Flow, Stage, request, response};
 use serde_json::json;
-use tidegate_gateway::filter::{Flow, Limits};
+use tidegate_gateway::filter::Limits;
 use tidegate_policy::Reason;
 
 #[test]
@@ -56,6 +56,15 @@ fn the_audit_filter_leaves_one_event_without_secrets() {
 }
 
 #[test]
+fn a_required_filter_that_emits_nothing_is_said_so() {
+    let required = |plugin: &str| json!({"plugin": plugin, "required": true});
+    let outcome = Stage::new(json!([required("stamp"), required("audit"), {"plugin": "stamp"}])).exchange();
+    assert!(outcome.passed(), "{outcome:?}");
+    let silent: Vec<_> = outcome.facts.iter().map(|facts| facts.silent).collect();
+    assert_eq!(silent, [true, false, false]);
+}
+
+#[test]
 fn a_filter_answers_in_the_upstreams_place() {
     let filters = json!([
         {"plugin": "audit"},
@@ -79,10 +88,10 @@ fn one_instance_serves_many_exchanges_at_once() {
     let started = stage.host.metrics().starts.value();
     let mut runs: Vec<_> = (0..100).map(|_| stage.begin().unwrap()).collect();
     for run in &mut runs {
-        assert!(matches!(run.on_request(&mut request(&[]), true), Ok(Flow::Continue)));
+        assert!(matches!(run.on_request(&mut request(&[])), Ok(Flow::Continue)));
     }
     for mut run in runs {
-        assert!(matches!(run.on_response(&mut response(), true), Ok(Flow::Continue)));
+        assert!(matches!(run.on_response(&mut response()), Ok(Flow::Continue)));
         assert_eq!(run.close()[0].events.len(), 1);
     }
     assert_eq!(stage.host.metrics().starts.value(), started + 1);
@@ -92,14 +101,14 @@ fn one_instance_serves_many_exchanges_at_once() {
 fn a_failure_costs_the_exchanges_of_its_instance_and_a_new_one_serves_the_next() {
     let stage = Stage::new(json!([{"plugin": "hostile", "config": {"at": "request", "mode": "trap_on_demand"}}]));
     let mut open = stage.begin().unwrap();
-    assert!(matches!(open.on_request(&mut request(&[]), true), Ok(Flow::Continue)));
+    assert!(matches!(open.on_request(&mut request(&[])), Ok(Flow::Continue)));
 
     let trapped = stage.exchange_with(&[("x-trap", "1")]);
     assert_eq!(trapped.fault().reason(), Reason::FilterFailed);
     assert!(trapped.error().contains("trapped"), "{trapped:?}");
 
     // What the open exchange had in the instance is lost with it, and the filter's route asked for refusal.
-    let lost = open.on_response(&mut response(), true).unwrap_err();
+    let lost = open.on_response(&mut response()).unwrap_err();
     assert_eq!(lost.reason(), Reason::FilterFailed);
     assert!(open.close()[0].error.as_deref().unwrap().contains("lost in another exchange"));
 
@@ -112,10 +121,10 @@ fn a_failure_does_not_reach_another_route_with_the_same_filter() {
     let filters = json!([{"plugin": "hostile", "config": {"at": "request", "mode": "trap_on_demand"}}]);
     let stage = Stage::routes(Limits::default(), &[("api", filters.clone()), ("other", filters)]);
     let mut open = stage.begin_on("other").unwrap();
-    assert!(matches!(open.on_request(&mut request(&[]), true), Ok(Flow::Continue)));
+    assert!(matches!(open.on_request(&mut request(&[])), Ok(Flow::Continue)));
     assert_eq!(stage.exchange_with(&[("x-trap", "1")]).fault().reason(), Reason::FilterFailed);
 
-    assert!(matches!(open.on_response(&mut response(), true), Ok(Flow::Continue)), "an exchange that is open");
+    assert!(matches!(open.on_response(&mut response()), Ok(Flow::Continue)), "an exchange that is open");
     assert!(open.close()[0].error.is_none());
     assert!(stage.exchange_on("other", &[]).passed(), "an exchange that comes while the failed one waits");
 }
@@ -174,12 +183,12 @@ fn an_unchanged_filter_keeps_its_instance_when_others_change() {
     assert_eq!(stage.host.metrics().starts.value(), starts + 2);
 
     let mut open = stage.begin().unwrap();
-    assert!(matches!(open.on_request(&mut request(&[]), true), Ok(Flow::Continue)));
+    assert!(matches!(open.on_request(&mut request(&[])), Ok(Flow::Continue)));
     assert_eq!(stage.host.metrics().instances.value(), 2);
     stage.publish(json!([{"plugin": "audit"}]));
     // An exchange that began before the change ends as it began.
     let mut head = response();
-    assert!(matches!(open.on_response(&mut head, true), Ok(Flow::Continue)));
+    assert!(matches!(open.on_response(&mut head), Ok(Flow::Continue)));
     assert_eq!(head.headers["x-stamp"], "stamped");
     assert_eq!(open.close().len(), 2);
     assert!(stage.exchange().passed());

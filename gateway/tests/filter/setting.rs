@@ -1,5 +1,6 @@
 //! The stage: filters built from source, a gateway's policy with one route, and exchanges on it.
 
+use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
 use std::{
@@ -12,11 +13,13 @@ use std::{
 };
 use tidegate_gateway::{
     fault::Fault,
-    filter::{Chains, Facts, Flow, Host, Instances, Limits, Run},
+    filter::{self, Chains, Closing, Facts, Host, Instances, Limits},
+    http::{body::Body, reply::Dialect},
+    live::Live,
 };
 use tidegate_policy::{
-    Identity, Name, Permit, Snapshot, Target,
-    exchange::FilterFacts,
+    Identity, Name, Permit, Reason, Snapshot, Target,
+    exchange::{FilterFacts, Verdict},
     identity::{Caller, Proof},
     plugin::{Digest, Plugin},
     publication::Module,
@@ -64,9 +67,64 @@ pub(crate) struct Stage {
     pub(crate) host: Host,
     pub(crate) chains: Chains,
     pub(crate) instances: Instances,
-    pub(crate) snapshot: Snapshot,
+    /// Of what is in force, only the policy.
+    live: Live,
     identity: Identity,
     permits: BTreeMap<String, Permit>,
+}
+
+/// An exchange without bodies, whose filters never suspend.
+#[derive(Debug)]
+pub(crate) struct Run(pub(crate) filter::Run);
+
+/// What the chain wants done with a message.
+#[derive(Debug)]
+pub(crate) enum Flow {
+    Continue,
+    Reply(Response<Body>),
+}
+
+impl Run {
+    /// Shows the request's head.
+    pub(crate) fn on_request(&mut self, head: &mut http::request::Parts) -> Result<Flow, Fault> {
+        let shown = std::mem::replace(head, Request::new(()).into_parts().0);
+        Ok(match self.0.request(shown, Body::empty()).now_or_never().expect("calls that never suspend")? {
+            filter::Outcome::Continue(request) => {
+                *head = request.into_parts().0;
+                Flow::Continue
+            }
+            filter::Outcome::Reply(reply) => Flow::Reply(reply),
+        })
+    }
+
+    /// Shows the response's head.
+    pub(crate) fn on_response(&mut self, head: &mut http::response::Parts) -> Result<Flow, Fault> {
+        let shown = std::mem::replace(head, Response::new(()).into_parts().0);
+        Ok(match self.0.response(shown, Body::empty()).now_or_never().expect("calls that never suspend")? {
+            filter::Outcome::Continue(response) => {
+                *head = response.into_parts().0;
+                Flow::Continue
+            }
+            filter::Outcome::Reply(reply) => Flow::Reply(reply),
+        })
+    }
+
+    /// Ends it; what the record says of each filter.
+    pub(crate) fn close(self) -> Vec<FilterFacts<'static>> {
+        self.0.close(closing()).now_or_never().expect("calls that never suspend")
+    }
+}
+
+/// How an exchange ends well.
+pub(crate) fn closing() -> Closing {
+    Closing {
+        verdict: Verdict::Allowed,
+        reason: Reason::AllowedByRule,
+        fault: None,
+        total: std::time::Duration::from_millis(5),
+        request_bytes: 0,
+        response_bytes: 0,
+    }
 }
 
 /// What came of one exchange.
@@ -95,7 +153,7 @@ impl Stage {
             host: Host::start(limits).unwrap(),
             chains: Chains::default(),
             instances: Instances::default(),
-            snapshot: Snapshot::default(),
+            live: Live::default(),
             identity: caller(),
             permits: BTreeMap::new(),
         };
@@ -111,8 +169,8 @@ impl Stage {
     fn publish_routes(&mut self, routes: &[(&str, Value)]) {
         let modules: BTreeMap<Name, Module> =
             ["audit", "hostile", "stamp"].into_iter().map(|plugin| (plugin.parse().unwrap(), module(filter(plugin)))).collect();
-        self.snapshot = snapshot(routes, &modules);
-        self.chains = Chains::prepare(&self.host, &self.snapshot, &modules, &self.chains);
+        self.live.snapshot = Arc::new(snapshot(routes, &modules));
+        self.chains = Chains::prepare(&self.host, &self.live.snapshot, &modules, &self.chains);
         self.permits = routes.iter().map(|(route, _)| ((*route).to_owned(), self.decide(route))).collect();
     }
 
@@ -126,7 +184,7 @@ impl Stage {
             headers: &HeaderMap::new(),
             time: SystemTime::now(),
         };
-        self.snapshot.decide(&self.identity, &request).expect("permitted")
+        self.live.snapshot.decide(&self.identity, &request).expect("permitted")
     }
 
     pub(crate) fn begin(&self) -> Result<Run, Fault> {
@@ -134,12 +192,12 @@ impl Stage {
     }
 
     pub(crate) fn begin_on(&self, route: &str) -> Result<Run, Fault> {
-        self.instances.begin(&self.chains, self.facts(route)).expect("a chain")
+        self.instances.begin(&self.chains, self.facts(route)).expect("a chain").map(Run)
     }
 
     /// An exchange that was permitted.
     pub(crate) fn facts(&self, route: &str) -> Facts<'_> {
-        Facts { id: 7, identity: &self.identity, permit: &self.permits[route] }
+        Facts { id: 7, identity: &self.identity, permit: &self.permits[route], live: &self.live, dialect: Dialect::Http }
     }
 
     pub(crate) fn exchange(&self) -> Outcome {
@@ -166,8 +224,8 @@ impl Stage {
                 };
             }
         };
-        let requested = run.on_request(&mut request, true);
-        let responded = matches!(requested, Ok(Flow::Continue)).then(|| run.on_response(&mut response, true));
+        let requested = run.on_request(&mut request);
+        let responded = matches!(requested, Ok(Flow::Continue)).then(|| run.on_response(&mut response));
         Outcome {
             request: requested,
             response: responded,

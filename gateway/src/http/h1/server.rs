@@ -101,7 +101,10 @@ impl<H: Handler> Connection<'_, H> {
             let RequestHead { request, decoder, keep_alive, expects_continue, may_switch } = head;
             let (method, version) = (request.method().clone(), request.version());
             let request = request.map(|()| self.body(decoder, expects_continue));
-            let Answer { response, takeover } = self.exchange(request).await?;
+            let Answer { response, takeover, withheld } = self.exchange(request).await?;
+            if withheld {
+                return None;
+            }
             let switched = takeover.is_some();
             // After a switch that was refused, bytes sent in the hope of it must not be taken for a request (RFC 9931).
             let keep_alive = keep_alive && !may_switch && !self.wire.borrow().must_close() && !self.terms.drain.begun();

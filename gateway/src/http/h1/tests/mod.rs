@@ -54,7 +54,7 @@ impl Handler for Local {
             },
         };
         if !takes_over {
-            return Answer { response, takeover: None };
+            return Answer { response, takeover: None, withheld: false };
         }
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let takeover = Box::new(|mut stream: Stream, read: Bytes| {
@@ -66,7 +66,7 @@ impl Handler for Local {
             };
             Box::pin(echo) as std::pin::Pin<Box<dyn Future<Output = ()>>>
         });
-        Answer { response, takeover: Some(takeover) }
+        Answer { response, takeover: Some(takeover), withheld: false }
     }
 
     fn refuse(&self, fault: Fault) -> Response {
@@ -104,7 +104,9 @@ impl Handler for Forwarding {
         };
         let sent = exchanger.send(&mut request, Rc::clone(&self.idle) as Rc<dyn Recycle>).await;
         let mut response = sent.unwrap_or_else(|fault| refusal(&fault));
-        let Some((mut upstream, read)) = response.body_mut().take_upgrade() else { return Answer { response, takeover: None } };
+        let Some((mut upstream, read)) = response.body_mut().take_upgrade() else {
+            return Answer { response, takeover: None, withheld: false };
+        };
         let takeover = Box::new(|mut downstream: Stream, early: Bytes| {
             let copy = async move {
                 downstream.write_all(&read).await.unwrap();
@@ -113,7 +115,7 @@ impl Handler for Forwarding {
             };
             Box::pin(copy) as std::pin::Pin<Box<dyn Future<Output = ()>>>
         });
-        Answer { response, takeover: Some(takeover) }
+        Answer { response, takeover: Some(takeover), withheld: false }
     }
 
     fn refuse(&self, fault: Fault) -> Response {

@@ -1,0 +1,188 @@
+//! A body that filters follow: each piece that is read goes through them before it goes on.
+
+use super::{
+    message::{Kind, Line},
+    passage::{End, Halt, Passage, Piece},
+    slot::at_once,
+};
+use crate::{fault::Fault, http::body::Body};
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tidegate_policy::Reason;
+
+/// A body that filters follow.
+pub struct Filtered {
+    body: Body,
+    state: State,
+    /// What has passed the filters and is not read yet.
+    passed: Piece,
+    ended: bool,
+    /// Whether the head has been sent on, so that nothing can be answered in its place.
+    headless: bool,
+}
+
+type Passing = Pin<Box<dyn Future<Output = (Box<Passage>, Result<Piece, Halt>)>>>;
+
+enum State {
+    Idle(Box<Passage>),
+    /// A filter has suspended itself.
+    Passing(Passing),
+    Halted,
+}
+
+impl Filtered {
+    pub(super) fn new(passage: Passage, body: Body) -> Self {
+        Self { body, state: State::Idle(Box::new(passage)), passed: Piece::default(), ended: false, headless: false }
+    }
+
+    /// Reads and shows the body until no filter holds the head any more.
+    pub(super) async fn until_head_is_out(&mut self) -> Result<(), Halt> {
+        poll_fn(|cx| {
+            while !self.head_is_out() {
+                if let Err(halt) = ready!(self.poll_passed(cx)) {
+                    return Poll::Ready(Err(halt));
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    fn head_is_out(&self) -> bool {
+        matches!(&self.state, State::Idle(passage) if passage.head_is_out())
+    }
+
+    /// The head, once it is out.
+    pub(super) fn head(&mut self) -> (Line, HeaderMap) {
+        self.headless = true;
+        let State::Idle(passage) = &mut self.state else { return Default::default() };
+        let (line, mut headers) = passage.head();
+        // What the body's length will be follows from the body.
+        headers.remove(http::header::CONTENT_LENGTH);
+        (line, headers)
+    }
+
+    /// Goes on with whatever is under way in the other direction.
+    pub(crate) fn poll_upload(&mut self, cx: &mut Context<'_>) {
+        self.body.poll_upload(cx);
+    }
+
+    /// Has one piece more go through the filters.
+    fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Halt>> {
+        if let State::Passing(passing) = &mut self.state {
+            let (passage, passed) = ready!(passing.as_mut().poll(cx));
+            self.state = State::Idle(passage);
+            return Poll::Ready(self.take(passed));
+        }
+        let piece = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => Piece { data, end: self.body.is_end_stream().then_some(End::Plain) },
+                Err(other) => Piece { data: Bytes::new(), end: other.into_trailers().ok().map(End::Trailers) },
+            },
+            Some(Err(fault)) => {
+                self.state = State::Halted;
+                return Poll::Ready(Err(Halt::Fault(fault)));
+            }
+            None => Piece { data: Bytes::new(), end: Some(End::Plain) },
+        };
+        match std::mem::replace(&mut self.state, State::Halted) {
+            State::Idle(mut passage) if passage.suspends() => {
+                self.state = State::Passing(Box::pin(async move {
+                    let passed = passage.push(piece).await;
+                    (passage, passed)
+                }));
+                self.poll_passed(cx)
+            }
+            State::Idle(mut passage) => {
+                let passed = at_once(passage.push(piece));
+                self.state = State::Idle(passage);
+                Poll::Ready(self.take(passed))
+            }
+            State::Passing(_) | State::Halted => Poll::Ready(Err(Halt::Fault(over()))),
+        }
+    }
+
+    fn take(&mut self, passed: Result<Piece, Halt>) -> Result<(), Halt> {
+        match passed {
+            Ok(piece) => {
+                self.passed = piece;
+                Ok(())
+            }
+            Err(halt) => {
+                let before = std::mem::replace(&mut self.state, State::Halted);
+                Err(match (halt, before) {
+                    (Halt::Reply(response), State::Idle(passage)) if self.headless => Halt::Fault(late(&passage, *response)),
+                    (halt, _) => halt,
+                })
+            }
+        }
+    }
+
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        loop {
+            if !self.passed.data.is_empty() {
+                let data = std::mem::take(&mut self.passed.data);
+                self.ended = matches!(self.passed.end, Some(End::Plain));
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            if let Some(end) = self.passed.end.take() {
+                self.ended = true;
+                match end {
+                    End::Plain => return Poll::Ready(None),
+                    End::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                }
+            }
+            match ready!(self.poll_passed(cx)) {
+                Ok(()) => {}
+                Err(Halt::Fault(fault)) => return Poll::Ready(Some(Err(fault))),
+                Err(Halt::Reply(_)) => return Poll::Ready(Some(Err(over()))),
+            }
+        }
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.ended || (self.passed.data.is_empty() && matches!(self.passed.end, Some(End::Plain)))
+    }
+
+    /// Exact once the whole body has passed the filters.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self.passed.end {
+            Some(End::Plain) => SizeHint::with_exact(self.passed.data.len() as u64),
+            _ if self.ended => SizeHint::with_exact(0),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+/// A filter's answer in the middle of a body. The caller still gets it while the upstream has not answered.
+fn late(passage: &Passage, response: crate::http::Response) -> Fault {
+    match passage.kind() {
+        Kind::Request => {
+            passage.steps().keep_reply(response);
+            Fault::new(Reason::FilterDenied, "a filter answered in the middle of the request's body")
+        }
+        Kind::Response => {
+            Fault::new(Reason::FilterFailed, "a filter answered when the response's head had gone to the caller already")
+        }
+    }
+}
+
+fn over() -> Fault {
+    Fault::new(Reason::FilterFailed, "the body was given up by a filter before")
+}
+
+impl fmt::Debug for Filtered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Filtered").field("body", &self.body).field("ended", &self.ended).finish_non_exhaustive()
+    }
+}

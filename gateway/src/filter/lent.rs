@@ -1,0 +1,173 @@
+//! What a filter is lent for one callback: the head, the body on offer and the trailers of the message at hand. Handles
+//! carry the callback's number, so that one that was kept is worth nothing in the next.
+
+use super::message::Line;
+use bytes::Bytes;
+use http::HeaderMap;
+
+/// The host's side of a `headers` handle. Never made: the handle's number says what it was lent for.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub enum HeadersView {}
+
+/// The host's side of a `body` handle. Never made, like `HeadersView`.
+#[derive(Debug)]
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub enum BodyView {}
+
+/// What of a message is shown in a callback.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// The head's fields, as long as it is here.
+    pub(super) head: Option<HeaderMap>,
+    /// The trailers, when they have come.
+    pub(super) trailers: Option<HeaderMap>,
+    /// The body on offer, in callbacks about it.
+    pub(super) body: Option<Bytes>,
+    /// The first line.
+    pub(super) line: Line,
+}
+
+/// Which part of the message a handle is for: its two lowest bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Head = 0,
+    Trailers = 1,
+    Body = 2,
+}
+
+/// What is lent now.
+#[derive(Debug, Default)]
+pub(super) struct Lent {
+    /// Counts callbacks.
+    serial: u32,
+    during_callback: bool,
+    pub(super) shown: Shown,
+    /// Whether a failure must leave the message as it was.
+    undoable: bool,
+    /// What it was before the first change.
+    before: Option<Box<Before>>,
+}
+
+#[derive(Debug)]
+struct Before {
+    head: Option<HeaderMap>,
+    trailers: Option<HeaderMap>,
+    line: Line,
+}
+
+impl Lent {
+    /// Lends `shown` for one callback.
+    pub(super) fn begin(&mut self, shown: Shown, undoable: bool) {
+        self.serial = self.serial.wrapping_add(1);
+        (self.during_callback, self.undoable) = (true, undoable);
+        self.shown = shown;
+    }
+
+    /// Takes it back, with the changes that were made.
+    pub(super) fn end(&mut self) -> Shown {
+        self.during_callback = false;
+        self.before = None;
+        std::mem::take(&mut self.shown)
+    }
+
+    /// Takes it back after a failure: without the changes, where it is to go on without the filter.
+    pub(super) fn undo(&mut self) -> Shown {
+        let before = self.before.take();
+        let mut shown = self.end();
+        if let Some(before) = before {
+            let Before { head, trailers, line } = *before;
+            (shown.head, shown.trailers, shown.line) = (head, trailers, line);
+        }
+        shown
+    }
+
+    /// The number of the handle to `part`.
+    pub(super) fn handle(&self, part: Part) -> u32 {
+        self.serial << 2 | part as u32
+    }
+
+    /// The header map that a handle of this number was lent for.
+    pub(super) fn headers(&self, handle: u32) -> Option<&HeaderMap> {
+        match self.part(handle)? {
+            Part::Head => self.shown.head.as_ref(),
+            Part::Trailers => self.shown.trailers.as_ref(),
+            Part::Body => None,
+        }
+    }
+
+    /// As `headers`, to change it: what it was is kept where a failure must undo it.
+    pub(super) fn headers_mut(&mut self, handle: u32) -> Option<&mut HeaderMap> {
+        let part = self.part(handle)?;
+        self.keep_before();
+        match part {
+            Part::Head => self.shown.head.as_mut(),
+            Part::Trailers => self.shown.trailers.as_mut(),
+            Part::Body => None,
+        }
+    }
+
+    /// The body that a handle of this number was lent for.
+    pub(super) fn body(&self, handle: u32) -> Option<&Bytes> {
+        self.part(handle).filter(|part| *part == Part::Body).and(self.shown.body.as_ref())
+    }
+
+    /// As `body`, to change it. A body needs no copy to be undone: who shows it keeps a share of the old one.
+    pub(super) fn body_mut(&mut self, handle: u32) -> Option<&mut Bytes> {
+        self.part(handle).filter(|part| *part == Part::Body).and(self.shown.body.as_mut())
+    }
+
+    /// The first line, to change it; none once the head has gone on.
+    pub(super) fn line_mut(&mut self) -> Option<&mut Line> {
+        if !self.during_callback || self.shown.head.is_none() {
+            return None;
+        }
+        self.keep_before();
+        Some(&mut self.shown.line)
+    }
+
+    fn part(&self, handle: u32) -> Option<Part> {
+        let part = match handle & 3 {
+            0 => Part::Head,
+            1 => Part::Trailers,
+            2 => Part::Body,
+            _ => return None,
+        };
+        (self.during_callback && handle >> 2 == self.serial & (u32::MAX >> 2)).then_some(part)
+    }
+
+    fn keep_before(&mut self) {
+        if self.undoable && self.before.is_none() {
+            let Shown { head, trailers, line, .. } = &self.shown;
+            self.before = Some(Box::new(Before { head: head.clone(), trailers: trailers.clone(), line: line.clone() }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_worth_nothing_after_its_callback() {
+        let mut lent = Lent::default();
+        lent.begin(Shown { head: Some(HeaderMap::new()), body: Some(Bytes::new()), ..Shown::default() }, false);
+        let (head, body) = (lent.handle(Part::Head), lent.handle(Part::Body));
+        assert!(lent.headers(head).is_some() && lent.body(body).is_some());
+        assert!(lent.headers(body).is_none() && lent.body(head).is_none(), "a handle is for one part");
+        assert!(lent.headers(lent.handle(Part::Trailers)).is_none(), "there are none");
+        let shown = lent.end();
+        assert!(lent.headers(head).is_none());
+        lent.begin(shown, false);
+        assert!(lent.headers(head).is_none() && lent.body(body).is_none());
+    }
+
+    #[test]
+    fn a_failure_is_undone() {
+        let mut lent = Lent::default();
+        lent.begin(Shown { head: Some(HeaderMap::new()), ..Shown::default() }, true);
+        let head = lent.handle(Part::Head);
+        lent.headers_mut(head).unwrap().insert("x-a", http::HeaderValue::from_static("1"));
+        assert!(lent.undo().head.unwrap().is_empty());
+    }
+}

@@ -1,0 +1,339 @@
+//! A message's way through the filters in one direction. Pieces of it go from filter to filter; where one holds the head,
+//! nothing passes it.
+
+use super::{
+    bindings::tidegate::filter::types::{BodyFlow, Flow, TrailerFlow},
+    instance::{Answer, Callback},
+    lent::Shown,
+    message::{Kind, Line},
+    run::Steps,
+};
+use crate::{fault::Fault, http::Response};
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use std::rc::Rc;
+
+/// A message on its way.
+pub(super) struct Passage {
+    steps: Rc<Steps>,
+    /// The response's status, as it came.
+    pub(super) status: u16,
+    line: Line,
+    /// The head's fields; gone once it is out.
+    head: Option<HeaderMap>,
+    /// How many filters have let the head go on.
+    let_on: usize,
+    /// What of each filter, in the order of this direction, is left to show; empty as long as none wants to see more.
+    stages: Vec<Stage>,
+}
+
+/// One filter's part in a direction after the head.
+#[derive(Debug, Default)]
+struct Stage {
+    follows: Follows,
+    /// What it asked the host to hold.
+    held: Bytes,
+}
+
+/// What of a message a filter wants to see after its head.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Follows {
+    #[default]
+    Nothing,
+    Trailers,
+    Pieces,
+    /// The whole body, once.
+    Whole,
+}
+
+/// A piece of a message behind its head.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    pub(super) data: Bytes,
+    pub(super) end: Option<End>,
+}
+
+/// How a message ends.
+#[derive(Debug)]
+pub(super) enum End {
+    Plain,
+    Trailers(HeaderMap),
+}
+
+/// What ends a passage.
+#[derive(Debug)]
+pub(super) enum Halt {
+    /// A filter's own answer.
+    Reply(Box<Response>),
+    Fault(Fault),
+}
+
+impl Piece {
+    fn is_nothing(&self) -> bool {
+        self.data.is_empty() && self.end.is_none()
+    }
+
+    /// Whether this is the end, without trailers.
+    fn ends_plainly(&self) -> bool {
+        matches!(self.end, Some(End::Plain))
+    }
+}
+
+impl Passage {
+    pub(super) fn new(steps: &Rc<Steps>, kind: Kind, head: HeaderMap) -> Self {
+        let line = Line { kind, ..Line::default() };
+        Self { steps: Rc::clone(steps), status: 0, line, head: Some(head), let_on: 0, stages: Vec::new() }
+    }
+
+    pub(super) fn kind(&self) -> Kind {
+        self.line.kind
+    }
+
+    pub(super) fn steps(&self) -> &Steps {
+        &self.steps
+    }
+
+    /// Whether a filter wants to see more than the head.
+    pub(super) fn follows(&self) -> bool {
+        !self.stages.is_empty()
+    }
+
+    /// Whether calls into its filters may suspend.
+    pub(super) fn suspends(&self) -> bool {
+        self.steps.suspends
+    }
+
+    /// Whether every filter has let the head go on.
+    pub(super) fn head_is_out(&self) -> bool {
+        self.let_on == self.steps.len()
+    }
+
+    /// The first line and the fields, to be sent on.
+    pub(super) fn head(&mut self) -> (Line, HeaderMap) {
+        // What follows the head is of the same kind.
+        let after = Line { kind: self.line.kind, ..Line::default() };
+        (std::mem::replace(&mut self.line, after), self.head.take().unwrap_or_default())
+    }
+
+    /// Shows the head to the first filters. `end` says that nothing follows it.
+    pub(super) async fn begin(&mut self, end: bool) -> Result<(), Halt> {
+        self.steps.lap();
+        self.show_head(end).await
+    }
+
+    /// Shows a piece to the filters that it comes to; what passes the last of them is handed out.
+    pub(super) async fn push(&mut self, mut piece: Piece) -> Result<Piece, Halt> {
+        self.steps.lap();
+        for stage in 0..self.steps.len() {
+            piece = self.stage(stage, piece).await?;
+            if self.let_on <= stage || piece.is_nothing() {
+                break;
+            }
+        }
+        Ok(piece)
+    }
+
+    /// The place in the route's chain of the filter at this place of the direction.
+    fn place(&self, stage: usize) -> usize {
+        match self.line.kind {
+            Kind::Request => stage,
+            Kind::Response => self.steps.len() - 1 - stage,
+        }
+    }
+
+    /// Shows the head from where it is, as far as filters let it go on.
+    async fn show_head(&mut self, end: bool) -> Result<(), Halt> {
+        while self.let_on < self.steps.len() {
+            let place = self.place(self.let_on);
+            if !self.steps.takes_part(place) {
+                self.let_on += 1;
+                continue;
+            }
+            let callback = match self.line.kind {
+                Kind::Request => Callback::Open { end },
+                Kind::Response => {
+                    Callback::ResponseHeaders { status: self.line.status.map_or(self.status, |set| set.as_u16()), end }
+                }
+            };
+            let flow = match self.show(self.let_on, callback, None, None).await?.0 {
+                Some(Answer::Head(flow)) => flow,
+                _ => Flow::Proceed,
+            };
+            let (follows, holds) = match flow {
+                Flow::Proceed => (Follows::Nothing, false),
+                Flow::Trailers => (Follows::Trailers, false),
+                Flow::Stream => (Follows::Pieces, false),
+                Flow::Hold => (Follows::Pieces, true),
+                Flow::Buffer => (Follows::Whole, true),
+                Flow::Reply(local) => {
+                    self.steps.replied(place, local)?;
+                    (Follows::Nothing, false)
+                }
+                Flow::Reset => return Err(self.steps.reset(place)),
+            };
+            let stage = self.let_on;
+            // A filter that is done with the exchange has nothing more to see.
+            if follows != Follows::Nothing && !end && self.steps.takes_part(place) {
+                self.stages.resize_with(self.steps.len(), Stage::default);
+                self.stages[stage].follows = follows;
+                if holds {
+                    return Ok(());
+                }
+            }
+            self.let_on += 1;
+        }
+        Ok(())
+    }
+
+    /// Lets the head go on from this stage, where it is here.
+    async fn release(&mut self, stage: usize, end: bool) -> Result<(), Halt> {
+        if self.let_on == stage {
+            self.let_on += 1;
+            self.show_head(end).await?;
+        }
+        Ok(())
+    }
+
+    /// Shows a piece to one filter, and says what goes on from it.
+    async fn stage(&mut self, stage: usize, piece: Piece) -> Result<Piece, Halt> {
+        let place = self.place(stage);
+        let follows = self.stages[stage].follows;
+        match (follows, &piece.end) {
+            (Follows::Nothing, _) | (Follows::Trailers, None | Some(End::Plain)) => Ok(piece),
+            (Follows::Trailers, Some(End::Trailers(_))) => self.trailers(stage, piece).await,
+            (Follows::Pieces | Follows::Whole, _) => {
+                let held = std::mem::take(&mut self.stages[stage].held);
+                let offer = self.joined(place, held, piece.data)?;
+                let whole = follows == Follows::Whole;
+                if whole && piece.end.is_none() {
+                    self.stages[stage].held = offer;
+                    return Ok(Piece::default());
+                }
+                let piece = Piece { data: offer, end: piece.end };
+                // Trailers that come by themselves are shown with what is held; a whole body is always shown by itself.
+                if matches!(piece.end, Some(End::Trailers(_))) && !whole {
+                    self.stages[stage].held = piece.data;
+                    return self.trailers(stage, Piece { data: Bytes::new(), end: piece.end }).await;
+                }
+                self.body(stage, piece).await
+            }
+        }
+    }
+
+    async fn body(&mut self, stage: usize, piece: Piece) -> Result<Piece, Halt> {
+        let place = self.place(stage);
+        let end = piece.ends_plainly();
+        let callback = match self.line.kind {
+            Kind::Request => Callback::RequestBody { end },
+            Kind::Response => Callback::ResponseBody { end },
+        };
+        let (answer, shown) = self.show(stage, callback, Some(piece.data), None).await?;
+        let offer = shown.body.unwrap_or_default();
+        let flow = match answer {
+            Some(Answer::Body(flow)) => flow,
+            // Left out from now on.
+            _ => BodyFlow::SkipRest,
+        };
+        let mut out = Piece { data: offer, end: piece.end };
+        match flow {
+            BodyFlow::Forward => {}
+            BodyFlow::Hold if end => {}
+            BodyFlow::Hold => {
+                self.stages[stage].held = std::mem::take(&mut out.data);
+                if out.end.is_some() {
+                    return self.trailers(stage, out).await;
+                }
+                return Ok(Piece::default());
+            }
+            BodyFlow::Drop => {
+                out.data = Bytes::new();
+                if out.end.is_none() {
+                    return Ok(Piece::default());
+                }
+            }
+            BodyFlow::SkipRest => self.stages[stage].follows = Follows::Nothing,
+            BodyFlow::Reply(local) => {
+                self.steps.replied(place, local)?;
+                self.stages[stage].follows = Follows::Nothing;
+            }
+            BodyFlow::Reset => return Err(self.steps.reset(place)),
+        }
+        if matches!(out.end, Some(End::Trailers(_))) && self.stages[stage].follows != Follows::Nothing {
+            return self.trailers(stage, out).await;
+        }
+        self.release(stage, out.ends_plainly() && out.data.is_empty()).await?;
+        Ok(out)
+    }
+
+    /// Shows trailers and what is held; both go on, behind what is on its way already.
+    async fn trailers(&mut self, stage: usize, piece: Piece) -> Result<Piece, Halt> {
+        let place = self.place(stage);
+        let Piece { data, end: Some(End::Trailers(trailers)) } = piece else { return Ok(piece) };
+        let held = std::mem::take(&mut self.stages[stage].held);
+        let callback = match self.line.kind {
+            Kind::Request => Callback::RequestTrailers,
+            Kind::Response => Callback::ResponseTrailers,
+        };
+        let (answer, shown) = self.show(stage, callback, Some(held), Some(trailers)).await?;
+        self.stages[stage].follows = Follows::Nothing;
+        match answer {
+            Some(Answer::Trailers(TrailerFlow::Reply(local))) => self.steps.replied(place, local)?,
+            Some(Answer::Trailers(TrailerFlow::Reset)) => return Err(self.steps.reset(place)),
+            _ => {}
+        }
+        let data = join(data, shown.body.unwrap_or_default());
+        let end = match shown.trailers {
+            Some(trailers) if !trailers.is_empty() => End::Trailers(trailers),
+            _ => End::Plain,
+        };
+        let out = Piece { data, end: Some(end) };
+        self.release(stage, out.ends_plainly() && out.data.is_empty()).await?;
+        Ok(out)
+    }
+
+    /// Makes a callback, with the head where it is with this filter.
+    async fn show(
+        &mut self,
+        stage: usize,
+        callback: Callback,
+        body: Option<Bytes>,
+        trailers: Option<HeaderMap>,
+    ) -> Result<(Option<Answer>, Shown), Halt> {
+        let place = self.place(stage);
+        let head = if self.let_on == stage { self.head.take() } else { None };
+        let has_head = head.is_some();
+        let shown = Shown { head, trailers, body, line: std::mem::take(&mut self.line) };
+        let kind = shown.line.kind;
+        let (answer, mut shown) = self.steps.show(place, callback, shown).await;
+        self.line = Line { kind, ..std::mem::take(&mut shown.line) };
+        if has_head {
+            self.head = shown.head.take();
+        }
+        Ok((answer?, shown))
+    }
+
+    /// What is held and what has come, together, within the limit on what is held.
+    fn joined(&self, place: usize, held: Bytes, data: Bytes) -> Result<Bytes, Halt> {
+        if !held.is_empty() && held.len() + data.len() > self.steps.body_bytes(place) {
+            return Err(self.steps.too_large(place, self.line.kind));
+        }
+        Ok(join(held, data))
+    }
+}
+
+/// One behind the other. What was joined before grows in place.
+fn join(first: Bytes, second: Bytes) -> Bytes {
+    if first.is_empty() {
+        return second;
+    }
+    if second.is_empty() {
+        return first;
+    }
+    let mut joined = first.try_into_mut().unwrap_or_else(|shared| {
+        let mut own = BytesMut::with_capacity(shared.len() + second.len());
+        own.extend_from_slice(&shared);
+        own
+    });
+    joined.extend_from_slice(&second);
+    joined.freeze()
+}

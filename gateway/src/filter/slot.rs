@@ -1,0 +1,341 @@
+//! Where a worker keeps its instances: started when first needed, kept for many exchanges, replaced after a failure.
+
+use super::{
+    Facts, Run,
+    chain::{Chains, Filter},
+    guest::Calls,
+    instance::{Answer, Callback, Instance, Trail, Visit},
+    lent::Shown,
+    outbound::Errands,
+};
+use crate::fault::Fault;
+use foldhash::HashMap;
+use futures_util::FutureExt as _;
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    rc::Rc,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+use tidegate_policy::route::Isolation;
+use tokio::sync::Notify;
+
+/// The wait after the first failure; it doubles with each that follows.
+const FIRST_BACK_OFF: Duration = Duration::from_millis(5);
+/// After this long without a failure the last one is forgiven.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
+
+/// The per-worker half: live instances.
+#[derive(Default)]
+pub struct Instances {
+    pub(super) slots: RefCell<HashMap<u64, Rc<Slot>>>,
+    /// Rung when there is another slot.
+    pub(super) arrived: Notify,
+    /// The generation of chains that was seen last.
+    generation: Cell<u64>,
+    /// Where filters' own calls go.
+    errands: Option<Errands>,
+}
+
+/// The place of one filter on one worker.
+pub(super) struct Slot {
+    /// Weak, so that a filter that no route has any more is let go.
+    pub(super) filter: Weak<Filter>,
+    /// How often it was looked at since an exchange used it last.
+    pub(super) unused: Cell<u32>,
+    health: RefCell<Health>,
+    /// Instances that serve one exchange at a time, and wait for the next.
+    idle: RefCell<Vec<Instance>>,
+    /// Those that exist, idle or not.
+    own: Cell<usize>,
+    errands: Option<Errands>,
+}
+
+/// Where an exchange finds its instance of a filter.
+pub(super) enum Seat {
+    /// One that other exchanges use as well. Its calls never suspend, so it is free whenever it is looked for.
+    Shared(Rc<Slot>),
+    /// One of its own.
+    Own(Own),
+}
+
+/// An exchange's own instance.
+pub(super) struct Own {
+    slot: Rc<Slot>,
+    tenure: RefCell<Tenure>,
+    /// Rung when the other direction is done with it.
+    free: Notify,
+}
+
+/// What has become of it.
+enum Tenure {
+    Unstarted,
+    Here(Box<Instance>),
+    /// In a call of the other direction.
+    Away,
+    Lost(Arc<str>),
+}
+
+#[derive(Default)]
+struct Health {
+    instance: Option<Instance>,
+    /// Counts instances, so that an exchange knows whether the one it began on is still there.
+    number: u64,
+    failures: u32,
+    failed: Option<Instant>,
+    /// Why the last instance failed.
+    reason: Arc<str>,
+}
+
+/// What came of a visit, and what was shown, as the filter left it.
+pub(super) type Visited = (Result<Answer, Arc<str>>, Shown);
+
+impl Instances {
+    /// None yet. Calls of filters' own go to `errands`.
+    pub fn new(errands: Errands) -> Self {
+        Self { errands: Some(errands), ..Self::default() }
+    }
+
+    /// Begins a run of the permit's route's chain; `None` where it has no filters. Nothing is called yet, so this fails
+    /// only when a filter that its route insists on cannot be run at all.
+    pub fn begin(&self, chains: &Chains, facts: Facts<'_>) -> Option<Result<Run, Fault>> {
+        if self.generation.replace(chains.generation) != chains.generation {
+            self.sweep();
+        }
+        let route = facts.permit.route().filter(|route| !route.document.filters.is_empty())?;
+        let chain = chains.of(route.name.as_str())?;
+        Some(Run::begin(chain, facts, |filter| self.slot(filter)))
+    }
+
+    fn slot(&self, filter: &Arc<Filter>) -> Rc<Slot> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.entry(filter.id).or_insert_with(|| {
+            self.arrived.notify_one();
+            Rc::new(Slot {
+                filter: Arc::downgrade(filter),
+                unused: Cell::default(),
+                health: RefCell::default(),
+                idle: RefCell::default(),
+                own: Cell::new(0),
+                errands: self.errands.clone(),
+            })
+        });
+        slot.unused.set(0);
+        Rc::clone(slot)
+    }
+
+    /// Lets instances go whose filter no chain has any more. Open exchanges keep theirs until they end.
+    fn sweep(&self) {
+        self.slots.borrow_mut().retain(|_, slot| slot.is_on_a_route());
+    }
+}
+
+impl Seat {
+    /// The seat that an exchange takes with `filter`.
+    pub(super) fn take(filter: &Filter, slot: Rc<Slot>) -> Self {
+        match (filter.compiled.calls, filter.place.isolation) {
+            (Calls::Plain, Isolation::Shared) => Self::Shared(slot),
+            _ => Self::Own(Own { slot, tenure: RefCell::new(Tenure::Unstarted), free: Notify::new() }),
+        }
+    }
+
+    /// Whether calls may suspend.
+    pub(super) fn suspends(filter: &Filter) -> bool {
+        filter.compiled.calls == Calls::Suspending
+    }
+
+    /// Makes one callback, on the instance that the exchange began on or on the current one where it begins.
+    pub(super) async fn visit(&self, filter: &Filter, trail: &RefCell<Trail>, visit: Visit<'_>) -> Visited {
+        match self {
+            Self::Shared(slot) => slot.visit(filter, &mut trail.borrow_mut(), visit),
+            Self::Own(own) => own.visit(filter, trail, visit).await,
+        }
+    }
+}
+
+impl Slot {
+    fn visit(&self, filter: &Filter, trail: &mut Trail, visit: Visit<'_>) -> Visited {
+        let mut health = self.health.borrow_mut();
+        let unavailable = |reason: String, shown: Shown| {
+            filter.shared.metrics.unavailable.add(1);
+            (Err(Arc::from(reason)), shown)
+        };
+        if trail.open.is_some_and(|open| open.number != health.number || health.instance.is_none()) {
+            trail.open = None;
+            return unavailable(format!("its instance was lost in another exchange: {}", health.reason), visit.shown);
+        }
+        if health.instance.is_none() {
+            if let Some(wait) = health.wait(filter.shared.limits.back_off) {
+                let wait = wait.as_millis();
+                let reason = format!("it is started again in {wait} ms after it failed: {}", health.reason);
+                return unavailable(reason, visit.shown);
+            }
+            match at_once(Instance::start(filter, None)) {
+                Ok(instance) => health.started(instance),
+                Err(reason) => return (Err(health.fail(reason.into())), visit.shown),
+            }
+        }
+        let number = health.number;
+        let Some(instance) = health.instance.as_mut() else {
+            return unavailable("it is not running".to_owned(), visit.shown);
+        };
+        let (answer, shown) = at_once(instance.serve(trail, number, visit));
+        let answer = answer.map_err(|error| {
+            trail.open = None;
+            health.fail(filter.shared.describe(&error).into())
+        });
+        (answer, shown)
+    }
+
+    /// An instance for one exchange: one that waits, or a new one.
+    async fn instance(&self, filter: &Filter) -> Result<Instance, Arc<str>> {
+        let idle = self.idle.borrow_mut().pop();
+        if let Some(instance) = idle {
+            return Ok(instance);
+        }
+        let limit = filter.shared.limits.own_instances;
+        if self.own.get() >= limit {
+            filter.shared.metrics.unavailable.add(1);
+            return Err(format!(
+                "{limit} exchanges of this worker have an instance of it, the limit (setting filter_own_instances)"
+            )
+            .into());
+        }
+        if let Some(wait) = self.health.borrow().wait(filter.shared.limits.back_off) {
+            filter.shared.metrics.unavailable.add(1);
+            return Err(format!(
+                "it is started again in {} ms after it failed: {}",
+                wait.as_millis(),
+                self.health.borrow().reason
+            )
+            .into());
+        }
+        self.own.set(self.own.get() + 1);
+        let started = Instance::start(filter, self.errands.clone()).await;
+        started.map_err(|reason| {
+            self.own.set(self.own.get().saturating_sub(1));
+            self.health.borrow_mut().fail(reason.into())
+        })
+    }
+
+    /// Takes an instance back whose exchange is over.
+    fn give_back(&self, instance: Instance) {
+        let wanted = self.filter.upgrade().is_some_and(|filter| filter.place.isolation == Isolation::Shared);
+        if wanted {
+            self.idle.borrow_mut().push(instance);
+        } else {
+            self.own.set(self.own.get().saturating_sub(1));
+        }
+    }
+}
+
+impl Own {
+    async fn visit(&self, filter: &Filter, trail: &RefCell<Trail>, visit: Visit<'_>) -> Visited {
+        let mut instance = match self.claim(filter).await {
+            Ok(instance) => instance,
+            Err(reason) => return (Err(reason), visit.shown),
+        };
+        let closes = visit.callback == Callback::Close;
+        let mut taken = trail.take();
+        let (answer, shown) = instance.serve(&mut taken, 0, visit).await;
+        let over = closes || taken.open.is_none();
+        trail.replace(taken);
+        let answer = answer.map_err(|error| {
+            trail.borrow_mut().open = None;
+            Arc::from(filter.shared.describe(&error))
+        });
+        let next = match &answer {
+            Err(reason) => {
+                self.slot.own.set(self.slot.own.get().saturating_sub(1));
+                self.slot.health.borrow_mut().fail(Arc::clone(reason));
+                Tenure::Lost(Arc::clone(reason))
+            }
+            Ok(_) if over => {
+                self.slot.give_back(*instance);
+                Tenure::Lost(Arc::from("its part in the exchange is over"))
+            }
+            Ok(_) => Tenure::Here(instance),
+        };
+        self.tenure.replace(next);
+        self.free.notify_waiters();
+        (answer, shown)
+    }
+
+    /// The instance, as soon as the other direction does not use it.
+    async fn claim(&self, filter: &Filter) -> Result<Box<Instance>, Arc<str>> {
+        loop {
+            let free = self.free.notified();
+            let tenure = self.tenure.replace(Tenure::Away);
+            match tenure {
+                Tenure::Here(instance) => return Ok(instance),
+                Tenure::Unstarted => {
+                    let started = self.slot.instance(filter).await;
+                    if let Err(reason) = &started {
+                        self.tenure.replace(Tenure::Lost(Arc::clone(reason)));
+                    }
+                    return started.map(Box::new);
+                }
+                Tenure::Lost(reason) => {
+                    self.tenure.replace(Tenure::Lost(Arc::clone(&reason)));
+                    return Err(reason);
+                }
+                Tenure::Away => free.await,
+            }
+        }
+    }
+}
+
+impl Drop for Own {
+    /// What is here was not closed, or is in a call that was given up: it is not used again.
+    fn drop(&mut self) {
+        if matches!(self.tenure.get_mut(), Tenure::Here(_) | Tenure::Away) {
+            self.slot.own.set(self.slot.own.get().saturating_sub(1));
+        }
+    }
+}
+
+impl Health {
+    fn started(&mut self, instance: Instance) {
+        self.number += 1;
+        self.instance = Some(instance);
+    }
+
+    fn fail(&mut self, reason: Arc<str>) -> Arc<str> {
+        self.instance = None;
+        if self.failed.is_some_and(|failed| failed.elapsed() > FORGIVEN_AFTER) {
+            self.failures = 0;
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.failed = Some(Instant::now());
+        self.reason = Arc::clone(&reason);
+        reason
+    }
+
+    /// How long until another start may be tried; none when it may be now.
+    fn wait(&self, longest: Duration) -> Option<Duration> {
+        let doublings = self.failures.saturating_sub(1).min(16);
+        let pause = FIRST_BACK_OFF.saturating_mul(1 << doublings).min(longest);
+        pause.checked_sub(self.failed?.elapsed()).filter(|wait| !wait.is_zero())
+    }
+}
+
+/// Runs work that never waits: that of a store whose calls do not suspend.
+pub(super) fn at_once<T>(work: impl Future<Output = T>) -> T {
+    match work.now_or_never() {
+        Some(done) => done,
+        None => unreachable!("wasmtime refuses plain calls into a store that may suspend"),
+    }
+}
+
+impl fmt::Debug for Instances {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instances").field("slots", &self.slots.borrow().len()).finish()
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if matches!(self, Self::Shared(_)) { "Shared" } else { "Own" })
+    }
+}
