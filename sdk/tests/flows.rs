@@ -213,12 +213,27 @@ fn what_is_held_goes_on_when_the_message_ends() {
 }
 
 #[test]
-fn a_head_without_a_body_is_not_held() {
-    for head in ["hold", "buffer", "stream"] {
-        let driver = driver(serde_json::json!({"head": head}));
+fn a_request_without_a_body_can_be_given_one() {
+    for head in ["hold", "buffer"] {
+        let driver = driver(serde_json::json!({"head": head, "mark": "."}));
         let exchange = driver.exchange().request([]);
-        assert_eq!(seen(&exchange), ["request 0 end"], "{head}");
+        assert_eq!(seen(&exchange), ["request 0 end", "request \"\"+head end"], "{head}");
+        assert_eq!(sent(&exchange), Some("."), "{head}");
         assert!(exchange.upstream().unwrap().complete, "{head}");
+    }
+    let driver = driver(serde_json::json!({"head": "stream", "mark": "."}));
+    let exchange = driver.exchange().request([]);
+    assert_eq!((seen(&exchange), sent(&exchange)), (vec!["request 0 end"], Some("")));
+}
+
+#[test]
+fn a_response_without_a_body_is_not_held() {
+    for head in ["hold", "buffer", "stream"] {
+        let driver = driver(serde_json::json!({"head": head, "mark": "."}));
+        let exchange = driver.exchange().request([]).response(StatusCode::NO_CONTENT, []);
+        assert_eq!(seen(&exchange).last(), Some(&"response 204 end"), "{head}");
+        assert_eq!(exchange.caller().unwrap().body, b"", "{head}");
+        assert!(exchange.caller().unwrap().complete, "{head}");
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod answers;
+mod auditing;
 mod bodies;
 mod clients;
 mod durability;
@@ -20,9 +21,11 @@ mod origination;
 mod phases;
 mod protocol;
 mod records;
+mod redaction;
 mod replacement;
 mod rest;
 mod retention;
 mod secrets;
+mod soap;
 mod start;
 mod telemetry;

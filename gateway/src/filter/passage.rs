@@ -110,9 +110,9 @@ impl Passage {
 
     /// The first line and the fields, to be sent on.
     pub(super) fn head(&mut self) -> (Line, HeaderMap) {
-        // What follows the head is of the same kind.
-        let after = Line { kind: self.line.kind, ..Line::default() };
-        (std::mem::replace(&mut self.line, after), self.head.take().unwrap_or_default())
+        // The body that follows is still of this kind.
+        let next = Line { kind: self.line.kind, ..Line::default() };
+        (std::mem::replace(&mut self.line, next), self.head.take().unwrap_or_default())
     }
 
     /// Shows the head to the first filters. `end` says that nothing follows it.
@@ -172,8 +172,11 @@ impl Passage {
                 Flow::Reset => return Err(self.steps.reset(place)),
             };
             let stage = self.let_on;
+            // A request without a body can be given one, by a filter that holds its head. Whether a response has one follows
+            // from the request and the status, and nothing may be added to it.
+            let more = !end || (holds && self.line.kind == Kind::Request);
             // A filter that is done with the exchange has nothing more to see.
-            if follows != Follows::Nothing && !end && self.steps.takes_part(place) {
+            if follows != Follows::Nothing && more && self.steps.takes_part(place) {
                 self.stages.resize_with(self.steps.len(), Stage::default);
                 self.stages[stage].follows = follows;
                 if holds {

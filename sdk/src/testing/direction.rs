@@ -48,6 +48,15 @@ pub(super) enum Next {
     End,
 }
 
+/// What follows a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    Body,
+    /// No body, but a filter that holds the head may give it one.
+    RoomForABody,
+    Nothing,
+}
+
 /// What ends an exchange before its time.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -57,8 +66,8 @@ pub(super) enum Stop {
 }
 
 impl Direction {
-    /// The head was shown. `end` says that it is all there is.
-    pub(super) fn after_head(&mut self, flow: Flow, end: bool) -> Result<(), Stop> {
+    /// The head was shown.
+    pub(super) fn after_head(&mut self, flow: Flow, after: After) -> Result<(), Stop> {
         let (interest, held) = match flow {
             Flow::Proceed | Flow::Done => (Interest::Nothing, false),
             Flow::Trailers => (Interest::Trailers, false),
@@ -69,10 +78,10 @@ impl Direction {
             Flow::Reset => return Err(Stop::Reset),
         };
         self.interest = interest;
-        if !held || end {
+        if !held || after == After::Nothing {
             self.forward();
         }
-        self.ends(end);
+        self.ends(after == After::Nothing || (after == After::RoomForABody && !held));
         Ok(())
     }
 

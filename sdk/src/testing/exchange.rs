@@ -2,7 +2,7 @@
 
 use super::{
     Chosen, Driver, Event, Message, Received,
-    direction::{Direction, Interest, Next, Stage, Stop},
+    direction::{After, Direction, Interest, Next, Stage, Stop},
     message::fields,
 };
 use crate::{
@@ -320,7 +320,15 @@ impl<F: Filter> Scripted<'_, F> {
         self.done |= flow == Flow::Done;
         self.head = head.borrow().clone();
         self.direction(kind).head = Some(head.into_inner());
-        self.settle(kind, |direction| direction.after_head(flow, end));
+        let after = match (end, kind) {
+            (false, _) => After::Body,
+            (true, Kind::Request) => After::RoomForABody,
+            (true, Kind::Response) => After::Nothing,
+        };
+        self.settle(kind, |direction| direction.after_head(flow, after));
+        if after == After::RoomForABody && self.ending.is_none() && self.direction(kind).stage == Stage::Open {
+            self.piece(kind, b"", true);
+        }
     }
 
     fn piece(&mut self, kind: Kind, piece: &[u8], end: bool) {
