@@ -18,6 +18,7 @@ mod lifecycle;
 mod listener;
 mod load;
 mod origination;
+mod phases;
 mod protocol;
 mod records;
 mod redaction;
