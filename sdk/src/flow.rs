@@ -15,8 +15,8 @@ pub enum Flow {
     /// shown piece by piece, then trailers. A message without a body is shown an empty one, with `end`, so that it can be
     /// given one; a response that cannot have one (to HEAD, with status 204, 205 or 304) is not held.
     Hold,
-    /// Head and body stay here until the body is complete, up to the gateway's limit. They are shown once: in the callback
-    /// for the body with `end`, or in the one for trailers where there are any. Without a body as `Hold`.
+    /// Head and body stay here until the body is complete, up to the gateway's limit. They are shown once, in the callback for
+    /// the body, with `end` unless there are trailers, which are shown then before anything goes on. Without a body as `Hold`.
     Buffer,
     /// It goes on, and the filter has nothing more to do with the exchange: no other callback comes, not even `on_log`.
     Done,

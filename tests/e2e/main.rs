@@ -5,6 +5,7 @@
 
 mod addresses;
 mod answers;
+mod auditing;
 mod bodies;
 mod clients;
 mod durability;
@@ -19,8 +20,11 @@ mod load;
 mod origination;
 mod protocol;
 mod records;
+mod redaction;
+mod replacement;
 mod rest;
 mod retention;
 mod secrets;
+mod soap;
 mod start;
 mod telemetry;

@@ -112,7 +112,9 @@ impl Passage {
 
     /// The first line and the fields, to be sent on.
     pub(super) fn head(&mut self) -> (Line, HeaderMap) {
-        (std::mem::take(&mut self.line), self.head.take().unwrap_or_default())
+        // The body that follows is still of this kind.
+        let next = Line { kind: self.line.kind, ..Line::default() };
+        (std::mem::replace(&mut self.line, next), self.head.take().unwrap_or_default())
     }
 
     /// Shows the head to the first filters. `end` says that nothing follows it.

@@ -1,12 +1,21 @@
-//! The audit filter's glue: collects what `selection` chose from both heads and emits it when the exchange ends.
+//! The audit filter's glue: collects what is chosen of both messages and emits it when the exchange ends.
 
+mod body;
+mod config;
+mod redaction;
 mod selection;
 
-use selection::{Config, Field, Sample, Selection};
-use tidegate_sdk::{ConfigError, Exchange, Filter, Flow, Headers, StatusCode, audit};
+use body::{Collected, Showing};
+use config::{Checked, Config, Message};
+use redaction::Redaction;
+use selection::Field;
+use tidegate_sdk::{
+    Body, BodyFlow, ConfigError, Exchange, Filter, Flow, Headers, StatusCode, TrailerFlow, Trailers, attributes, audit,
+};
 
-/// What the gateway knows and an event repeats, so that an event can be read on its own. Absent ones are left out.
-const ATTRIBUTES: [(&str, &str); 9] = [
+/// What the gateway knows and an event repeats, so that an event can be read on its own. Absent ones are left out. The path
+/// is not among them: it may hold what is to be redacted.
+const ATTRIBUTES: [(&str, &str); 8] = [
     ("principal", "caller.principal"),
     ("namespace", "caller.namespace"),
     ("service_account", "caller.service-account"),
@@ -15,145 +24,136 @@ const ATTRIBUTES: [(&str, &str); 9] = [
     ("service", "service"),
     ("host", "target.host"),
     ("method", "request.method"),
-    ("path", "request.path"),
 ];
+/// Bytes of a body that are copied at a time.
+const PIECE: u32 = 64 << 10;
 
 /// The filter.
 #[derive(Debug)]
-pub struct Audit {
-    kind: String,
-    request: Selection,
-    response: Selection,
-    sample: Sample,
-}
+pub struct Audit(Checked);
 
 /// What is collected of one exchange.
 #[derive(Debug, Default)]
-pub struct Collected {
-    sampled: bool,
+pub struct Exchanged {
     status: Option<u16>,
-    request: Vec<Field>,
-    response: Vec<Field>,
+    request: Seen,
+    response: Seen,
+}
+
+/// What is collected of one message.
+#[derive(Debug, Default)]
+struct Seen {
+    headers: Vec<Field>,
+    body: Collected,
 }
 
 impl Filter for Audit {
     type Config = Config;
-    type State = Collected;
+    type State = Exchanged;
 
     fn new(config: Config) -> Result<Self, ConfigError> {
-        let checked = config.check().map_err(|mistake| ConfigError::new(mistake.pointer, mistake.detail))?;
-        Ok(Self { kind: checked.kind, request: checked.request, response: checked.response, sample: checked.sample })
+        config.check().map(Self).map_err(|mistake| ConfigError::new(mistake.pointer, mistake.detail))
     }
 
-    fn on_request(&self, exchange: &mut Exchange<Collected>, headers: &mut Headers<'_>, _end: bool) -> Flow {
-        let number = exchange.id();
-        let collected = &mut exchange.state;
-        collected.sampled = self.sample.takes(number);
-        if collected.sampled {
-            let values = headers.get_many(self.request.names());
-            collected.request = self.request.fields(values);
+    fn on_request(&self, exchange: &mut Exchange<Exchanged>, head: &mut Headers<'_>, end: bool) -> Flow {
+        if !self.0.sample.takes(exchange.id()) {
+            return Flow::Done;
         }
-        Flow::Proceed
+        self.0.request.head(&self.0.redaction, &mut exchange.state.request, head, end)
     }
 
-    fn on_response(
-        &self,
-        exchange: &mut Exchange<Collected>,
-        status: StatusCode,
-        headers: &mut Headers<'_>,
-        _end: bool,
-    ) -> Flow {
-        let collected = &mut exchange.state;
-        if collected.sampled {
-            collected.status = Some(status.as_u16());
-            let values = headers.get_many(self.response.names());
-            collected.response = self.response.fields(values);
-        }
-        Flow::Proceed
+    fn on_request_body(&self, exchange: &mut Exchange<Exchanged>, body: &mut Body<'_>, end: bool) -> BodyFlow {
+        self.0.request.piece(&self.0.redaction, &mut exchange.state.request, body, end);
+        BodyFlow::Forward
     }
 
-    fn on_log(&self, exchange: &mut Exchange<Collected>) {
-        let collected = std::mem::take(&mut exchange.state);
-        if !collected.sampled {
-            return;
-        }
-        let outcome = match collected.status {
+    fn on_request_trailers(&self, exchange: &mut Exchange<Exchanged>, trailers: &mut Trailers<'_>) -> TrailerFlow {
+        self.0.request.piece(&self.0.redaction, &mut exchange.state.request, trailers.body(), true);
+        TrailerFlow::Forward
+    }
+
+    fn on_response(&self, exchange: &mut Exchange<Exchanged>, status: StatusCode, head: &mut Headers<'_>, end: bool) -> Flow {
+        exchange.state.status = Some(status.as_u16());
+        self.0.response.head(&self.0.redaction, &mut exchange.state.response, head, end)
+    }
+
+    fn on_response_body(&self, exchange: &mut Exchange<Exchanged>, body: &mut Body<'_>, end: bool) -> BodyFlow {
+        self.0.response.piece(&self.0.redaction, &mut exchange.state.response, body, end);
+        BodyFlow::Forward
+    }
+
+    fn on_response_trailers(&self, exchange: &mut Exchange<Exchanged>, trailers: &mut Trailers<'_>) -> TrailerFlow {
+        self.0.response.piece(&self.0.redaction, &mut exchange.state.response, trailers.body(), true);
+        TrailerFlow::Forward
+    }
+
+    fn on_log(&self, exchange: &mut Exchange<Exchanged>) {
+        let seen = std::mem::take(&mut exchange.state);
+        let outcome = match seen.status {
             Some(_) => audit::Outcome::Allowed,
             // No response was seen: the exchange ended before the upstream answered.
             None => audit::Outcome::Error,
         };
-        let mut event = audit::Event::new(&self.kind, outcome).known(&ATTRIBUTES);
-        if let Some(status) = collected.status {
+        let mut event = audit::Event::new(&self.0.kind, outcome).known(&ATTRIBUTES);
+        if let Some(path) = attributes::text("request.path") {
+            event = event.field("path", self.0.redaction.text(&path));
+        }
+        if let Some(status) = seen.status {
             event = event.field("status", u64::from(status));
         }
-        for field in collected.request {
-            event = event.field(self.request.label(field.index), field.value);
-        }
-        for field in collected.response {
-            event = event.field(self.response.label(field.index), field.value);
+        for (message, seen) in [(&self.0.request, seen.request), (&self.0.response, seen.response)] {
+            for field in seen.headers {
+                event = event.field(message.headers.label(field.index), field.value);
+            }
+            for (name, value) in message.body.fields(seen.body) {
+                event = event.field(name, value);
+            }
         }
         event.emit();
+    }
+}
+
+impl Message {
+    fn head(&self, redaction: &Redaction, seen: &mut Seen, head: &Headers<'_>, end: bool) -> Flow {
+        seen.headers = self.headers.fields(head.get_many(self.headers.names()), redaction);
+        if self.body.is_nothing() {
+            return Flow::Proceed;
+        }
+        let (content_type, coding) = (head.text("content-type"), head.text("content-encoding"));
+        let (showing, collected) = self.body.begin(content_type.as_deref(), coding.as_deref());
+        seen.body = collected;
+        if end {
+            seen.body.end();
+            return Flow::Proceed;
+        }
+        match showing {
+            Showing::Nothing => Flow::Proceed,
+            Showing::Pieces => Flow::Stream,
+            Showing::Whole => Flow::Buffer,
+        }
+    }
+
+    /// What of a body has come: all of it where pointers are followed.
+    fn piece(&self, redaction: &Redaction, seen: &mut Seen, body: &Body<'_>, end: bool) {
+        if seen.body.is_parsed() {
+            let bytes = body.bytes();
+            seen.body.digest(&bytes);
+            self.body.read(&mut seen.body, redaction, &bytes);
+        } else {
+            let mut offset = 0;
+            while offset < body.len() {
+                let piece = body.read(offset, PIECE);
+                seen.body.digest(&piece);
+                offset += piece.len() as u64;
+            }
+        }
+        if end {
+            seen.body.end();
+        }
     }
 }
 
 tidegate_sdk::export!(Audit);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-    use tidegate_sdk::{attributes::Value, testing::Driver};
-
-    #[test]
-    fn one_event_holds_what_was_selected() {
-        let config =
-            json!({"kind": "payments", "request_headers": ["X-Tenant", "authorization"], "response_headers": ["x-id"]});
-        let driver = Driver::<Audit>::new(config).unwrap();
-        let exchange = driver
-            .exchange()
-            .attribute("caller.principal", "spiffe://cluster.local/ns/shop/sa/checkout")
-            .attribute("request.method", "POST")
-            .request([("x-tenant", "blue"), ("authorization", "Bearer topsecret"), ("x-other", "no")])
-            .response(StatusCode::CREATED, [("x-id", "42")])
-            .log();
-        let events = exchange.events();
-        assert_eq!(events.len(), 1);
-        let event = &events[0];
-        assert_eq!(event.kind, "payments");
-        assert_eq!(event.outcome, audit::Outcome::Allowed);
-        assert_eq!(event.field("principal"), Some(&"spiffe://cluster.local/ns/shop/sa/checkout".into()));
-        assert_eq!(event.field("method"), Some(&"POST".into()));
-        assert_eq!(event.field("status"), Some(&Value::Uint(201)));
-        assert_eq!(event.field("request.x-tenant"), Some(&"blue".into()));
-        assert_eq!(event.field("response.x-id"), Some(&"42".into()));
-        assert_eq!(event.field("request.authorization"), Some(&"(redacted)".into()));
-        assert!(!format!("{event:?}").contains("topsecret"));
-        assert!(!format!("{event:?}").contains("x-other"));
-    }
-
-    #[test]
-    fn an_exchange_without_a_response_is_an_error() {
-        let driver = Driver::<Audit>::new(json!(null)).unwrap();
-        let events = driver.exchange().request([]).log().events();
-        assert_eq!(events.len(), 1);
-        assert_eq!(events[0].kind, "exchange");
-        assert_eq!(events[0].outcome, audit::Outcome::Error);
-    }
-
-    #[test]
-    fn a_share_of_the_exchanges_is_sampled() {
-        let driver = Driver::<Audit>::new(json!({"sample": 25})).unwrap();
-        let events: usize = (0..400).map(|_| driver.exchange().request([]).log().events().len()).sum();
-        assert!((60..=140).contains(&events), "{events} of 400");
-    }
-
-    #[test]
-    fn mistakes_are_pointed_at() {
-        let error = |config| Driver::<Audit>::new(config).unwrap_err().to_string();
-        assert!(error(json!({"kinds": "a"})).starts_with("/kinds: unknown field"));
-        assert!(error(json!({"sample": 0})).starts_with("/sample: "));
-        assert!(error(json!({"kind": ""})).starts_with("/kind: "));
-        assert!(error(json!({"response_headers": ["a", "b c"]})).starts_with("/response_headers/1: "));
-        assert!(error(json!({"request_headers": [1]})).starts_with("/request_headers/0: "));
-    }
-}
+mod tests;

@@ -1,0 +1,176 @@
+//! One direction of an exchange: its body passes the detectors, piece by piece when it is masked, whole when it may be
+//! refused.
+
+use crate::{
+    config::{Action, Checked, Unreadable},
+    reading::{Head, Reader, Reading},
+};
+use tidegate_sdk::{Body, BodyFlow, Flow, Headers, Reply, StatusCode, TrailerFlow, Trailers, attributes::Value, log};
+
+/// Bytes of a body that are copied at a time.
+const PIECE: u32 = 64 << 10;
+/// What a sender said of the bytes of a body (RFC 9530, and its predecessors), which is not true of a masked one.
+const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+/// `PERMISSION_DENIED`, for gRPC callers.
+const GRPC_PERMISSION_DENIED: u32 = 7;
+
+/// What is done with the messages of one direction.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) name: &'static str,
+    pub(crate) action: Action,
+    /// What is answered in the place of one that is refused.
+    pub(crate) status: StatusCode,
+}
+
+/// The message of one exchange.
+#[derive(Debug, Default)]
+pub(crate) struct Direction {
+    reader: Option<Reader>,
+    unreadable: Option<&'static str>,
+    refused: bool,
+    masked: bool,
+}
+
+impl Message {
+    pub(crate) fn head(
+        &self,
+        checked: &Checked,
+        direction: &mut Direction,
+        head: &mut Headers<'_>,
+        end: bool,
+        partial: bool,
+    ) -> Flow {
+        if end || self.action == Action::Pass {
+            return Flow::Proceed;
+        }
+        let (content_types, codings) = (head.get_all("content-type"), head.get_all("content-encoding"));
+        let reading = checked.reading(&Head { content_types, codings, partial });
+        if let Reading::Unreadable(reason) = reading {
+            direction.unreadable = Some(reason);
+            if checked.unreadable == Unreadable::Pass {
+                return Flow::Proceed;
+            }
+            direction.refused = true;
+            return Flow::Reply(self.refusal(&format!("the {}'s body has {reason}, and cannot be looked at", self.name)));
+        }
+        direction.reader = Reader::new(&reading);
+        match (&direction.reader, self.action) {
+            (None, _) | (_, Action::Pass) => Flow::Proceed,
+            (Some(_), Action::Refuse) => Flow::Buffer,
+            (Some(_), Action::Mask) => {
+                let change = DIGESTS.iter().fold(head.change(), |change, name| change.remove(name));
+                match change.apply() {
+                    Ok(()) => Flow::Stream,
+                    Err(error) => Flow::Reply(self.refusal(&format!("the {}'s digests cannot be removed: {error}", self.name))),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn piece(&self, checked: &Checked, direction: &mut Direction, body: &mut Body<'_>, end: bool) -> BodyFlow {
+        let Some(reader) = &mut direction.reader else { return BodyFlow::Forward };
+        if self.action == Action::Refuse {
+            return match self.judge(checked, direction, body) {
+                Some(reply) => BodyFlow::Reply(reply),
+                None => BodyFlow::Forward,
+            };
+        }
+        let bytes = body.bytes();
+        let mut masked = Vec::with_capacity(bytes.len());
+        reader.feed(checked, &bytes, end, &mut masked);
+        if masked == bytes {
+            return BodyFlow::Forward;
+        }
+        direction.masked = reader.findings(checked).next().is_some();
+        if masked.is_empty() && !end {
+            return BodyFlow::Drop;
+        }
+        match body.replace(masked) {
+            Ok(()) => BodyFlow::Forward,
+            Err(error) => {
+                log::error(&format!("the {}'s body cannot be masked: {error}", self.name));
+                BodyFlow::Reset
+            }
+        }
+    }
+
+    pub(crate) fn trailers(&self, checked: &Checked, direction: &mut Direction, trailers: &mut Trailers<'_>) -> TrailerFlow {
+        let Some(reader) = &mut direction.reader else { return TrailerFlow::Forward };
+        if self.action == Action::Refuse {
+            return match self.judge(checked, direction, trailers.body()) {
+                Some(reply) => TrailerFlow::Reply(reply),
+                None => TrailerFlow::Forward,
+            };
+        }
+        let mut rest = Vec::new();
+        reader.feed(checked, &[], true, &mut rest);
+        direction.masked |= reader.findings(checked).next().is_some();
+        let appended = if rest.is_empty() { Ok(()) } else { trailers.body().append(rest) };
+        let removed = DIGESTS.iter().fold(trailers.change(), |change, name| change.remove(name)).apply();
+        match (appended, removed) {
+            (Ok(()), Ok(())) => TrailerFlow::Forward,
+            (appended, removed) => {
+                log::error(&format!("the {}'s end cannot be masked: {appended:?}, {removed:?}", self.name));
+                TrailerFlow::Reset
+            }
+        }
+    }
+
+    /// Looks at a whole body, and says what is answered if something is found in it.
+    fn judge(&self, checked: &Checked, direction: &mut Direction, body: &Body<'_>) -> Option<Reply> {
+        let reader = direction.reader.as_mut()?;
+        let mut unused = Vec::new();
+        let mut offset = 0;
+        while offset < body.len() {
+            let piece = body.read(offset, PIECE);
+            offset += piece.len() as u64;
+            reader.feed(checked, &piece, false, &mut unused);
+            unused.clear();
+        }
+        reader.feed(checked, &[], true, &mut unused);
+        let found: Vec<_> = reader.findings(checked).map(|(detector, _)| detector).collect();
+        direction.refused = !found.is_empty();
+        direction.refused.then(|| self.refusal(&format!("the {}'s body holds {}", self.name, found.join(", "))))
+    }
+
+    /// The answer in the place of a message that is refused.
+    pub(crate) fn refusal(&self, detail: &str) -> Reply {
+        let problem =
+            format!(r#"{{"title":"refused by the redact filter","status":{},"detail":"{detail}"}}"#, self.status.as_u16());
+        Reply::new(self.status)
+            .header("content-type", "application/problem+json")
+            .body(problem)
+            .grpc_status(GRPC_PERMISSION_DENIED)
+            .details(detail)
+    }
+}
+
+impl Direction {
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused
+    }
+
+    pub(crate) fn is_masked(&self) -> bool {
+        self.masked
+    }
+
+    /// What an event says of it: detectors and how often they found something, never what.
+    pub(crate) fn fields(&self, message: &Message, checked: &Checked, fields: &mut Vec<(String, Value)>) {
+        let before = fields.len();
+        for (detector, count) in self.reader.iter().flat_map(|reader| reader.findings(checked)) {
+            fields.push((format!("{}.{detector}", message.name), Value::from(u64::from(count))));
+        }
+        if let Some(reason) = self.unreadable {
+            fields.push((format!("{}.unreadable", message.name), Value::from(reason)));
+        }
+        if fields.len() > before {
+            let became = match (self.refused, self.masked) {
+                (true, _) => "refused",
+                (false, true) => "masked",
+                (false, false) => "passed",
+            };
+            fields.push((message.name.to_owned(), Value::from(became)));
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! The whole filter against scripted exchanges.
+
+use super::*;
+use serde_json::{Value as Json, json};
+use tidegate_sdk::{
+    attributes::Value,
+    testing::{Driver, Event, Message as Sent, Scripted},
+};
+
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+const TEXT: [(&str, &str); 1] = [("content-type", "text/plain")];
+
+fn driver(config: Json) -> Driver<Redact> {
+    Driver::new(config).unwrap()
+}
+
+fn only(exchange: &Scripted<'_, Redact>) -> Event {
+    let events = exchange.events();
+    assert_eq!(events.len(), 1, "{events:?}");
+    events.into_iter().next().unwrap()
+}
+
+fn text(body: &[u8]) -> &str {
+    std::str::from_utf8(body).unwrap()
+}
+
+#[test]
+fn both_bodies_are_masked_and_the_event_counts() {
+    let driver = driver(json!({"detectors": ["card", "email"], "mask": "[{detector}]"}));
+    let exchange = driver
+        .exchange()
+        .attribute("caller.principal", "checkout")
+        .request(Sent::new(JSON).body([r#"{"pan": 411111"#, r#"1111111111, "bob@example.com": "k"}"#]))
+        .response(StatusCode::OK, Sent::new(TEXT).body(["to bob@exam", "ple.com and ", "eve@example.org"]))
+        .log();
+    let upstream = exchange.upstream().unwrap();
+    assert_eq!(text(&upstream.body), r#"{"pan": "[card]", "bob@example.com": "k"}"#);
+    assert!(upstream.complete);
+    assert_eq!(text(&exchange.caller().unwrap().body), "to [email] and [email]");
+    let event = only(&exchange);
+    assert_eq!((event.kind.as_str(), event.outcome), ("redaction", audit::Outcome::Modified));
+    assert_eq!(event.field("principal"), Some(&"checkout".into()));
+    assert_eq!(event.field("request.card"), Some(&Value::Uint(1)));
+    assert_eq!(event.field("response.email"), Some(&Value::Uint(2)));
+    assert_eq!((event.field("request"), event.field("response")), (Some(&"masked".into()), Some(&"masked".into())));
+    let said = format!("{event:?}");
+    assert!(!said.contains("4111") && !said.contains("example.com"), "{said}");
+}
+
+#[test]
+fn masked_bodies_stream_and_are_held_back_by_little() {
+    let driver = driver(json!({"detectors": ["email"]}));
+    let exchange = driver.exchange().request([]).response_head(StatusCode::OK, [("content-type", "text/event-stream")]);
+    let exchange = exchange.response_body("data: one\n\n");
+    assert_eq!(text(&exchange.caller().unwrap().body), "data: one\n\n", "an event is not kept waiting");
+    let exchange = exchange.response_body("data: bob@ex");
+    assert_eq!(text(&exchange.caller().unwrap().body), "data: one\n\ndata: ", "what may become an address is");
+    let exchange = exchange.response_body("ample.com").response_trailers([("x-end", "1"), ("content-digest", "sha-256=:x:")]);
+    let caller = exchange.caller().unwrap();
+    assert_eq!(text(&caller.body), "data: one\n\ndata: (redacted)");
+    let trailers = caller.trailers.as_ref().unwrap();
+    assert!(trailers.contains_key("x-end") && !trailers.contains_key("content-digest"));
+}
+
+#[test]
+fn however_a_body_comes_it_is_masked_alike() {
+    let driver = driver(json!({"detectors": ["card", "email", "keys", {"name": "employee", "pattern": "EMP-[0-9]{6}"}]}));
+    let body = r#"{"a":"caf\u00e9 bob\u0040example.com EMP-123456","n":[4111111111111111,1],"k":"ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8"}"#;
+    let wanted = r#"{"a":"caf\u00e9 (redacted) (redacted)","n":["(redacted)",1],"k":"(redacted)"}"#;
+    for size in 1..body.len() {
+        let message = Sent::new(JSON).body(body.as_bytes().chunks(size));
+        let exchange = driver.exchange().request(message.clone()).response(StatusCode::OK, message.trailers([("x", "y")]));
+        assert_eq!(text(&exchange.upstream().unwrap().body), wanted, "{size}");
+        assert_eq!(text(&exchange.caller().unwrap().body), wanted, "{size}");
+    }
+}
+
+#[test]
+fn a_request_is_refused_before_any_of_it_goes_on() {
+    for (status, wanted) in [(json!(403), StatusCode::FORBIDDEN), (json!(422), StatusCode::UNPROCESSABLE_ENTITY)] {
+        let driver = driver(json!({"detectors": ["card"], "request": "refuse", "status": status}));
+        let exchange = driver.exchange().request(Sent::new(TEXT).body(["41111111", "11111111"])).log();
+        assert!(exchange.upstream().is_none());
+        let reply = exchange.replied().unwrap();
+        assert_eq!((reply.status(), reply.reason()), (wanted, "the request's body holds card"));
+        let problem: Json = serde_json::from_slice(reply.body_bytes()).unwrap();
+        assert_eq!(problem["detail"], "the request's body holds card");
+        let event = only(&exchange);
+        assert_eq!((event.outcome, event.field("request")), (audit::Outcome::Denied, Some(&"refused".into())));
+        assert_eq!(event.field("request.card"), Some(&Value::Uint(1)));
+    }
+}
+
+#[test]
+fn a_response_is_refused_with_502_and_an_innocent_one_goes_on() {
+    let driver = driver(json!({"detectors": ["card"], "response": "refuse"}));
+    let exchange = driver.exchange().request([]);
+    let exchange = exchange.response(StatusCode::OK, Sent::new(JSON).body([r#"{"pan":"4111111111111111"}"#])).log();
+    assert_eq!(exchange.status(), Some(StatusCode::BAD_GATEWAY));
+    assert_eq!(only(&exchange).outcome, audit::Outcome::Denied);
+
+    let with_trailers = Sent::new(JSON).body([r#"{"pan":"4111111111111111"}"#]).trailers([("x", "y")]);
+    let exchange = driver.exchange().request([]).response(StatusCode::OK, with_trailers);
+    assert_eq!(exchange.status(), Some(StatusCode::BAD_GATEWAY));
+
+    let exchange = driver.exchange().request([]).response(StatusCode::OK, Sent::new(JSON).body([r#"{"n":"#, "1}"])).log();
+    assert_eq!(text(&exchange.caller().unwrap().body), r#"{"n":1}"#);
+    assert!(exchange.events().is_empty(), "nothing found, nothing said");
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_or_passed_but_never_unseen() {
+    let gzip = || Sent::new([("content-type", "application/json"), ("content-encoding", "gzip")]).body(["\u{1f}"]);
+    let strict = driver(json!({"detectors": ["card"]}));
+    let exchange = strict.exchange().request(gzip()).log();
+    assert_eq!(exchange.status(), Some(StatusCode::FORBIDDEN));
+    assert_eq!(only(&exchange).field("request.unreadable"), Some(&"a content coding".into()));
+    let exchange = strict.exchange().request([]).response(StatusCode::OK, gzip()).log();
+    assert_eq!(exchange.status(), Some(StatusCode::BAD_GATEWAY));
+    let part = Sent::new(TEXT).body(["4111"]);
+    let exchange = strict.exchange().request([]).response(StatusCode::PARTIAL_CONTENT, part).log();
+    assert_eq!(exchange.status(), Some(StatusCode::BAD_GATEWAY));
+
+    let lenient = driver(json!({"detectors": ["card"], "unreadable": "pass"}));
+    let exchange = lenient.exchange().request(gzip()).response(StatusCode::OK, gzip()).log();
+    assert_eq!(exchange.status(), Some(StatusCode::OK));
+    let event = only(&exchange);
+    assert_eq!(
+        (event.outcome, event.field("response.unreadable")),
+        (audit::Outcome::Allowed, Some(&"a content coding".into()))
+    );
+    assert_eq!(event.field("request"), Some(&"passed".into()));
+}
+
+#[test]
+fn the_api_is_asked_for_what_can_be_read() {
+    let asked = [("accept-encoding", "gzip, br"), ("range", "bytes=1-"), ("if-range", "\"x\""), ("accept", "*/*")];
+    let exchange = driver(json!({"detectors": ["card"]}));
+    let exchange = exchange.exchange().request(asked);
+    let upstream = exchange.upstream().unwrap();
+    assert_eq!((upstream.header("accept-encoding"), upstream.header("range")), (Some("identity"), None));
+    assert_eq!((upstream.header("if-range"), upstream.header("accept")), (None, Some("*/*")));
+    let requests_only = driver(json!({"detectors": ["card"], "response": "pass"}));
+    let exchange = requests_only.exchange().request(asked);
+    assert_eq!(exchange.upstream().unwrap().header("accept-encoding"), Some("gzip, br"));
+}
+
+#[test]
+fn what_was_not_asked_for_is_left_alone() {
+    let driver = driver(json!({"detectors": ["card"], "response": "pass", "content_types": ["application/json"]}));
+    let exchange = driver
+        .exchange()
+        .request(Sent::new([("content-type", "text/plain"), ("content-digest", "x")]).body(["4111111111111111"]))
+        .response(StatusCode::OK, Sent::new(JSON).body(["4111111111111111"]))
+        .log();
+    assert_eq!(text(&exchange.upstream().unwrap().body), "4111111111111111");
+    assert_eq!(exchange.upstream().unwrap().header("content-digest"), Some("x"));
+    assert_eq!(text(&exchange.caller().unwrap().body), "4111111111111111");
+    assert!(exchange.events().is_empty());
+    let exchange = driver.exchange().request(Sent::new([]).body(["4111111111111111"]));
+    assert_eq!(text(&exchange.upstream().unwrap().body), "(redacted)", "no content type is no way out");
+}
+
+#[test]
+fn digests_of_what_is_masked_are_taken_away() {
+    let driver = driver(json!({"detectors": ["card"]}));
+    let head =
+        [("content-type", "text/plain"), ("content-digest", "x"), ("repr-digest", "x"), ("digest", "x"), ("content-md5", "x")];
+    let exchange = driver.exchange().request(Sent::new(head).body(["x"]));
+    let names: Vec<_> = exchange.upstream().unwrap().headers.keys().map(|name| name.as_str().to_owned()).collect();
+    assert_eq!(names, ["content-type", "accept-encoding"]);
+}
+
+#[test]
+fn another_protocol_is_no_body() {
+    let driver = driver(json!({"detectors": ["card"], "response": "refuse"}));
+    let exchange =
+        driver.exchange().request([]).response_head(StatusCode::SWITCHING_PROTOCOLS, []).response_body("4111111111111111");
+    assert_eq!(text(&exchange.caller().unwrap().body), "4111111111111111");
+}
+
+#[test]
+fn mistakes_are_pointed_at() {
+    for (config, wanted) in [
+        (json!(null), "/: missing field `detectors`"),
+        (json!({"detectors": ["card"], "mode": "mask"}), "/mode: unknown field"),
+        (json!({"detectors": ["card"], "request": "drop"}), "/request: unknown variant"),
+        (json!({"detectors": ["cards"]}), "/detectors/0: "),
+        (json!({"detectors": ["card"], "status": 500}), "/status: "),
+        (json!({"detectors": ["card"], "content_types": ["json"]}), "/content_types/0: "),
+    ] {
+        let error = Driver::<Redact>::new(config).unwrap_err().to_string();
+        assert!(error.starts_with(wanted), "{error}");
+    }
+}
