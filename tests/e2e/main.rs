@@ -13,6 +13,7 @@ mod entries;
 mod explain;
 mod filters;
 mod framing;
+mod grpc_web;
 mod invariants;
 mod lifecycle;
 mod listener;
