@@ -7,8 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What `run` builds with; `make run PROFILE=release` takes longer to build and less to run.
 PROFILE ?= dev
 WASM := wasm32-unknown-unknown
-FILTERS := -p tidegate-plugin-audit -p tidegate-plugin-credential -p tidegate-plugin-redact -p tidegate-plugin-tls-origination \
-	-p tidegate-filter-hostile -p tidegate-filter-stamp
+FILTERS := $(shell awk -F'"' '/^name = "tidegate-/ { print "-p", $$2 }' $$(grep -l cdylib plugins/*/Cargo.toml tests/filters/*/Cargo.toml))
 
 .PHONY: help setup tools build filters test demo run bench bench-beside docker docker-up format
 

@@ -121,6 +121,11 @@ fn facts(credential: &Credential) -> Result<CredentialFacts, Vec<Mistake>> {
             if value.reveal().len() > MAX_SECRET_BYTES {
                 mistakes.push(Mistake::at("/value", format!("a secret has at most {MAX_SECRET_BYTES} bytes")));
             }
+            if value.reveal().bytes().any(|byte| byte != b'\t' && byte.is_ascii_control()) {
+                let detail =
+                    "a secret is sent as a header's value: leave out the line break at its end, and all control characters";
+                mistakes.push(Mistake::at("/value", detail));
+            }
             Vec::new()
         }
     };

@@ -111,7 +111,7 @@ impl Fault {
             | Reason::AddressRefused
             | Reason::RateLimited
             | Reason::FaultInjected => Source::Policy,
-            Reason::FilterDenied | Reason::FilterFailed | Reason::FilterReset | Reason::SecretInPlaintext => Source::Filter,
+            Reason::FilterDenied | Reason::FilterFailed | Reason::FilterReset | Reason::SecretExposed => Source::Filter,
             Reason::ResolveFailed
             | Reason::ConnectFailed
             | Reason::TlsFailed

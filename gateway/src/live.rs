@@ -1,6 +1,6 @@
 //! What is in force: a publication made ready for use, swapped whole.
 
-use crate::{filter, identity, upstream};
+use crate::{credentials::Credentials, filter, identity, upstream};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tidegate_policy::{Publication, Snapshot};
@@ -14,6 +14,8 @@ pub struct Live {
     pub revision: u64,
     /// The policy.
     pub snapshot: Arc<Snapshot>,
+    /// Key material, for what filters have done with it: see `upstream::wish`.
+    pub credentials: Credentials,
     /// TLS client configurations: see `upstream::tls`.
     pub origination: upstream::tls::Origination,
     /// Open connections by service: see `upstream`.
@@ -29,9 +31,11 @@ impl Live {
     /// be made ready (a certificate that does not parse) is logged and refuses only the exchanges that need it.
     pub fn prepare(publication: &Publication, before: &Self, filters: &filter::Host) -> Self {
         let snapshot = &publication.snapshot;
+        let credentials = Credentials::of(&publication.credentials);
         Self {
             revision: publication.revision,
-            origination: upstream::tls::Origination::prepare(snapshot, &publication.credentials, &before.origination),
+            origination: upstream::tls::Origination::prepare(snapshot, &credentials, &before.origination),
+            credentials,
             loads: upstream::Loads::prepare(snapshot, &before.loads),
             issuers: identity::Issuers::prepare(snapshot, &before.issuers),
             chains: filter::Chains::prepare(filters, snapshot, &publication.modules, &before.chains),
@@ -83,7 +87,7 @@ mod tests {
             revision: publication.revision,
             origination: upstream::tls::Origination::prepare(
                 &publication.snapshot,
-                &publication.credentials,
+                &Credentials::of(&publication.credentials),
                 &before.origination,
             ),
             loads: upstream::Loads::prepare(&publication.snapshot, &before.loads),

@@ -104,13 +104,17 @@ impl Plane {
             let help = "The revision in force: what was registered up to it decides.";
             page.family(Kind::Gauge, "tidegate_revision", help).add(&[], in_force.load().revision);
         });
-        let of_filters = Arc::clone(filters.metrics());
-        registry.add(move |page| modules::filter(page, &of_filters));
+        let filters = Arc::new(filters);
+        let of_filters = Arc::clone(&filters);
+        registry.add(move |page| {
+            modules::filter(page, of_filters.metrics());
+            of_filters.write(page);
+        });
         registry.add(move |page| counted.write(page));
         Ok(Arc::new(Self {
             settings: settings.clone(),
             live,
-            filters: Arc::new(filters),
+            filters,
             registry,
             exchanges,
             accepting: AtomicBool::new(false),
@@ -154,8 +158,12 @@ impl Plane {
     pub async fn follow(&self, publications: watch::Receiver<Arc<Publication>>) -> Result<(), String> {
         let first = Arc::clone(&publications.borrow());
         let (live, filters) = (Arc::clone(&self.live), Arc::clone(&self.filters));
+        let data_dir = self.settings.data_dir.clone();
         // Compiling takes its time, and the API shares this thread.
-        let put = move || live.store(Arc::new(Live::prepare(&first, &Live::default(), &filters)));
+        let put = move || {
+            filters.keep_in(&data_dir);
+            live.store(Arc::new(Live::prepare(&first, &Live::default(), &filters)));
+        };
         let done = tokio::task::spawn_blocking(put).await;
         done.map_err(|error| format!("what is registered could not be put in force: {error}"))?;
         tokio::spawn(live::follow(publications, Arc::clone(&self.live), Arc::clone(&self.filters)));

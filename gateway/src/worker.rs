@@ -75,11 +75,12 @@ impl Serve for Worker {
 
     async fn keep(self: Rc<Self>) {
         let errands = self.errands.take();
-        let ledger = Rc::clone(&self.ledger).keep();
-        match errands {
-            Some(errands) => drop(tokio::join!(ledger, http::errand::serve(self, errands))),
-            None => ledger.await,
-        }
+        let making = async {
+            if let Some(errands) = errands {
+                http::errand::serve(Rc::clone(&self), errands).await;
+            }
+        };
+        tokio::join!(Rc::clone(&self.ledger).keep(), self.instances.keep(), making);
     }
 
     fn drain(&self) {

@@ -34,8 +34,8 @@ pub enum Reason {
     FilterFailed,
     /// A filter ended the exchange without an answer.
     FilterReset,
-    /// A filter had a secret injected, and the request would have left without TLS.
-    SecretInPlaintext,
+    /// A filter had a secret injected, and the request would have shown it: without TLS, or as a TRACE that is echoed.
+    SecretExposed,
     /// The request line or header section is larger than the limit.
     HeaderTooLarge,
     /// The body is larger than the limit.
@@ -88,7 +88,7 @@ impl Reason {
         Self::FilterDenied,
         Self::FilterFailed,
         Self::FilterReset,
-        Self::SecretInPlaintext,
+        Self::SecretExposed,
         Self::HeaderTooLarge,
         Self::BodyTooLarge,
         Self::AuthorityMismatch,
@@ -124,7 +124,7 @@ impl Reason {
             Self::FilterDenied => "filter_denied",
             Self::FilterFailed => "filter_failed",
             Self::FilterReset => "filter_reset",
-            Self::SecretInPlaintext => "secret_in_plaintext",
+            Self::SecretExposed => "secret_exposed",
             Self::HeaderTooLarge => "header_too_large",
             Self::BodyTooLarge => "body_too_large",
             Self::AuthorityMismatch => "authority_mismatch",
@@ -166,7 +166,7 @@ impl Reason {
             | Self::FilterDenied
             | Self::FilterFailed
             | Self::FilterReset
-            | Self::SecretInPlaintext
+            | Self::SecretExposed
             | Self::BodyTooLarge
             | Self::RateLimited
             | Self::Overloaded
@@ -194,7 +194,7 @@ impl Reason {
             | Self::NoRuleAllows
             | Self::AddressRefused
             | Self::FilterDenied
-            | Self::SecretInPlaintext => StatusCode::FORBIDDEN,
+            | Self::SecretExposed => StatusCode::FORBIDDEN,
             Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::AuthorityMismatch => StatusCode::MISDIRECTED_REQUEST,
@@ -243,7 +243,7 @@ mod tests {
                 "filter_denied",
                 "filter_failed",
                 "filter_reset",
-                "secret_in_plaintext",
+                "secret_exposed",
                 "body_too_large",
                 "rate_limited",
                 "overloaded",

@@ -16,6 +16,19 @@ impl ConfigError {
         Self { pointer: pointer.into(), detail: detail.into() }
     }
 
+    /// The same mistake, of a configuration in which what was checked lies at `pointer`: for checks that do not know where
+    /// they are.
+    ///
+    /// ```
+    /// # use tidegate_sdk::ConfigError;
+    /// let error = ConfigError::new("/name", "a rule has a name").within("/rules/2");
+    /// assert_eq!(error.to_string(), "/rules/2/name: a rule has a name");
+    /// ```
+    #[must_use]
+    pub fn within(self, pointer: impl AsRef<str>) -> Self {
+        Self { pointer: format!("{}{}", pointer.as_ref(), self.pointer), detail: self.detail }
+    }
+
     /// Where.
     pub fn pointer(&self) -> &str {
         &self.pointer
@@ -29,8 +42,10 @@ impl ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pointer = if self.pointer.is_empty() { "/" } else { &self.pointer };
-        write!(f, "{pointer}: {}", self.detail)
+        match self.pointer.as_str() {
+            "" => f.write_str(&self.detail),
+            pointer => write!(f, "{pointer}: {}", self.detail),
+        }
     }
 }
 
@@ -103,6 +118,10 @@ mod tests {
         let error = start::<Nothing>(br#"{"rules": [{"name": "a"}, {"name": 7}]}"#).unwrap_err();
         assert_eq!(error.pointer(), "/rules/1/name");
         assert_eq!(error.detail(), "invalid type: integer `7`, expected a string");
+        let error = start::<Nothing>(br#"{"rules": [{"name": "a"}, {}]}"#).unwrap_err();
+        assert_eq!(error.to_string(), "/rules/1: missing field `name`");
+        let error = start::<Nothing>(b"7").unwrap_err();
+        assert_eq!(error.to_string(), "invalid type: integer `7`, expected struct Config");
         let error = start::<Nothing>(br#"{"rulez": []}"#).unwrap_err();
         assert_eq!(error.to_string(), "/rulez: unknown field `rulez`, expected `rules`");
     }

@@ -12,10 +12,11 @@ pub enum Flow {
     /// The head goes on. The body is shown piece by piece, then trailers.
     Stream,
     /// The head stays here, and can be changed, until the filter forwards a piece of the body or the body ends. The body is
-    /// shown piece by piece, then trailers.
+    /// shown piece by piece, then trailers. A request without a body is shown an empty one, with `end`, so that it can be
+    /// given one; a response that has none is not held.
     Hold,
-    /// Head and body stay here until the body is complete, up to the gateway's limit. They are shown once: in the callback
-    /// for the body with `end`, or in the one for trailers where there are any.
+    /// Head and body stay here until the body is complete, up to the gateway's limit. They are shown once, in the callback for
+    /// the body, with `end` unless there are trailers, which are shown then before anything goes on. Without a body as `Hold`.
     Buffer,
     /// It goes on, and the filter has nothing more to do with the exchange: no other callback comes, not even `on_log`.
     Done,

@@ -8,11 +8,13 @@ use crate::{
     },
     config,
     host::{RawBody, RawHeaders},
+    log,
 };
 use http::StatusCode;
 use std::{
     cell::{Cell, RefCell},
     marker::PhantomData,
+    panic::PanicHookInfo,
     thread::LocalKey,
 };
 
@@ -34,6 +36,7 @@ impl<I: Installed> Guest for Component<I> {
     type Exchange = Handler<I>;
 
     fn configure() -> Result<(), String> {
+        std::panic::set_hook(Box::new(tell));
         let filter = config::start::<I::Filter>(&crate::host::config()).map_err(|error| error.to_string())?;
         I::place().set(Some(Box::leak(Box::new(filter))));
         Ok(())
@@ -113,6 +116,14 @@ impl<I: Installed> Handler<I> {
             None => done,
         }
     }
+}
+
+/// Says in the gateway's log where the filter panicked, which a trap alone does not. Only a message that is in the source is
+/// shown: one that is made at run time may hold what callers sent.
+fn tell(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload().downcast_ref::<&str>().copied().unwrap_or("with a message made at run time");
+    let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default();
+    log::write(log::Level::Critical, &format!("the filter panicked at {place}: {message}"));
 }
 
 fn filter<I: Installed>() -> &'static I::Filter {

@@ -1,5 +1,27 @@
 //! Values that the plugin's instances on all workers and routes share, in the gateway's memory: a restart empties it. No
 //! other plugin sees them.
+//!
+//! ```
+//! # use tidegate_sdk::{*, testing::{Driver, Message}};
+//! # struct Example;
+//! # impl Filter for Example {
+//! #     type Config = (); type State = (); fn new((): ()) -> Result<Self, ConfigError> { Ok(Self) }
+//! fn on_request(&self, _: &mut Exchange<()>, head: &mut Headers<'_>, _end: bool) -> Flow {
+//!     let team = head.text("x-team").unwrap_or_default();
+//!     // Ten requests in a minute, of all instances together.
+//!     match kv::increment(team, 1, Some(std::time::Duration::from_secs(60))) {
+//!         Ok(count) if count <= 10 => Flow::Proceed,
+//!         Ok(_) => Flow::Reply(Reply::new(StatusCode::TOO_MANY_REQUESTS).details("over ten in a minute")),
+//!         Err(error) => Flow::Reply(Reply::new(StatusCode::SERVICE_UNAVAILABLE).details(error.to_string())),
+//!     }
+//! }
+//! # }
+//! # let driver = Driver::<Example>::new(serde_json::json!(null)).unwrap();
+//! let answered = || driver.exchange().request([("x-team", "checkout")]).replied().is_some();
+//! assert!((0..10).all(|_| !answered()) && answered());
+//! driver.advance(std::time::Duration::from_secs(60));
+//! assert!(!answered());
+//! ```
 
 use crate::host;
 use std::{fmt, time::Duration};

@@ -1,7 +1,9 @@
 //! Write filters for the Tidegate egress gateway.
 //!
-//! A filter sees the head of every request and response of the routes it is put on. It may read and change headers,
-//! answer in the upstream's place, ask what the gateway knows of the exchange, and leave audit events in its record.
+//! A filter sees the requests and responses of the routes it is put on, as much of them as it asks for: heads, bodies piece by
+//! piece or whole, trailers. It may read and change them, answer in the upstream's place, choose where a request goes and how
+//! TLS is originated, ask what the gateway knows of the exchange, count, share values, and leave audit events in its record. All of
+//! it is one trait, [`Filter`], whose methods have an example each.
 //!
 //! ```
 //! use tidegate_sdk::{ConfigError, Exchange, Filter, Flow, Headers, Reply, StatusCode};
@@ -40,8 +42,23 @@
 //! assert!(driver.exchange().request([("x-team", "checkout")]).replied().is_none());
 //! ```
 //!
+//! | for | there is |
+//! | --- | --- |
+//! | the message at hand | [`Headers`], [`Body`], [`Trailers`], [`message`] |
+//! | an answer of the filter's own | [`Reply`] |
+//! | where the request goes, TLS origination, secrets | [`upstream`] |
+//! | what the gateway knows, and what filters tell each other | [`attributes`] |
+//! | what is remembered and measured | [`audit`], [`log`], [`metrics`] |
+//! | what instances share | [`kv`] |
+//! | requests of the filter's own | [`outbound`] |
+//!
 //! Build it as a `cdylib` with `cargo build --target wasm32-unknown-unknown --profile filter` and upload what cargo made.
 //! On every other target the crate is its own small host, so that `cargo test` runs a filter natively: see [`testing`].
+
+/// The README's example is compiled with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
 
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]

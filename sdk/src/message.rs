@@ -1,5 +1,22 @@
 //! The first line of the message at hand: method and path of a request, status of a response. It can be changed as long as
 //! the head is here: in the callback for the head, and while the head is held.
+//!
+//! ```
+//! # use tidegate_sdk::{*, testing::{Driver, Message}};
+//! # struct Example;
+//! # impl Filter for Example {
+//! #     type Config = (); type State = (); fn new((): ()) -> Result<Self, ConfigError> { Ok(Self) }
+//! fn on_request(&self, _: &mut Exchange<()>, _: &mut Headers<'_>, _end: bool) -> Flow {
+//!     match message::rewrite(Method::POST, "/v2/orders?dry_run=true") {
+//!         Ok(()) => Flow::Proceed,
+//!         Err(error) => Flow::Reply(Reply::new(StatusCode::BAD_GATEWAY).details(error.to_string())),
+//!     }
+//! }
+//! # }
+//! # let driver = || Driver::<Example>::new(serde_json::json!(null)).unwrap();
+//! let driver = driver().grants(serde_json::json!({"paths": ["/v2/*"]}));
+//! assert_eq!(driver.exchange().request([]).rewritten(), Some(("POST", "/v2/orders?dry_run=true")));
+//! ```
 
 use crate::host;
 use std::fmt;

@@ -3,6 +3,32 @@
 //!
 //! A name is a lower-case letter and then at most 63 lower-case letters, digits and underscores. What has another name, or is
 //! over the gateway's limit on their number, counts nothing. Make them in `Filter::new`, not for each exchange.
+//!
+//! ```
+//! # use tidegate_sdk::{*, metrics::{Counter, Histogram}, testing::Driver};
+//! struct Sizes {
+//!     requests: Counter,
+//!     paths: Histogram,
+//! }
+//!
+//! impl Filter for Sizes {
+//!     type Config = ();
+//!     type State = ();
+//!
+//!     fn new((): ()) -> Result<Self, ConfigError> {
+//!         Ok(Self { requests: Counter::new("requests"), paths: Histogram::new("path_bytes") })
+//!     }
+//!
+//!     fn on_request(&self, _: &mut Exchange<()>, _: &mut Headers<'_>, _end: bool) -> Flow {
+//!         self.requests.add(1);
+//!         self.paths.observe(attributes::text("request.path").map_or(0, |path| path.len() as u64));
+//!         Flow::Done
+//!     }
+//! }
+//! # let driver = Driver::<Sizes>::new(serde_json::json!(null)).unwrap();
+//! let exchange = driver.exchange().attribute("request.path", "/v1/orders").request([]);
+//! assert_eq!((driver.counter("requests"), driver.histogram("path_bytes")), (1, vec![10]));
+//! ```
 
 use crate::host;
 

@@ -2,6 +2,30 @@
 //!
 //! [`send`] waits for the answer, while the gateway goes on with other exchanges. A filter that calls it anywhere is of
 //! another world for the gateway: each exchange takes an instance of its own from a pool while it is open.
+//!
+//! ```
+//! # use tidegate_sdk::{*, testing::{Driver, Message}};
+//! # struct Example;
+//! # impl Filter for Example {
+//! #     type Config = (); type State = (); fn new((): ()) -> Result<Self, ConfigError> { Ok(Self) }
+//! fn on_request(&self, _: &mut Exchange<()>, head: &mut Headers<'_>, _end: bool) -> Flow {
+//!     let call = outbound::Call::get("https://policy.example.com/may").header("x-user", head.get("x-user").unwrap_or_default());
+//!     match outbound::send(call.timeout(std::time::Duration::from_millis(200))) {
+//!         Ok(answer) if answer.status == StatusCode::OK => Flow::Proceed,
+//!         Ok(_) => Flow::Reply(Reply::new(StatusCode::FORBIDDEN).details("the policy service says no")),
+//!         Err(error) => Flow::Reply(Reply::new(StatusCode::BAD_GATEWAY).details(error.to_string())),
+//!     }
+//! }
+//! # }
+//! # let driver = || Driver::<Example>::new(serde_json::json!(null)).unwrap();
+//! let driver = driver().answers(|call| {
+//!     let known = call.headers().iter().any(|(name, value)| name == "x-user" && value == b"ann");
+//!     let status = if known { StatusCode::OK } else { StatusCode::NOT_FOUND };
+//!     Ok(outbound::Answer { status, headers: Vec::new(), body: Vec::new() })
+//! });
+//! assert!(driver.exchange().request([("x-user", "ann")]).upstream().is_some());
+//! assert_eq!(driver.exchange().request([("x-user", "bob")]).status(), Some(StatusCode::FORBIDDEN));
+//! ```
 
 use crate::host;
 use http::{Method, StatusCode};

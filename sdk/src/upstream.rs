@@ -1,6 +1,32 @@
 //! Where the request goes, and how TLS is originated to it: by names, which the gateway resolves against what the route's
 //! `grants` allow. Key material never gets here. To be called while the request's head is here; the last filter to choose
 //! something wins.
+//!
+//! ```
+//! # use tidegate_sdk::{*, testing::{Driver, Message}};
+//! # struct Example;
+//! # impl Filter for Example {
+//! #     type Config = (); type State = (); fn new((): ()) -> Result<Self, ConfigError> { Ok(Self) }
+//! fn on_request(&self, _: &mut Exchange<()>, head: &mut Headers<'_>, _end: bool) -> Flow {
+//!     let tenant = head.text("x-tenant").unwrap_or_default();
+//!     let certificate = Some(format!("client-{tenant}"));
+//!     let tls = upstream::Tls { mode: Some(upstream::TlsMode::Mutual), certificate, ..upstream::Tls::default() };
+//!     let chosen = upstream::originate_tls(&tls)
+//!         .and_then(|()| upstream::inject_secret("authorization", "payments-token", "Bearer "));
+//!     match chosen {
+//!         Ok(()) => Flow::Proceed,
+//!         Err(error) => Flow::Reply(Reply::new(StatusCode::FORBIDDEN).details(error.to_string())),
+//!     }
+//! }
+//! # }
+//! # let driver = || Driver::<Example>::new(serde_json::json!(null)).unwrap();
+//! let driver = driver().grants(serde_json::json!({"credentials": ["client-blue", "payments-token"]}));
+//! let exchange = driver.exchange().request([("x-tenant", "blue")]);
+//! assert_eq!(exchange.chosen().tls.as_ref().unwrap().certificate.as_deref(), Some("client-blue"));
+//! assert_eq!(exchange.chosen().secrets[0].credential, "payments-token");
+//! let exchange = driver.exchange().request([("x-tenant", "red")]);
+//! assert_eq!(exchange.status(), Some(StatusCode::FORBIDDEN));
+//! ```
 
 use crate::host;
 use std::fmt;

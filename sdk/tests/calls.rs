@@ -50,6 +50,7 @@ impl Filter for Caller {
         assert_eq!(body.bytes(), b"<a-d!>");
         assert_eq!((body.take(), body.len(), body.is_empty()), (b"<a-d!>".to_vec(), 0, true));
         assert_eq!(body.replace("new"), Ok(()));
+        assert_eq!(body.append(vec![b'x'; 1 << 20]), Err(BodyError::TooLarge));
         assert_eq!(message::rewrite("GET", "/late"), Err(LineError::TooLate));
         assert_eq!(upstream::select_service("other"), Err(PolicyError::TooLate));
         BodyFlow::Forward
@@ -91,6 +92,7 @@ fn what_is_granted_is_chosen() {
         assert_eq!(message::rewrite(http::Method::POST, "/v2/a?b=c"), Ok(()));
         assert_eq!(message::rewrite("POST", "/v1"), Err(LineError::NotPermitted));
         assert_eq!(message::rewrite("PO ST", "/v2/"), Err(LineError::Invalid));
+        assert_eq!(message::rewrite("CONNECT", "/v2/"), Err(LineError::Invalid));
         assert_eq!(message::rewrite("POST", "v2/"), Err(LineError::Invalid));
         assert_eq!(message::rewrite("POST", "/v2/\r\nx"), Err(LineError::Invalid));
         assert_eq!(message::set_status(StatusCode::OK), Err(LineError::TooLate));

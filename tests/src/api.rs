@@ -319,7 +319,9 @@ async fn gate(state: &State) -> Response<ReplyBody> {
     state.waiting.fetch_add(1, Ordering::Relaxed);
     opened.await;
     state.waiting.fetch_sub(1, Ordering::Relaxed);
-    text_body("open")
+    let mut response = text_body("open");
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static("text/plain"));
+    response
 }
 
 /// A head and the first piece of a body that never goes on.

@@ -15,6 +15,7 @@ pub mod peers;
 pub mod plugins;
 pub mod raw;
 pub mod rest;
+pub mod soap;
 pub mod tokens;
 pub mod wait;
 pub mod wire;

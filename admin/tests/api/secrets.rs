@@ -103,6 +103,7 @@ async fn material_that_is_not_what_it_says_is_refused() {
         (json!({"kind": "certificate", "chain": "nonsense", "key": key.serialize_pem()}), "/chain"),
         (json!({"kind": "trust", "pem": key.serialize_pem()}), "/pem"),
         (json!({"kind": "secret", "value": ""}), "/value"),
+        (json!({"kind": "secret", "value": "from-a-file\n"}), "/value"),
         (json!({"kind": "secret", "value": "x", "pem": pem}), "/pem"),
     ] {
         assert_eq!(gate.put("/v1/credentials/a", document).await.is(422).pointers(), [pointer]);

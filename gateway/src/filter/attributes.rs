@@ -1,16 +1,16 @@
 //! What filters may know of an exchange that is not in its headers, by name. The list of names is in `sdk/wit`.
 
 use super::{Facts, bindings::tidegate::filter::types::Attr, state::State};
-use crate::upstream;
+use crate::{credentials::Credentials, upstream};
 use std::{
     collections::BTreeMap,
     sync::{
-        Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU16, Ordering},
     },
     time::Duration,
 };
-use tidegate_policy::{Identity, Permit, exchange::Verdict, identity::Proof, target::Form};
+use tidegate_policy::{Identity, Permit, Snapshot, exchange::Verdict, identity::Proof, target::Form};
 use wasmtime::{
     Result, StoreContextMut,
     component::{Linker, WasmStr},
@@ -26,6 +26,8 @@ pub(super) struct Known {
     id: u64,
     identity: Identity,
     permit: Permit,
+    snapshot: Arc<Snapshot>,
+    credentials: Credentials,
     request: OnceLock<Line>,
     connected: OnceLock<Connected>,
     status: AtomicU16,
@@ -70,6 +72,8 @@ impl Known {
             id: facts.id,
             identity: facts.identity.clone(),
             permit: facts.permit.clone(),
+            snapshot: Arc::clone(&facts.live.snapshot),
+            credentials: facts.live.credentials.clone(),
             request: OnceLock::new(),
             connected: OnceLock::new(),
             status: AtomicU16::new(0),
@@ -80,6 +84,21 @@ impl Known {
 
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// The decision.
+    pub(super) fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// The policy that it was made by.
+    pub(super) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The key material in force with it.
+    pub(super) fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Notes the request's line, as the caller wrote it.

@@ -1,6 +1,6 @@
 //! Chains: what runs on the exchanges of each route, compiled and configured before the first of them comes.
 
-use super::{Host, engine::Shared, inspect::Compiled, instance};
+use super::{Host, engine::Shared, holdings::Holding, inspect::Compiled, library::Turn, rehearsal::Rehearsal};
 use foldhash::HashMap;
 use std::{
     collections::BTreeMap,
@@ -46,7 +46,7 @@ pub(super) struct Link {
 /// A module with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Made {
-    digest: Digest,
+    pub(super) digest: Digest,
     pub(super) config: Arc<[u8]>,
 }
 
@@ -61,6 +61,8 @@ pub(super) struct Filter {
     pub(super) place: Place,
     pub(super) compiled: Arc<Compiled>,
     pub(super) shared: Arc<Shared>,
+    /// What it shares with the other filters of its plugin.
+    pub(super) holding: Arc<Holding>,
     /// Calls of its own that are open.
     pub(super) open_calls: Arc<AtomicUsize>,
 }
@@ -73,15 +75,27 @@ pub(super) struct Place {
 }
 
 impl Filter {
-    fn new(shared: &Arc<Shared>, plugin: &str, compiled: Arc<Compiled>, made: Made, place: Place) -> Self {
-        static IDS: AtomicU64 = AtomicU64::new(1);
-        let id = IDS.fetch_add(1, Ordering::Relaxed);
-        Self { id, plugin: plugin.into(), made, place, compiled, shared: Arc::clone(shared), open_calls: Arc::default() }
+    fn new(shared: &Arc<Shared>, plugin: &Name, compiled: Arc<Compiled>, made: Made, place: Place) -> Self {
+        Self::holding(shared.holdings.of(plugin), shared, plugin.as_str(), compiled, made, place)
     }
 
     /// A filter on no route, to see whether it starts.
-    pub(super) fn canary(shared: &Arc<Shared>, compiled: Arc<Compiled>, digest: Digest, config: &[u8]) -> Self {
-        Self::new(shared, "canary", compiled, Made { digest, config: config.into() }, Place::default())
+    pub(super) fn canary(shared: &Arc<Shared>, compiled: Arc<Compiled>, made: Made) -> Self {
+        Self::holding(shared.holdings.detached(), shared, "canary", compiled, made, Place::default())
+    }
+
+    fn holding(
+        holding: Arc<Holding>,
+        shared: &Arc<Shared>,
+        plugin: &str,
+        compiled: Arc<Compiled>,
+        made: Made,
+        place: Place,
+    ) -> Self {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let open_calls = Arc::default();
+        Self { id, plugin: plugin.into(), made, place, compiled, shared: Arc::clone(shared), holding, open_calls }
     }
 }
 
@@ -91,6 +105,7 @@ impl Chains {
     pub fn prepare(host: &Host, snapshot: &Snapshot, modules: &BTreeMap<Name, Module>, before: &Self) -> Self {
         static GENERATIONS: AtomicU64 = AtomicU64::new(1);
         let mut chains = Self { generation: GENERATIONS.fetch_add(1, Ordering::Relaxed), ..Self::default() };
+        let rehearsal = rehearse(host, snapshot, modules, before);
         for route in snapshot.routes() {
             if route.document.filters.is_empty() {
                 continue;
@@ -99,7 +114,7 @@ impl Chains {
             let places = route.document.filters.iter().enumerate();
             let links = places.map(|(position, place)| {
                 let occupant = same_place.and_then(|chain| chain.links.get(position)?.filter.as_ref().ok());
-                chains.link(host, place, modules, &Before { occupant, tried: &before.tried })
+                chains.link(host, place, modules, &Before { occupant, rehearsal: &rehearsal })
             });
             let chain = Chain { links: links.collect() };
             let chain = match same_place {
@@ -108,6 +123,7 @@ impl Chains {
             };
             chains.routes.insert(route.name.clone(), chain);
         }
+        host.shared.holdings.retain(|plugin| modules.contains_key(plugin));
         chains
     }
 
@@ -131,30 +147,49 @@ impl Chains {
         before: &Before<'_>,
     ) -> Result<Arc<Filter>, Arc<str>> {
         let module = modules.get(&used.plugin).ok_or("its module is not here; upload it again")?;
-        let made = Made { digest: module.digest, config: used.config.to_string().into_bytes().into() };
+        let made = Made::at(used, module);
         let place = Place { isolation: used.isolation, grants: Arc::new(used.grants.clone()) };
         if let Some(unchanged) = before.occupant.filter(|filter| filter.made == made && filter.place == place) {
             self.tried.insert(made, Ok(()));
             return Ok(Arc::clone(unchanged));
         }
-        let compiled = host.compiled(module).map_err(|reasons| reasons.join("; "))?;
-        let filter = Arc::new(Filter::new(&host.shared, used.plugin.as_str(), compiled, made.clone(), place));
-        let started = match (self.tried.get(&made), before.tried.get(&made)) {
-            (Some(started), _) => started.clone(),
-            (None, Some(Ok(()))) => Ok(()),
-            // What did not start before may do so now: it may have run out of time on a busy machine.
-            (None, _) => instance::try_start(&filter).map_err(Arc::from),
-        };
-        self.tried.insert(made, started.clone());
-        started.map(|()| filter)
+        let compiled = match before.rehearsal.compiled.get(&module.digest) {
+            Some(compiled) => compiled.clone(),
+            None => host.compiled(module, Turn::Wait).map_err(|reasons| reasons.join("; ").into()),
+        }?;
+        // What was not tried now was tried before, or there was no time, and its first exchange will show.
+        let started = before.rehearsal.tried.get(&made).cloned().unwrap_or(Ok(()));
+        self.tried.insert(made.clone(), started.clone());
+        started.map(|()| Arc::new(Filter::new(&host.shared, &used.plugin, compiled, made, place)))
     }
 }
 
-/// What the chains before say of a place.
+/// Makes ready what the snapshot's routes need and has not run yet. What did not start before is tried again: it may have
+/// run out of time on a busy machine.
+fn rehearse(host: &Host, snapshot: &Snapshot, modules: &BTreeMap<Name, Module>, before: &Chains) -> Rehearsal {
+    let places = snapshot.routes().flat_map(|route| route.document.filters.iter());
+    let mut wanted = HashMap::default();
+    for (place, module) in places.filter_map(|place| Some((place, modules.get(&place.plugin)?))) {
+        let made = Made::at(place, module);
+        if before.tried.get(&made) != Some(&Ok(())) {
+            wanted.insert(made, module);
+        }
+    }
+    let modules = wanted.values().map(|module| (module.digest, *module)).collect();
+    Rehearsal::of(host, &modules, &wanted.keys().collect::<Vec<_>>())
+}
+
+impl Made {
+    fn at(place: &FilterUse, module: &Module) -> Self {
+        Self { digest: module.digest, config: place.config.to_string().into_bytes().into() }
+    }
+}
+
+/// What is known of a place before its filter is made.
 struct Before<'a> {
-    /// The filter at the same place.
+    /// The filter that the chains before have there.
     occupant: Option<&'a Arc<Filter>>,
-    tried: &'a HashMap<Made, Result<(), Arc<str>>>,
+    rehearsal: &'a Rehearsal,
 }
 
 impl Chain {

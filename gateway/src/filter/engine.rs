@@ -1,6 +1,9 @@
 //! The engine: how filters are compiled and bounded, and the clock that ends those that run too long.
 
-use super::limits::{Limits, Metrics};
+use super::{
+    holdings::Holdings,
+    limits::{Limits, Metrics},
+};
 use std::{sync::Arc, thread, time::Duration};
 use wasmtime::{Config, Engine, OptLevel, Result};
 
@@ -10,11 +13,16 @@ const TICK: Duration = Duration::from_millis(1);
 /// How often it moves on while no worker has an instance: a canary's limits need no better, and an idle gateway sleeps.
 const IDLE_TICK: Duration = Duration::from_millis(20);
 
+/// How often values are removed whose time is over. Nobody sees them after it; this is when their room is free.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// What everything that runs filters shares.
 pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) limits: Limits,
     pub(super) metrics: Arc<Metrics>,
+    /// What plugins hold beyond the life of their instances.
+    pub(super) holdings: Arc<Holdings>,
 }
 
 impl Shared {
@@ -30,7 +38,17 @@ impl Shared {
                 thread::sleep(if counted.instances.value() > 0 { TICK } else { IDLE_TICK });
             }
         })?;
-        Ok(Self { engine, limits, metrics })
+        let holdings = Arc::new(Holdings::new(limits, Arc::clone(&metrics)));
+        let swept = Arc::downgrade(&holdings);
+        // So does this one.
+        thread::Builder::new().name("filter-sweep".to_owned()).spawn(move || {
+            while let Some(holdings) = swept.upgrade() {
+                holdings.sweep();
+                drop(holdings);
+                thread::sleep(SWEEP);
+            }
+        })?;
+        Ok(Self { engine, limits, metrics, holdings })
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) enum Change {
 
 /// Why a change is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     Invalid,
     Immutable,
     TooLarge,
@@ -44,7 +44,7 @@ pub(super) fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderVa
 }
 
 /// A field name that a filter may write.
-pub(super) fn writable(name: &str) -> Result<HeaderName, Refusal> {
+pub(crate) fn writable(name: &str) -> Result<HeaderName, Refusal> {
     if name.starts_with(':') {
         return Err(Refusal::Immutable);
     }

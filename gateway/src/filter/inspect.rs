@@ -49,13 +49,17 @@ pub(super) struct Compiled {
 }
 
 /// Compiles `bytes`. Takes long, and cannot be interrupted.
-pub(super) fn compile(engine: &Engine, linker: &Linker<State>, limits: &Limits, bytes: &[u8]) -> Result<Compiled, Vec<String>> {
+pub(super) fn compile(engine: &Engine, limits: &Limits, bytes: &[u8]) -> Result<Component, Vec<String>> {
     let component = component_of(bytes, limits)?;
-    let component = Component::from_binary(engine, &component)
-        .map_err(|error| vec![format!("it does not compile: {}; rebuild it with a current toolchain", line(&error))])?;
+    Component::from_binary(engine, &component)
+        .map_err(|error| vec![format!("it does not compile: {}; rebuild it with a current toolchain", line(&error))])
+}
+
+/// Looks whether `component` is a filter, and links it to the host.
+pub(super) fn ready(engine: &Engine, linker: &Linker<State>, component: &Component) -> Result<Compiled, Vec<String>> {
     let imports = check_world(engine, &component.component_type())?;
-    let exports = Exports::of(&component).map_err(|reason| vec![reason])?;
-    let ready = linker.instantiate_pre(&component).map_err(|error| {
+    let exports = Exports::of(component).map_err(|reason| vec![reason])?;
+    let ready = linker.instantiate_pre(component).map_err(|error| {
         vec![format!("it was built for another version of {WORLD}: {}; rebuild it with this gateway's sdk/wit", line(&error))]
     })?;
     let (world, calls) = match imports.iter().any(|import| import == OUTBOUND) {

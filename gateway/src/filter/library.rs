@@ -1,30 +1,41 @@
-//! Compiled modules by digest, and the quota under which they are compiled.
+//! Compiled modules by digest, in memory and on disk, and the quota under which they are compiled.
 
 use super::{
+    archive::Archive,
     attributes, audit, calls,
     engine::Shared,
     inspect::{self, Compiled},
-    message, outbound,
+    message, outbound, shared,
     state::State,
+    upstream,
 };
 use foldhash::HashMap;
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    io,
+    path::Path,
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread,
 };
 use tidegate_policy::plugin::Digest;
-use wasmtime::component::Linker;
+use wasmtime::component::{Component, Linker};
 
 /// Compiled modules. Used by the control plane only; workers hold what they run.
 pub(super) struct Library {
     shared: Arc<Shared>,
     linker: Arc<Linker<State>>,
     shelf: Mutex<Shelf>,
-    compilers: Arc<AtomicUsize>,
+    /// What outlives the process, where there is a place for it.
+    archive: OnceLock<Archive>,
+    compilers: Arc<Compilers>,
+}
+
+/// What becomes of a module whose turn to be compiled has not come, since every compiler is at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It is refused: whoever uploads it can try again.
+    Now,
+    /// It waits: what is published has nobody who would try again.
+    Wait,
 }
 
 #[derive(Default)]
@@ -39,12 +50,26 @@ struct Volume {
     used: u64,
 }
 
+/// How many compilers are at work.
+#[derive(Default)]
+struct Compilers {
+    busy: Mutex<usize>,
+    done: Condvar,
+}
+
 /// A compiler that is at work, counted until it ends.
-struct Compiler(Arc<AtomicUsize>);
+struct Compiler(Arc<Compilers>);
 
 impl Drop for Compiler {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        *self.0.busy() -= 1;
+        self.0.done.notify_one();
+    }
+}
+
+impl Compilers {
+    fn busy(&self) -> MutexGuard<'_, usize> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,22 +80,48 @@ impl Library {
         attributes::link(&mut linker)?;
         audit::link(&mut linker)?;
         calls::link(&mut linker)?;
+        upstream::link(&mut linker)?;
+        shared::link(&mut linker)?;
         outbound::link(&mut linker)?;
-        Ok(Self { shared, linker: Arc::new(linker), shelf: Mutex::default(), compilers: Arc::default() })
+        Ok(Self {
+            shared,
+            linker: Arc::new(linker),
+            shelf: Mutex::default(),
+            archive: OnceLock::new(),
+            compilers: Arc::default(),
+        })
+    }
+
+    /// Keeps what is compiled in this data directory from now on, and takes from there what was compiled before.
+    pub(super) fn keep_in(&self, data_dir: &Path) -> io::Result<()> {
+        let archive = Archive::open(data_dir, self.shared.limits, Arc::clone(&self.shared.metrics))?;
+        // One that is open already goes on.
+        let _ = self.archive.set(archive);
+        Ok(())
     }
 
     /// The module of this digest, compiled now unless it was already.
-    pub(super) fn compiled(&self, digest: Digest, bytes: Arc<[u8]>) -> Result<Arc<Compiled>, Vec<String>> {
+    pub(super) fn compiled(&self, digest: Digest, bytes: Arc<[u8]>, turn: Turn) -> Result<Arc<Compiled>, Vec<String>> {
         if let Some(compiled) = self.find(digest) {
             return Ok(compiled);
         }
-        let compiled = Arc::new(self.compile(bytes)?);
-        self.shelve(digest, Arc::clone(&compiled));
+        if let Some(compiled) = self.unarchive(digest) {
+            return Ok(self.shelve(digest, compiled));
+        }
+        let (component, compiled) = self.compile(bytes, turn)?;
+        let compiled = self.shelve(digest, compiled);
+        if let Some(archive) = self.archive.get() {
+            archive.keep(digest, &component, |kept| self.in_use(kept));
+        }
         Ok(compiled)
     }
 
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn find(&self, digest: Digest) -> Option<Arc<Compiled>> {
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelf = self.shelf();
         shelf.uses += 1;
         let used = shelf.uses;
         let volume = shelf.modules.get_mut(&digest)?;
@@ -78,15 +129,27 @@ impl Library {
         Some(Arc::clone(&volume.compiled))
     }
 
-    /// Keeps a module, and lets go of those used longest ago that no route runs, above the limit.
-    fn shelve(&self, digest: Digest, compiled: Arc<Compiled>) {
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What was compiled in an earlier life, if it is still a filter of today's contract.
+    fn unarchive(&self, digest: Digest) -> Option<Compiled> {
+        let component = self.archive.get()?.find(&self.shared.engine, digest)?;
+        inspect::ready(&self.shared.engine, &self.linker, &component).ok()
+    }
+
+    fn in_use(&self, digest: Digest) -> bool {
+        self.shelf().modules.get(&digest).is_some_and(|volume| Arc::strong_count(&volume.compiled) > 1)
+    }
+
+    /// Keeps a module, and lets go of those used longest ago that no route runs, above the limit. Where another thread was
+    /// faster, its module is the one that everybody shares.
+    fn shelve(&self, digest: Digest, compiled: Compiled) -> Arc<Compiled> {
+        let mut shelf = self.shelf();
         let used = shelf.uses;
-        shelf.modules.insert(digest, Volume { compiled, used });
+        let volume = shelf.modules.entry(digest).or_insert_with(|| Volume { compiled: Arc::new(compiled), used });
+        let compiled = Arc::clone(&volume.compiled);
         let mut idle: Vec<_> = shelf
             .modules
             .iter()
-            .filter(|(kept, volume)| **kept != digest && Arc::strong_count(&volume.compiled) == 1)
+            .filter(|(_, volume)| Arc::strong_count(&volume.compiled) == 1)
             .map(|(kept, volume)| (volume.used, *kept))
             .collect();
         idle.sort_unstable();
@@ -94,23 +157,35 @@ impl Library {
         for (_, kept) in idle.into_iter().take(surplus) {
             shelf.modules.remove(&kept);
         }
+        compiled
+    }
+
+    /// A compiler, when it is this module's turn.
+    fn compiler(&self, turn: Turn) -> Result<Compiler, String> {
+        let limits = self.shared.limits;
+        let mut busy = self.compilers.busy();
+        if turn == Turn::Wait {
+            let waited = self.compilers.done.wait_timeout_while(busy, limits.compile, |busy| *busy >= limits.compilers);
+            (busy, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        if *busy >= limits.compilers {
+            return Err(format!(
+                "{busy} modules are being compiled, which is the limit (setting filter_compilers); try again later"
+            ));
+        }
+        *busy += 1;
+        Ok(Compiler(Arc::clone(&self.compilers)))
     }
 
     /// Compiles on a thread of its own, so that a module that takes too long can be given up on. It cannot be stopped,
     /// so it goes on counting against the number of compilers until it ends.
-    fn compile(&self, bytes: Arc<[u8]>) -> Result<Compiled, Vec<String>> {
+    fn compile(&self, bytes: Arc<[u8]>, turn: Turn) -> Result<(Component, Compiled), Vec<String>> {
         let limits = self.shared.limits;
         let refused = |reason: String| {
             self.shared.metrics.compile_refused.add(1);
             vec![reason]
         };
-        let busy = self.compilers.fetch_add(1, Ordering::Relaxed);
-        let compiler = Compiler(Arc::clone(&self.compilers));
-        if busy >= limits.compilers {
-            return Err(refused(format!(
-                "{busy} modules are being compiled, which is the limit (setting filter_compilers); try again later"
-            )));
-        }
+        let compiler = self.compiler(turn).map_err(refused)?;
         let (done, outcome) = mpsc::sync_channel(1);
         let (shared, linker) = (Arc::clone(&self.shared), Arc::clone(&self.linker));
         thread::Builder::new()
@@ -119,7 +194,10 @@ impl Library {
             .stack_size(8 << 20)
             .spawn(move || {
                 let _compiler = compiler;
-                let compiled = inspect::compile(&shared.engine, &linker, &shared.limits, &bytes);
+                let compiled = inspect::compile(&shared.engine, &shared.limits, &bytes).and_then(|component| {
+                    let ready = inspect::ready(&shared.engine, &linker, &component)?;
+                    Ok((component, ready))
+                });
                 // Nobody may be waiting any more.
                 let _ = done.send(compiled);
             })

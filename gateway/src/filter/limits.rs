@@ -60,6 +60,22 @@ pub struct Limits {
     /// Longest wait before an instance that keeps failing is started again. Starting takes some 50 µs, so short waits are
     /// affordable, and long ones would punish callers who did nothing.
     pub back_off: Duration,
+    /// Compiled modules kept on disk. One for each that is registered, and those before it for a while.
+    pub artefacts: usize,
+    /// Bytes of them, all together. Native code has about five times the size of the module.
+    pub artefact_bytes: usize,
+    /// How long an instance may serve nothing before it is dropped. Starting another takes some 50 µs.
+    pub idle: Duration,
+    /// Values that one plugin may share among its instances.
+    pub kv_entries: usize,
+    /// Bytes of their keys and values, all together.
+    pub kv_bytes: usize,
+    /// Bytes of one key.
+    pub kv_key_bytes: usize,
+    /// Bytes of one value.
+    pub kv_value_bytes: usize,
+    /// Metrics that one plugin may define. Every one is a series, a histogram up to 67.
+    pub instruments: usize,
 }
 
 impl Default for Limits {
@@ -90,6 +106,14 @@ impl Default for Limits {
             log_rate: 50,
             log_bytes: 4 << 10,
             back_off: Duration::from_secs(1),
+            artefacts: 1024,
+            artefact_bytes: 1 << 30,
+            idle: Duration::from_secs(300),
+            kv_entries: 10_000,
+            kv_bytes: 16 << 20,
+            kv_key_bytes: 1 << 10,
+            kv_value_bytes: 64 << 10,
+            instruments: 64,
         }
     }
 }
@@ -115,6 +139,8 @@ pub struct Metrics {
     pub headers_refused: Counter,
     /// Body changes refused, and bodies that were too large to be held.
     pub bodies_refused: Counter,
+    /// Choices of the way out that were refused.
+    pub wishes_refused: Counter,
     /// Calls that filters made.
     pub calls: Counter,
     /// Of those, the ones that got no answer.
@@ -131,4 +157,26 @@ pub struct Metrics {
     pub compiled: Counter,
     /// Modules whose compilation ran out of time or found every compiler busy.
     pub compile_refused: Counter,
+    /// Compiled modules that were taken from disk.
+    pub artefacts_loaded: Counter,
+    /// Those that another version of the gateway left there.
+    pub artefacts_stale: Counter,
+    /// Those that were damaged or not the gateway's own.
+    pub artefacts_refused: Counter,
+    /// Those that could not be read or written.
+    pub artefacts_failed: Counter,
+    /// Those that made room for others.
+    pub artefacts_evicted: Counter,
+    /// Compiled modules on disk.
+    pub artefacts: Gauge,
+    /// Their bytes.
+    pub artefact_bytes: Gauge,
+    /// Values not taken because of a limit.
+    pub kv_refused: Counter,
+    /// Values forgotten because their time was over.
+    pub kv_expired: Counter,
+    /// Metrics of plugins that were not made: of another kind than before, without a proper name, or too many.
+    pub instruments_refused: Counter,
+    /// Instances dropped because they had served nothing for a while.
+    pub idle_dropped: Counter,
 }

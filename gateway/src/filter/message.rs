@@ -10,6 +10,7 @@ use super::{
     lent::{BodyView, HeadersView},
     state::State,
 };
+use crate::upstream::Wish;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
 use wasmtime::{
@@ -21,7 +22,7 @@ type Call<'a> = StoreContextMut<'a, State>;
 type Handle = Resource<HeadersView>;
 type BodyHandle = Resource<BodyView>;
 
-/// The first line of a message, as far as filters have a say in it.
+/// What filters have a say in beside a message's fields: its first line, and for a request its way out.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Line {
     /// Of which kind the message is.
@@ -30,6 +31,8 @@ pub(super) struct Line {
     pub(super) rewritten: Option<(Method, PathAndQuery)>,
     /// What the response is to go on with.
     pub(super) status: Option<StatusCode>,
+    /// What was chosen for the request's way out.
+    pub(super) wish: Option<Box<Wish>>,
 }
 
 /// Request or response.

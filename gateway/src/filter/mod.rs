@@ -1,10 +1,13 @@
 //! The WebAssembly host: compiles modules, keeps one instance of each filter per worker, and runs chains of them on
 //! exchanges. A filter that traps, spins or grows costs its own exchange and nothing else.
 //!
-//! In order: `inspect` and `library` turn uploaded bytes into compiled modules, `chain` puts them on routes, `slot` keeps
-//! instances, each an `instance` of a `guest`; `run` takes an exchange through them, a `passage` in each direction, whose
-//! bodies are `filtered`. `message`, `attributes`, `audit`, `calls` and `outbound` are what filters may call, about what they are `lent` or beyond it.
+//! In order: `inspect`, `library` and `archive` turn uploaded bytes into compiled modules, `rehearsal` tries them, `chain`
+//! puts them on routes. `slot` keeps a worker's instances, each an `instance` of a `guest`, and `sweep` lets them go. `run`
+//! takes an exchange through them, a `passage` in each direction, whose bodies are `filtered`. `message`, `attributes`,
+//! `upstream`, `audit`, `calls`, `shared` and `outbound` are what filters may call, about what they are `lent` or beyond it, and `holdings` (`kv`,
+//! `instruments`) what outlives their instances.
 
+mod archive;
 mod attributes;
 mod audit;
 mod bindings;
@@ -13,20 +16,27 @@ mod chain;
 mod engine;
 mod filtered;
 mod guest;
-mod headers;
+pub(crate) mod headers;
+mod holdings;
 mod inspect;
 mod instance;
+mod instruments;
+mod kv;
 mod lent;
 mod library;
 mod limits;
 mod message;
 mod outbound;
 mod passage;
+mod rehearsal;
 mod reply;
 mod run;
+mod shared;
 mod slot;
 mod state;
+mod sweep;
 mod time;
+mod upstream;
 
 pub use attributes::Closing;
 pub use chain::Chains;
@@ -37,8 +47,9 @@ pub use outbound::{CallError, Errand, Errands};
 pub use run::{Outcome, Run};
 pub use slot::Instances;
 
-use crate::http::reply::Dialect;
-use std::{fmt, sync::Arc};
+use crate::{http::reply::Dialect, live::Live, telemetry::page::Page};
+use library::Turn;
+use std::{fmt, path::Path, sync::Arc};
 use tidegate_policy::{Identity, Permit, plugin::Digest, publication::Module};
 
 /// The process-wide half: the engine, the linker, compiled modules by digest, and the epoch ticker.
@@ -56,6 +67,8 @@ pub struct Facts<'a> {
     pub identity: &'a Identity,
     /// The permit.
     pub permit: &'a Permit,
+    /// What is in force.
+    pub live: &'a Live,
     /// How the caller reads failures.
     pub dialect: Dialect,
 }
@@ -73,14 +86,23 @@ impl Host {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest.as_ref());
-        self.library.compiled(Digest::new(sha256), bytes.into()).map(|compiled| compiled.inspection.clone())
+        self.library.compiled(Digest::new(sha256), bytes.into(), Turn::Now).map(|compiled| compiled.inspection.clone())
     }
 
     /// Starts a filter on a canary instance with `config`, as a route would: the filter's own `configure` decides.
     pub fn configure(&self, module: &Module, config: &[u8]) -> Result<(), String> {
-        let compiled = self.compiled(module).map_err(|reasons| reasons.join("; "))?;
-        let filter = chain::Filter::canary(&self.shared, compiled, module.digest, config);
-        instance::try_start(&filter)
+        let compiled = self.compiled(module, Turn::Now).map_err(|reasons| reasons.join("; "))?;
+        let made = chain::Made { digest: module.digest, config: config.into() };
+        instance::try_start(&chain::Filter::canary(&self.shared, compiled, made))
+    }
+
+    /// Keeps compiled modules in this data directory, which is the gateway's own by now, and takes from there what an
+    /// earlier run compiled. Where that cannot be, a start compiles everything.
+    pub fn keep_in(&self, data_dir: &Path) {
+        if let Err(error) = self.library.keep_in(data_dir) {
+            let data_dir = data_dir.display();
+            tracing::warn!(%data_dir, %error, "compiled filters cannot be kept; the next start compiles them again");
+        }
     }
 
     /// What is counted.
@@ -88,8 +110,13 @@ impl Host {
         &self.shared.metrics
     }
 
-    fn compiled(&self, module: &Module) -> Result<Arc<inspect::Compiled>, Vec<String>> {
-        self.library.compiled(module.digest, Arc::clone(&module.bytes))
+    /// Writes what plugins hold and count to `page`.
+    pub fn write(&self, page: &mut Page) {
+        self.shared.holdings.write(page);
+    }
+
+    fn compiled(&self, module: &Module, turn: Turn) -> Result<Arc<inspect::Compiled>, Vec<String>> {
+        self.library.compiled(module.digest, Arc::clone(&module.bytes), turn)
     }
 }
 

@@ -172,8 +172,11 @@ impl Passage {
                 Flow::Reset => return Err(self.steps.reset(place)),
             };
             let stage = self.let_on;
+            // A request without a body can be given one, by a filter that holds its head. Whether a response has one follows
+            // from the request and the status, and nothing may be added to it.
+            let more = !end || (holds && self.line.kind == Kind::Request);
             // A filter that is done with the exchange has nothing more to see.
-            if follows != Follows::Nothing && !end && self.steps.takes_part(place) {
+            if follows != Follows::Nothing && more && self.steps.takes_part(place) {
                 self.stages.resize_with(self.steps.len(), Stage::default);
                 self.stages[stage].follows = follows;
                 if holds {

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     fault::Fault,
     http::{Request, Response, body::Body, reply::Dialect},
-    upstream,
+    upstream::{self, Wish},
 };
 use ::http::{request, response};
 use http_body::Body as _;
@@ -54,6 +54,8 @@ pub(super) struct Steps {
     pub(super) suspends: bool,
     /// The answer that a filter gave while the request's body was under way.
     reply: RefCell<Option<Response>>,
+    /// What filters chose for the way out.
+    wish: RefCell<Option<Box<Wish>>>,
     /// When the last callback of a row of them ended.
     lap: Cell<Instant>,
 }
@@ -114,8 +116,8 @@ impl Run {
         };
         let each = chain.links.iter().map(step).collect();
         let (known, dialect) = (Arc::new(Known::new(facts)), facts.dialect);
-        let (reply, lap) = (RefCell::default(), Cell::new(Instant::now()));
-        Ok(Self(Rc::new(Steps { chain: Arc::clone(chain), known, dialect, each, suspends, reply, lap })))
+        let (reply, wish, lap) = (RefCell::default(), RefCell::default(), Cell::new(Instant::now()));
+        Ok(Self(Rc::new(Steps { chain: Arc::clone(chain), known, dialect, each, suspends, reply, wish, lap })))
     }
 
     /// Shows the request to every filter in order: its head now, and its body as it is read, unless filters hold the head
@@ -128,6 +130,7 @@ impl Run {
             Outcome::Reply(reply) => return Ok(Outcome::Reply(reply)),
         };
         head.headers = headers;
+        self.0.wish.replace(line.wish);
         if let Some((method, path)) = line.rewritten {
             head.method = method;
             let mut uri = std::mem::take(&mut head.uri).into_parts();
@@ -149,6 +152,11 @@ impl Run {
         head.headers = headers;
         head.status = line.status.unwrap_or(head.status);
         Ok(Outcome::Continue(Response::from_parts(head, body)))
+    }
+
+    /// What the filters chose for the way out, once the request has passed them.
+    pub fn wish(&self) -> Option<Box<Wish>> {
+        self.0.wish.take()
     }
 
     /// Notes the connection that the response came by.

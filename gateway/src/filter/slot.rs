@@ -25,16 +25,15 @@ use tokio::sync::Notify;
 const FIRST_BACK_OFF: Duration = Duration::from_millis(5);
 /// After this long without a failure the last one is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
-/// After so many exchanges a worker looks for instances that no route uses any more.
-const SWEEP_EVERY: u32 = 1024;
 
 /// The per-worker half: live instances.
 #[derive(Default)]
 pub struct Instances {
-    slots: RefCell<HashMap<u64, Rc<Slot>>>,
+    pub(super) slots: RefCell<HashMap<u64, Rc<Slot>>>,
+    /// Rung when there is another slot.
+    pub(super) arrived: Notify,
     /// The generation of chains that was seen last.
     generation: Cell<u64>,
-    begun: Cell<u32>,
     /// Where filters' own calls go.
     errands: Option<Errands>,
 }
@@ -42,7 +41,9 @@ pub struct Instances {
 /// The place of one filter on one worker.
 pub(super) struct Slot {
     /// Weak, so that a filter that no route has any more is let go.
-    filter: Weak<Filter>,
+    pub(super) filter: Weak<Filter>,
+    /// How often it was looked at since an exchange used it last.
+    pub(super) unused: Cell<u32>,
     health: RefCell<Health>,
     /// Instances that serve one exchange at a time, and wait for the next.
     idle: RefCell<Vec<Instance>>,
@@ -99,34 +100,34 @@ impl Instances {
     /// Begins a run of the permit's route's chain; `None` where it has no filters. Nothing is called yet, so this fails
     /// only when a filter that its route insists on cannot be run at all.
     pub fn begin(&self, chains: &Chains, facts: Facts<'_>) -> Option<Result<Run, Fault>> {
-        if self.generation.replace(chains.generation) != chains.generation || self.begun.get() >= SWEEP_EVERY {
+        if self.generation.replace(chains.generation) != chains.generation {
             self.sweep();
         }
         let route = facts.permit.route().filter(|route| !route.document.filters.is_empty())?;
         let chain = chains.of(route.name.as_str())?;
-        self.begun.set(self.begun.get() + 1);
         Some(Run::begin(chain, facts, |filter| self.slot(filter)))
     }
 
     fn slot(&self, filter: &Arc<Filter>) -> Rc<Slot> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.entry(filter.id).or_insert_with(|| {
+            self.arrived.notify_one();
             Rc::new(Slot {
                 filter: Arc::downgrade(filter),
+                unused: Cell::default(),
                 health: RefCell::default(),
                 idle: RefCell::default(),
                 own: Cell::new(0),
                 errands: self.errands.clone(),
             })
         });
+        slot.unused.set(0);
         Rc::clone(slot)
     }
 
     /// Lets instances go whose filter no chain has any more. Open exchanges keep theirs until they end.
     fn sweep(&self) {
-        self.begun.set(0);
-        let mut slots = self.slots.borrow_mut();
-        slots.retain(|_, slot| slot.filter.strong_count() > 0);
+        self.slots.borrow_mut().retain(|_, slot| slot.is_on_a_route());
     }
 }
 

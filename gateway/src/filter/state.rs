@@ -5,9 +5,11 @@ use super::{
     bindings::tidegate::filter::types::Attr,
     chain::Filter,
     headers::Room,
+    holdings::Holding,
     lent::Lent,
     limits::{Limits, Metrics},
     outbound::Errands,
+    shared::Instrument,
     time::Allowance,
 };
 use std::{
@@ -63,6 +65,10 @@ pub(super) struct State {
     pub(super) event_bytes: usize,
     pub(super) event_count: usize,
     pub(super) log: LogBudget,
+    /// What its plugin's instances share.
+    pub(super) holding: Arc<Holding>,
+    /// The metrics that it has handles to, by their numbers.
+    pub(super) instruments: Vec<Option<Instrument>>,
     /// Where calls of its own go; nowhere outside of a worker.
     pub(super) errands: Option<Errands>,
     /// Calls that the filter has open, all workers together.
@@ -91,6 +97,8 @@ impl State {
             event_bytes: 0,
             event_count: 0,
             log: LogBudget::new(limits.log_rate),
+            holding: Arc::clone(&filter.holding),
+            instruments: Vec::new(),
             errands,
             open_calls: Arc::clone(&filter.open_calls),
             calls: 0,

@@ -5,7 +5,7 @@ use super::{
     downstream::{Downstream, Pace},
     target,
 };
-use crate::{fault::Fault, live::Live, record::OpenRecord, worker::Worker};
+use crate::{fault::Fault, live::Live, record::OpenRecord, upstream::Wish, worker::Worker};
 use ::http::{StatusCode, header};
 use http_body::Body as _;
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
@@ -39,6 +39,8 @@ pub(super) struct Delivery<'a> {
     pub(super) worker: &'a Worker,
     pub(super) live: &'a Live,
     pub(super) permit: &'a Permit,
+    /// What filters chose, where they chose anything.
+    pub(super) wish: Option<&'a Wish>,
     pub(super) downstream: &'a Downstream,
     pub(super) pace: Pace,
 }
@@ -90,7 +92,21 @@ impl Delivery<'_> {
         record: &mut OpenRecord,
         stage: &mut Stage,
     ) -> Result<Response, Fault> {
-        let connection = self.worker.upstreams.connect(self.live, permit, request).await?;
+        let connection = self.worker.upstreams.connect(self.live, permit, request, self.wish).await?;
+        let mut carrying;
+        let request = match self.wish.filter(|wish| wish.has_secrets()) {
+            None => request,
+            Some(wish) => {
+                carrying = match wish.carry(request, &connection, &self.live.credentials) {
+                    Ok(carrying) => carrying,
+                    Err(fault) => {
+                        connection.release();
+                        return Err(fault);
+                    }
+                };
+                carrying.request()
+            }
+        };
         record.connected(&connection.facts);
         *stage = if connection.facts.reused { Stage::SentOnPooled } else { Stage::Sent };
         connection.send(request).await
@@ -102,8 +118,12 @@ impl Delivery<'_> {
         tokio::time::sleep(Duration::from_millis(self.worker.http.random(most))).await;
     }
 
-    /// The route's destination that this exchange goes to, by weight; none where it has none. `Host` follows.
+    /// The route's destination that this exchange goes to, by weight; none where it has none, and where filters chose what
+    /// holds for one service alone. `Host` follows.
     fn destination(&self, request: &mut Request) -> Result<Option<Permit>, Fault> {
+        if self.wish.is_some_and(Wish::binds) {
+            return Ok(None);
+        }
         let destinations = self.permit.route().map_or(&[][..], |route| &route.document.destinations);
         let whole: u64 = destinations.iter().map(|destination| u64::from(destination.weight)).sum();
         if whole == 0 {

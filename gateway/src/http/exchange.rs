@@ -4,6 +4,7 @@ use super::{
     Request, Response,
     body::Body,
     deliver::{self, Delivery},
+    detour,
     downstream::{Downstream, Metered, Pace, Within},
     forward,
     limits::Place,
@@ -28,7 +29,7 @@ use ::http::{Method, StatusCode, request::Parts};
 use bytes::Bytes;
 use http_body::Body as _;
 use std::{pin::Pin, rc::Rc, sync::Arc};
-use tidegate_policy::{Denial, Identity, Permit, Reason, route::Route, service::Protocol, target::Form};
+use tidegate_policy::{Denial, Identity, Permit, Reason, Target, route::Route, service::Protocol, target::Form};
 
 /// What the caller gets.
 pub struct Answer {
@@ -138,7 +139,7 @@ async fn attempt(
     let mut run = None;
     if downstream.filter.is_none() && route.is_some_and(|route| !route.filters.is_empty()) {
         let dialect = Dialect::of(request.headers());
-        let facts = filter::Facts { id: record.id(), identity: &identity, permit: &permit, dialect };
+        let facts = filter::Facts { id: record.id(), identity: &identity, permit: &permit, live: &live, dialect };
         run = worker.instances.begin(&live.chains, facts).transpose()?;
     }
     if let Some(run) = &run {
@@ -148,12 +149,18 @@ async fn attempt(
             Outcome::Reply(response) => return Ok(reply::of_filter(response, record)),
         };
     }
-    if let Some(rewrite) = route.filter(|route| route.rewrite.is_some()) {
+    let wish = run.as_ref().and_then(Run::wish);
+    let mut again = None;
+    if wish.is_some() || route.is_some_and(|route| route.rewrite.is_some()) {
         let (mut head, body) = request.into_parts();
-        forward::rewrite(&mut head, rewrite)?;
+        if let Some(route) = route {
+            forward::rewrite(&mut head, route)?;
+        }
+        again = detour::decide(&live, &identity, &permit, wish.as_deref(), &mut head, record)?; // nor to another service
         request = Request::from_parts(head, body);
     }
-    let delivery = Delivery { worker, live: &live, permit: &permit, downstream, pace: course.pace };
+    let permit = again.as_ref().unwrap_or(&permit);
+    let delivery = Delivery { worker, live: &live, permit, wish: wish.as_deref(), downstream, pace: course.pace };
     let delivered = delivery.run(&mut request, record).await;
     let fit = |response: Response| {
         let (mut head, body) = response.into_parts();
@@ -191,14 +198,14 @@ fn decide(live: &Live, identity: &Identity, named: &Canonical, head: &Parts, rec
         }
         Err(denial) => {
             record.denied(&denial);
-            Err(Fault::new(denial.reason, sentence(&denial, named)))
+            Err(Fault::new(denial.reason, sentence(&denial, &named.target)))
         }
     }
 }
 
 /// What a denial says to its caller: never which other rules there are.
-fn sentence(denial: &Denial, named: &Canonical) -> String {
-    let (host, port) = (&named.target.host, named.target.port);
+pub(super) fn sentence(denial: &Denial, target: &Target) -> String {
+    let (host, port) = (&target.host, target.port);
     match denial.reason {
         Reason::UnregisteredHost => format!("no service registers {host} with port {port}: an operator can register it"),
         Reason::DeniedByRule => format!("a rule denies this caller {host}"),

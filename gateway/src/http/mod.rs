@@ -3,6 +3,7 @@
 pub mod body;
 pub mod clock;
 mod deliver;
+pub mod detour;
 pub mod downstream;
 pub mod drain;
 pub mod errand;

@@ -141,6 +141,14 @@ settings! {
     "filter_log_rate" => filter.log_rate, "Log messages of one instance in a second.";
     "filter_log_bytes" => filter.log_bytes, "Bytes of one log message of a filter; longer ones are cut.";
     "filter_back_off" => filter.back_off, "Longest wait before an instance that keeps failing is started again.";
+    "filter_artefacts" => filter.artefacts, "Compiled modules kept in the data directory, so that a restart compiles nothing; 0 keeps none.";
+    "filter_artefact_bytes" => filter.artefact_bytes, "Bytes of them, all together; those used longest ago go first.";
+    "filter_idle_timeout" => filter.idle, "How long a filter instance may serve nothing before it is dropped; the next exchange starts another.";
+    "filter_kv_entries" => filter.kv_entries, "Values that the instances of one plugin may share.";
+    "filter_kv_bytes" => filter.kv_bytes, "Bytes of their keys and values, all together.";
+    "filter_kv_key_bytes" => filter.kv_key_bytes, "Bytes of one key.";
+    "filter_kv_value_bytes" => filter.kv_value_bytes, "Bytes of one value.";
+    "filter_metrics" => filter.instruments, "Metrics that one plugin may define.";
 }
 
 impl Definition {

@@ -28,6 +28,11 @@ impl Gauge {
         self.0.fetch_add(change, Ordering::Relaxed);
     }
 
+    /// Puts `value` in its place.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// The number now.
     pub fn value(&self) -> i64 {
         self.0.load(Ordering::Relaxed)

@@ -97,11 +97,28 @@ pub fn filter(page: &mut Page, metrics: &filter::Metrics) {
     refused.add(&[("kind", "memory")], metrics.memory_refused.value());
     refused.add(&[("kind", "header")], metrics.headers_refused.value());
     refused.add(&[("kind", "body")], metrics.bodies_refused.value());
+    refused.add(&[("kind", "upstream")], metrics.wishes_refused.value());
     refused.add(&[("kind", "attribute")], metrics.attributes_refused.value());
     refused.add(&[("kind", "event")], metrics.events_dropped.value());
     refused.add(&[("kind", "log")], metrics.logs_dropped.value());
     refused.add(&[("kind", "compile")], metrics.compile_refused.value());
+    refused.add(&[("kind", "kv")], metrics.kv_refused.value());
+    refused.add(&[("kind", "metric")], metrics.instruments_refused.value());
     let help = "Exchanges on which a filter that is required to leave an audit event left none.";
     page.counter("tidegate_filter_silent_total", help, metrics.silent.value());
     page.counter("tidegate_filter_compiled_total", "Modules compiled.", metrics.compiled.value());
+    let help = "Compiled modules found on disk, by what came of them: all but loaded ones are compiled anew.";
+    let artefacts = page.family(Kind::Counter, "tidegate_filter_artefacts_total", help);
+    artefacts.add(&[("outcome", "loaded")], metrics.artefacts_loaded.value());
+    artefacts.add(&[("outcome", "stale")], metrics.artefacts_stale.value());
+    artefacts.add(&[("outcome", "refused")], metrics.artefacts_refused.value());
+    artefacts.add(&[("outcome", "failed")], metrics.artefacts_failed.value());
+    let help = "Compiled modules removed from disk to make room.";
+    page.counter("tidegate_filter_artefacts_evicted_total", help, metrics.artefacts_evicted.value());
+    page.gauge("tidegate_filter_artefacts", "Compiled modules on disk.", metrics.artefacts.value());
+    page.gauge("tidegate_filter_artefact_bytes", "Their bytes.", metrics.artefact_bytes.value());
+    let help = "Values of filters forgotten because their time was over.";
+    page.counter("tidegate_filter_kv_expired_total", help, metrics.kv_expired.value());
+    let help = "Filter instances dropped because they had served nothing for a while.";
+    page.counter("tidegate_filter_idle_dropped_total", help, metrics.idle_dropped.value());
 }

@@ -8,8 +8,9 @@ use super::{
     http2,
     pool::{Found, Line, Slot, Turn},
     resolve,
-    select::{Around, Candidate, Destination, Place, Reach},
+    select::{Around, Candidate, Destination, Origin, Place, Reach},
     tls::{self, Offer, Profile},
+    wish::Wish,
 };
 use crate::{fault::Fault, http::Request, live::Live, stream::Stream};
 use ::http::header;
@@ -31,6 +32,8 @@ struct Way<'a> {
     permit: &'a Permit,
     destination: &'a Destination,
     offer: Offer,
+    /// The one endpoint to go to, where a filter chose it.
+    endpoint: Option<&'a Place>,
 }
 
 /// A TCP connection and how it came about.
@@ -43,27 +46,39 @@ struct Open {
 
 impl Upstreams {
     /// A connection for one HTTP request: an idle one of the pool, a stream of a shared HTTP/2 one, or a new one. Of
-    /// `request` only its `Upgrade` field is looked at: an upgrade needs HTTP/1.1.
-    pub async fn connect(&self, live: &Live, permit: &Permit, request: &Request) -> Result<Connection, Fault> {
+    /// `request` only its `Upgrade` field is looked at: an upgrade needs HTTP/1.1. `wish` is what filters chose; connections
+    /// are shared only among exchanges whose TLS settings and key material are the same.
+    pub async fn connect(
+        &self,
+        live: &Live,
+        permit: &Permit,
+        request: &Request,
+        wish: Option<&Wish>,
+    ) -> Result<Connection, Fault> {
         let port = permit.port();
         if matches!(port.protocol, Protocol::Tls | Protocol::Tcp) {
             let detail = format!("port {} carries opaque bytes: reach it with CONNECT", port.number);
             return Err(Fault::new(Reason::MalformedTarget, detail));
         }
         let offer = if request.headers().contains_key(header::UPGRADE) { Offer::Http1 } else { Offer::All };
-        let destination = self.destinations.of(live, permit, offer, self.around())?;
-        let chosen = &destination.candidates[destination.choose(&self.health)];
+        let origin = self.origin(live, permit, wish)?;
+        let destination = self.destinations.of(live, permit, offer, &origin, self.around())?;
+        let endpoint = wish.and_then(Wish::endpoint);
+        let chosen = match endpoint {
+            None => &destination.candidates[destination.choose(&self.health)],
+            Some(place) => destination.at(place)?,
+        };
         if let Some(connection) = chosen.reach().and_then(|reach| self.pooled(chosen, &reach, None)) {
             return Ok(connection);
         }
-        let way = Way { live, permit, destination: &destination, offer };
+        let way = Way { live, permit, destination: &destination, offer, endpoint };
         self.first_place(&way, async |candidate| self.connect_to(&way, candidate).await).await
     }
 
     /// A stream of its own, for a tunnel. TLS is not originated: the caller's bytes pass through.
     pub async fn tunnel(&self, live: &Live, permit: &Permit) -> Result<Tunnel, Fault> {
         let destination = Destination::new(live, permit, Offer::All, None, self.around());
-        let way = Way { live, permit, destination: &destination, offer: Offer::All };
+        let way = Way { live, permit, destination: &destination, offer: Offer::All, endpoint: None };
         self.first_place(&way, async |candidate| {
             let (reach, resolve) = self.find(&way, candidate).await?;
             let open = self.open(&way, &candidate.place, &reach, resolve).await?;
@@ -73,13 +88,29 @@ impl Upstreams {
         .await
     }
 
+    /// Which way of originating TLS is asked for.
+    fn origin(&self, live: &Live, permit: &Permit, wish: Option<&Wish>) -> Result<Origin, Fault> {
+        let Some(wish) = wish else { return Ok(Origin::Registered) };
+        if !wish.is_about(permit) {
+            let detail = "what a filter chose was for another service than the request goes to";
+            return Err(Fault::new(Reason::Internal, detail));
+        }
+        match wish.tls() {
+            None => Ok(Origin::Registered),
+            Some(tls) => self.wished.profile(live, tls, permit.port().protocol).map(Origin::Wished),
+        }
+    }
+
     fn around(&self) -> Around<'_> {
         Around { pools: &self.pools, locality: self.shared.settings.locality.as_deref() }
     }
 
     /// Tries one place after the other, the best first, until one works.
     async fn first_place<T>(&self, way: &Way<'_>, attempt: impl AsyncFn(&Candidate) -> Result<T, Fault>) -> Result<T, Fault> {
-        let places = way.destination.order(&self.health);
+        let places = match way.endpoint {
+            None => way.destination.order(&self.health),
+            Some(place) => vec![way.destination.at(place)?],
+        };
         let several = places.len() > 1;
         let now = Instant::now();
         // Where all are aside they are tried all the same: a gateway that has lost its own network for a while must not

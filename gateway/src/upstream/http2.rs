@@ -15,7 +15,7 @@ use crate::{
     },
     stream::Stream,
 };
-use ::http::{HeaderName, Uri, Version, header, uri::PathAndQuery};
+use ::http::{HeaderName, HeaderValue, Uri, Version, header, uri::PathAndQuery};
 use http_body::Body as _;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -236,7 +236,12 @@ fn in_http2_form(mut request: Request, scheme: &'static str) -> Result<Request, 
     for name in &FORBIDDEN {
         request.headers_mut().remove(name);
     }
-    if request.headers().get(header::TE).is_some_and(|te| te != "trailers") {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        // gRPC asks for it of every client, so that what does not pass trailers is noticed. Calls that filters made of other
+        // requests came without, and filters cannot write it.
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+    } else if request.headers().get(header::TE).is_some_and(|te| te != "trailers") {
         request.headers_mut().remove(header::TE);
     }
     let authority = host.as_ref().and_then(|host| host.to_str().ok()).or(request.uri().authority().map(|own| own.as_str()));
@@ -272,5 +277,18 @@ mod tests {
         assert_eq!(request.headers().keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
         let again = in_http2_form(request, "https").expect("a form");
         assert_eq!(again.uri(), "https://api.example:8443/a?b");
+    }
+
+    #[test]
+    fn grpc_calls_ask_for_trailers() {
+        let sent = |kind: &str| {
+            let request = ::http::Request::post("/a.B/C").header("host", "api.example").header("content-type", kind);
+            let request = in_http2_form(request.body(Body::empty()).expect("a request"), "https").expect("a form");
+            request.headers().get("te").cloned()
+        };
+        for kind in ["application/grpc", "application/grpc+proto"] {
+            assert_eq!(sent(kind), Some(HeaderValue::from_static("trailers")), "{kind}");
+        }
+        assert_eq!(sent("application/json"), None);
     }
 }

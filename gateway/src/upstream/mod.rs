@@ -15,11 +15,13 @@ pub mod settings;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+pub mod wish;
 
 pub use guard::Listeners;
 pub use load::{Lease, Loads};
 pub use resolve::Resolver;
 pub use settings::{Metrics, ResolveSettings, Settings};
+pub use wish::Wish;
 
 use crate::{
     fault::Fault,
@@ -63,6 +65,8 @@ pub struct Upstreams {
     names: Names,
     health: Health,
     destinations: Destinations,
+    /// TLS profiles that filters wished for.
+    wished: tls::Wished,
     pools: Rc<Pools>,
 }
 
@@ -144,6 +148,7 @@ impl Upstreams {
             names: Names::new(shared.resolver.clone(), Arc::clone(&shared.metrics)),
             health: Health::new(SEED.get()),
             destinations: Destinations::default(),
+            wished: tls::Wished::default(),
             shared,
             pools,
         }

@@ -20,7 +20,7 @@ use std::{
     time::Instant,
 };
 use tidegate_policy::{
-    Host, Permit,
+    Host, Permit, Reason,
     service::{Endpoint, Port, Resolution},
     snapshot::CompiledService,
 };
@@ -34,6 +34,8 @@ pub(super) struct Destination {
     pub(super) port: Port,
     host: Host,
     offer: Offer,
+    /// Which way of originating TLS was asked for.
+    asked: u64,
     /// How TLS is originated; none where it is not.
     pub(super) profile: Option<Arc<Profile>>,
     /// The places that may be tried. Never empty.
@@ -76,6 +78,25 @@ pub(super) struct Destinations {
     hasher: RandomState,
 }
 
+/// Which way of originating TLS is asked for.
+pub(super) enum Origin {
+    /// The service's own.
+    Registered,
+    /// One that filters chose; none for plaintext.
+    Wished(Option<Arc<Profile>>),
+}
+
+impl Origin {
+    /// Tells it from the others. Profiles' ids begin with 1.
+    fn id(&self) -> u64 {
+        match self {
+            Self::Registered => 0,
+            Self::Wished(Some(profile)) => profile.id,
+            Self::Wished(None) => u64::MAX,
+        }
+    }
+}
+
 /// What a destination's candidates depend on besides its documents.
 #[derive(Clone, Copy)]
 pub(super) struct Around<'a> {
@@ -115,20 +136,32 @@ impl Standing {
 
 impl Destinations {
     /// Where the exchange of `permit` goes: remembered, or looked at anew.
-    pub(super) fn of(&self, live: &Live, permit: &Permit, offer: Offer, around: Around<'_>) -> Result<Rc<Destination>, Fault> {
-        let (service, host, port) = (permit.service(), &permit.target().host, permit.port());
-        let hash = self.hasher.hash_one((service.map_or(0, |service| Arc::as_ptr(service).addr()), host, port, offer));
+    pub(super) fn of(
+        &self,
+        live: &Live,
+        permit: &Permit,
+        offer: Offer,
+        origin: &Origin,
+        around: Around<'_>,
+    ) -> Result<Rc<Destination>, Fault> {
+        let (service, host, port, asked) = (permit.service(), &permit.target().host, permit.port(), origin.id());
+        let address = service.map_or(0, |service| Arc::as_ptr(service).addr());
+        let hash = self.hasher.hash_one((address, host, port, offer, asked));
         if let Some(known) = self.known.borrow().get(&hash)
             && known.revision == live.revision
             && known.offer == offer
+            && known.asked == asked
             && known.port == port
             && known.host == *host
             && known.service.as_ref().map(Arc::as_ptr) == service.map(Arc::as_ptr)
         {
             return Ok(Rc::clone(known));
         }
-        let profile = live.origination.profile(service.map(|service| &**service), port.protocol)?;
-        let made = Rc::new(Destination::new(live, permit, offer, profile, around));
+        let profile = match origin {
+            Origin::Registered => live.origination.profile(service.map(|service| &**service), port.protocol)?,
+            Origin::Wished(profile) => profile.as_ref(),
+        };
+        let made = Rc::new(Destination { asked, ..Destination::new(live, permit, offer, profile, around) });
         let mut known = self.known.borrow_mut();
         // What the revision before left would keep its services and connections from going.
         if known.len() >= DESTINATIONS || known.values().next().is_some_and(|one| one.revision < live.revision) {
@@ -168,7 +201,7 @@ impl Destination {
         } else {
             endpoints.iter().map(of_endpoint).collect()
         };
-        Self { revision: live.revision, service, port, host, offer, profile: profile.cloned(), candidates }
+        Self { revision: live.revision, service, port, host, offer, asked: 0, profile: profile.cloned(), candidates }
     }
 
     /// The candidate to go to.
@@ -178,6 +211,13 @@ impl Destination {
         }
         let now = Instant::now();
         health.choose(self.candidates.len(), |index| self.candidates[index].standing(health, now))
+    }
+
+    /// The candidate at `place`.
+    pub(super) fn at(&self, place: &Place) -> Result<&Candidate, Fault> {
+        // What filters choose was found among the endpoints of the very same document.
+        let missing = || Fault::new(Reason::Internal, "the endpoint that a filter chose is none of the service's");
+        self.candidates.iter().find(|candidate| candidate.place == *place).ok_or_else(missing)
     }
 
     /// The candidates in the order in which to try them, the one chosen first.

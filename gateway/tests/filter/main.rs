@@ -1,6 +1,7 @@
 //! Filters as they are uploaded, run by the host as routes run them.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking; clippy knows that only inside of test functions")]
 
+mod archive;
 mod company;
 mod hostile;
 mod lifecycle;

@@ -15,6 +15,7 @@ use tidegate_gateway::{
     fault::Fault,
     filter::{self, Chains, Closing, Facts, Host, Instances, Limits},
     http::{body::Body, reply::Dialect},
+    live::Live,
 };
 use tidegate_policy::{
     Identity, Name, Permit, Reason, Snapshot, Target,
@@ -66,7 +67,8 @@ pub(crate) struct Stage {
     pub(crate) host: Host,
     pub(crate) chains: Chains,
     pub(crate) instances: Instances,
-    pub(crate) snapshot: Snapshot,
+    /// Of what is in force, only the policy.
+    live: Live,
     identity: Identity,
     permits: BTreeMap<String, Permit>,
 }
@@ -151,7 +153,7 @@ impl Stage {
             host: Host::start(limits).unwrap(),
             chains: Chains::default(),
             instances: Instances::default(),
-            snapshot: Snapshot::default(),
+            live: Live::default(),
             identity: caller(),
             permits: BTreeMap::new(),
         };
@@ -167,8 +169,8 @@ impl Stage {
     fn publish_routes(&mut self, routes: &[(&str, Value)]) {
         let modules: BTreeMap<Name, Module> =
             ["audit", "hostile", "stamp"].into_iter().map(|plugin| (plugin.parse().unwrap(), module(filter(plugin)))).collect();
-        self.snapshot = snapshot(routes, &modules);
-        self.chains = Chains::prepare(&self.host, &self.snapshot, &modules, &self.chains);
+        self.live.snapshot = Arc::new(snapshot(routes, &modules));
+        self.chains = Chains::prepare(&self.host, &self.live.snapshot, &modules, &self.chains);
         self.permits = routes.iter().map(|(route, _)| ((*route).to_owned(), self.decide(route))).collect();
     }
 
@@ -182,7 +184,7 @@ impl Stage {
             headers: &HeaderMap::new(),
             time: SystemTime::now(),
         };
-        self.snapshot.decide(&self.identity, &request).expect("permitted")
+        self.live.snapshot.decide(&self.identity, &request).expect("permitted")
     }
 
     pub(crate) fn begin(&self) -> Result<Run, Fault> {
@@ -195,7 +197,7 @@ impl Stage {
 
     /// An exchange that was permitted.
     pub(crate) fn facts(&self, route: &str) -> Facts<'_> {
-        Facts { id: 7, identity: &self.identity, permit: &self.permits[route], dialect: Dialect::Http }
+        Facts { id: 7, identity: &self.identity, permit: &self.permits[route], live: &self.live, dialect: Dialect::Http }
     }
 
     pub(crate) fn exchange(&self) -> Outcome {

@@ -3,7 +3,7 @@
 //! Pure: the callbacks are made by the exchange, which tells what they answered.
 
 use super::Received;
-use crate::{BodyFlow, Flow, Reply, TrailerFlow};
+use crate::{BodyFlow, Flow, Reply, TrailerFlow, host::BODY_BYTES};
 use http::{HeaderMap, header};
 
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub(super) struct Direction {
     pub(super) head: Option<HeaderMap>,
     /// What is held of the body.
     pub(super) held: Vec<u8>,
+    /// What the filter let go of while the head still waits for trailers to be shown.
+    passing: Vec<u8>,
     pub(super) received: Option<Received>,
     /// Headers that go before the head does: those that the gateway writes itself.
     pub(super) replaced: Vec<String>,
@@ -38,16 +40,34 @@ pub(super) enum Interest {
     Whole,
 }
 
+/// What comes behind a piece of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    More,
+    Trailers,
+    End,
+}
+
+/// What follows a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    Body,
+    /// No body, but a filter that holds the head may give it one.
+    RoomForABody,
+    Nothing,
+}
+
 /// What ends an exchange before its time.
 #[derive(Debug)]
 pub(super) enum Stop {
     Reply(Reply),
     Reset,
+    TooLarge,
 }
 
 impl Direction {
-    /// The head was shown. `end` says that it is all there is.
-    pub(super) fn after_head(&mut self, flow: Flow, end: bool) -> Result<(), Stop> {
+    /// The head was shown.
+    pub(super) fn after_head(&mut self, flow: Flow, after: After) -> Result<(), Stop> {
         let (interest, held) = match flow {
             Flow::Proceed | Flow::Done => (Interest::Nothing, false),
             Flow::Trailers => (Interest::Trailers, false),
@@ -58,30 +78,34 @@ impl Direction {
             Flow::Reset => return Err(Stop::Reset),
         };
         self.interest = interest;
-        if !held || end {
+        if !held || after == After::Nothing {
             self.forward();
         }
-        self.ends(end);
+        self.ends(after == After::Nothing || (after == After::RoomForABody && !held));
         Ok(())
     }
 
     /// A piece of the body has come. True where it is now to be shown, with what is held.
-    pub(super) fn takes(&mut self, piece: &[u8], end: bool) -> bool {
+    pub(super) fn takes(&mut self, piece: &[u8], end: bool) -> Result<bool, Stop> {
+        if !self.held.is_empty() && self.held.len() + piece.len() > BODY_BYTES {
+            return Err(Stop::TooLarge);
+        }
         self.held.extend_from_slice(piece);
         match self.interest {
-            Interest::Pieces => true,
-            Interest::Whole => end,
+            Interest::Pieces => Ok(true),
+            Interest::Whole => Ok(end),
             Interest::Nothing | Interest::Trailers => {
                 self.forward();
                 self.ends(end);
-                false
+                Ok(false)
             }
         }
     }
 
     /// A piece was shown.
-    pub(super) fn after_piece(&mut self, flow: BodyFlow, end: bool) -> Result<(), Stop> {
+    pub(super) fn after_piece(&mut self, flow: BodyFlow, next: Next) -> Result<(), Stop> {
         match flow {
+            BodyFlow::Forward if next == Next::Trailers => self.passing.append(&mut self.held),
             BodyFlow::Forward => self.forward(),
             BodyFlow::Hold => {}
             BodyFlow::Drop => self.held.clear(),
@@ -92,7 +116,7 @@ impl Direction {
             BodyFlow::Reply(reply) => return Err(Stop::Reply(reply)),
             BodyFlow::Reset => return Err(Stop::Reset),
         }
-        self.ends(end);
+        self.ends(next == Next::End);
         Ok(())
     }
 
@@ -105,7 +129,7 @@ impl Direction {
         }
         self.forward();
         if let Some(received) = &mut self.received {
-            received.trailers = Some(trailers);
+            received.trailers = Some(trailers).filter(|trailers| !trailers.is_empty());
         }
         self.ends(true);
         Ok(())
@@ -121,6 +145,7 @@ impl Direction {
             self.received = Some(Received { headers, ..Received::default() });
         }
         if let Some(received) = &mut self.received {
+            received.body.append(&mut self.passing);
             received.body.append(&mut self.held);
         }
     }

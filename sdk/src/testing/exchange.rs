@@ -2,7 +2,7 @@
 
 use super::{
     Chosen, Driver, Event, Message, Received,
-    direction::{Direction, Interest, Stage, Stop},
+    direction::{After, Direction, Interest, Next, Stage, Stop},
     message::fields,
 };
 use crate::{
@@ -27,7 +27,7 @@ pub struct Scripted<'a, F: Filter> {
     request: Direction,
     response: Direction,
     status: StatusCode,
-    /// Whether the caller understands answers in trailers.
+    /// Whether the caller speaks gRPC, whose answers have a status of their own.
     grpc: bool,
     /// The head shown last, as the filter left it.
     head: HeaderMap,
@@ -199,9 +199,9 @@ impl<'a, F: Filter> Scripted<'a, F> {
 
     /// The status that the caller received.
     pub fn status(&self) -> Option<StatusCode> {
-        if let Some(Ending::Replied(reply, received)) = &self.ending {
-            let in_trailers = received.trailers.is_some();
-            return Some(if in_trailers { StatusCode::OK } else { reply.status });
+        if let Some(Ending::Replied(reply, _)) = &self.ending {
+            let grpc = self.grpc && reply.grpc_status.is_some();
+            return Some(if grpc { StatusCode::OK } else { reply.status });
         }
         let changed = self.world.status.and_then(|status| StatusCode::from_u16(status).ok());
         self.caller().map(|_| changed.unwrap_or(self.status))
@@ -313,13 +313,31 @@ impl<F: Filter> Scripted<'_, F> {
         self.done |= flow == Flow::Done;
         self.head = head.borrow().clone();
         self.direction(kind).head = Some(head.into_inner());
-        self.settle(kind, |direction| direction.after_head(flow, end));
+        let after = match (end, kind) {
+            (false, _) => After::Body,
+            (true, Kind::Request) => After::RoomForABody,
+            (true, Kind::Response) => After::Nothing,
+        };
+        self.settle(kind, |direction| direction.after_head(flow, after));
+        if after == After::RoomForABody && self.ending.is_none() && self.direction(kind).stage == Stage::Open {
+            self.piece(kind, b"", true);
+        }
     }
 
     fn piece(&mut self, kind: Kind, piece: &[u8], end: bool) {
-        if !self.goes_on(kind, end) || !self.direction(kind).takes(piece, end) {
+        if !self.goes_on(kind, end) {
             return;
         }
+        match self.direction(kind).takes(piece, end) {
+            Ok(true) => self.show_piece(kind, if end { Next::End } else { Next::More }),
+            Ok(false) => {}
+            Err(stop) => self.stop(stop),
+        }
+    }
+
+    /// Shows what is held of a body.
+    fn show_piece(&mut self, kind: Kind, next: Next) {
+        let end = next == Next::End;
         let (head, body) = self.lend(kind);
         let here = self.here(kind, head.is_some());
         let shown = self.callback(here, |filter, exchange| {
@@ -331,11 +349,17 @@ impl<F: Filter> Scripted<'_, F> {
             }
         });
         self.give_back(kind, head, body);
-        self.settle(kind, |direction| direction.after_piece(shown.unwrap_or(BodyFlow::SkipRest), end));
+        self.settle(kind, |direction| direction.after_piece(shown.unwrap_or(BodyFlow::SkipRest), next));
     }
 
     fn trailers(&mut self, kind: Kind, trailers: HeaderMap) {
         if !self.goes_on(kind, true) {
+            return;
+        }
+        if self.direction(kind).interest == Interest::Whole {
+            self.show_piece(kind, Next::Trailers);
+        }
+        if self.ending.is_some() {
             return;
         }
         if self.direction(kind).interest == Interest::Nothing {
@@ -406,19 +430,23 @@ impl<F: Filter> Scripted<'_, F> {
         if kind == Kind::Request {
             self.request.replaced = self.world.chosen.secrets.iter().map(|secret| secret.header.clone()).collect();
         }
-        match answered(self.direction(kind)) {
-            Ok(()) => {}
-            Err(Stop::Reset) => self.ending = Some(Ending::Reset),
-            Err(Stop::Reply(_)) if self.response.received.is_some() => {
-                self.ending = Some(Ending::Failed("it answered when the response's head had gone to the caller"));
-            }
-            Err(Stop::Reply(reply)) => {
-                self.ending = Some(match received(&reply, self.grpc) {
-                    Ok(received) => Ending::Replied(reply, Box::new(received)),
-                    Err(reason) => Ending::Failed(reason),
-                });
-            }
+        if let Err(stop) = answered(self.direction(kind)) {
+            self.stop(stop);
         }
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        self.ending = Some(match stop {
+            Stop::Reset => Ending::Reset,
+            Stop::TooLarge => Ending::Failed("more of a body was to be held than the gateway holds for a filter"),
+            Stop::Reply(_) if self.response.received.is_some() => {
+                Ending::Failed("it answered when the response's head had gone to the caller")
+            }
+            Stop::Reply(reply) => match received(&reply, self.grpc) {
+                Ok(received) => Ending::Replied(reply, Box::new(received)),
+                Err(reason) => Ending::Failed(reason),
+            },
+        });
     }
 }
 
@@ -437,9 +465,15 @@ fn received(reply: &Reply, grpc: bool) -> Result<Received, &'static str> {
         return Ok(Received { headers, body: reply.body.clone(), trailers: None, complete: true });
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    let mut trailers = HeaderMap::new();
-    trailers.insert("grpc-status", HeaderValue::from(code));
-    let message = HeaderValue::from_str(&reply.details).map_err(|_| "it answered with details that are no header value")?;
-    trailers.insert("grpc-message", message);
-    Ok(Received { headers, body: Vec::new(), trailers: Some(trailers), complete: true })
+    headers.insert("grpc-status", HeaderValue::from(code));
+    if let Ok(message) = HeaderValue::try_from(percent_encoded(&reply.details)) {
+        headers.insert("grpc-message", message);
+    }
+    Ok(Received { headers, body: Vec::new(), trailers: None, complete: true })
+}
+
+/// As gRPC has it for messages (its `PROTOCOL-HTTP2.md`): whatever is not printable ASCII, and the percent sign.
+fn percent_encoded(message: &str) -> String {
+    let plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'%';
+    message.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }

@@ -3,9 +3,11 @@
 mod delivery;
 mod tunnels;
 mod versions;
+mod wishes;
 
 use super::{Caller, Context, Settings, downstream::Downstream, h1, h2, limits::Limiters};
 use crate::{
+    credentials::Credentials,
     filter::Instances,
     identity::TokenCache,
     listen::{Peer, Timeouts},
@@ -21,7 +23,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 use tidegate_policy::{Name, Rows, Snapshot, exchange::Batch};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -83,7 +85,7 @@ fn live(documents: &Value) -> Live {
     let snapshot = Snapshot::compile(&rows(documents)).unwrap();
     Live {
         revision: 1,
-        origination: Origination::prepare(&snapshot, &BTreeMap::new(), &Origination::default()),
+        origination: Origination::prepare(&snapshot, &Credentials::default(), &Origination::default()),
         loads: Loads::prepare(&snapshot, &Loads::default()),
         snapshot: Arc::new(snapshot),
         ..Live::default()

@@ -1,6 +1,7 @@
 //! What the tests of this folder share: permits that were decided, servers, and an `Upstreams`.
 
 use crate::{
+    credentials::Credentials,
     http::{Request, body::Body},
     live::Live,
     upstream::{
@@ -50,9 +51,11 @@ pub(in crate::upstream) fn live_with(
     let kinds = credentials.iter().map(|(name, credential)| (name.clone(), credential.kind()));
     rows.credentials = kinds.collect::<BTreeMap<Name, CredentialKind>>();
     let snapshot = Snapshot::compile(&rows).expect("a snapshot");
+    let credentials = Credentials::of(credentials);
     Live {
         revision: before.revision + 1,
-        origination: Origination::prepare(&snapshot, credentials, &before.origination),
+        origination: Origination::prepare(&snapshot, &credentials, &before.origination),
+        credentials,
         loads: Loads::prepare(&snapshot, &before.loads),
         snapshot: Arc::new(snapshot),
         ..Live::default()

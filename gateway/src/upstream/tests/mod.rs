@@ -5,3 +5,4 @@ pub(super) mod fixture;
 mod pool;
 mod send;
 mod tls;
+mod wish;

@@ -31,7 +31,7 @@ fn get() -> Request {
 
 async fn connect(upstreams: &Upstreams, live: &Live, address: SocketAddr) -> Connection {
     let permit = fixture::decide(live, Form::Plain, "api.example", address.port());
-    upstreams.connect(live, &permit, &get()).await.expect("a connection")
+    upstreams.connect(live, &permit, &get(), None).await.expect("a connection")
 }
 
 async fn text(response: Response) -> Bytes {

@@ -10,19 +10,23 @@ use crate::{
     upstream::{Connection, Upstreams, tls::provider},
 };
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::{RootCertStore, ServerConfig, pki_types::PrivateKeyDer, server::WebPkiClientVerifier};
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
+    server::WebPkiClientVerifier,
+};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{cell::RefCell, collections::BTreeMap, net::SocketAddr, rc::Rc, sync::Arc};
 use tidegate_policy::{Name, Reason, credential::Credential, target::Form};
 use tokio_rustls::TlsAcceptor;
 
-struct Authority {
-    pem: String,
-    der: rustls::pki_types::CertificateDer<'static>,
+pub(super) struct Authority {
+    pub(super) pem: String,
+    der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
-fn authority(common_name: &str) -> Authority {
+pub(super) fn authority(common_name: &str) -> Authority {
     let mut params = CertificateParams::new(Vec::new()).expect("parameters");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let mut subject = DistinguishedName::new();
@@ -34,7 +38,7 @@ fn authority(common_name: &str) -> Authority {
 }
 
 impl Authority {
-    fn issue(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (rcgen::Certificate, KeyPair) {
+    pub(super) fn issue(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> (rcgen::Certificate, KeyPair) {
         let mut params =
             CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).expect("parameters");
         change(&mut params);
@@ -43,22 +47,25 @@ impl Authority {
     }
 }
 
-struct Server<'a> {
-    authority: &'a Authority,
-    names: &'a [&'a str],
-    alpn: &'a [&'a [u8]],
-    clients: Option<&'a Authority>,
-    expired: bool,
-    versions: &'a [&'static rustls::SupportedProtocolVersion],
+pub(super) struct Server<'a> {
+    pub(super) authority: &'a Authority,
+    pub(super) names: &'a [&'a str],
+    pub(super) alpn: &'a [&'a [u8]],
+    pub(super) clients: Option<&'a Authority>,
+    pub(super) expired: bool,
+    pub(super) versions: &'a [&'static rustls::SupportedProtocolVersion],
+    /// The client certificate of each connection, in order; none where none was shown.
+    pub(super) shown: Rc<RefCell<Vec<Option<CertificateDer<'static>>>>>,
 }
 
 impl<'a> Server<'a> {
-    fn new(authority: &'a Authority, names: &'a [&'a str]) -> Self {
-        Self { authority, names, alpn: &[], clients: None, expired: false, versions: rustls::ALL_VERSIONS }
+    pub(super) fn new(authority: &'a Authority, names: &'a [&'a str]) -> Self {
+        let versions = rustls::ALL_VERSIONS;
+        Self { authority, names, alpn: &[], clients: None, expired: false, versions, shown: Rc::default() }
     }
 
     /// Accepts and keeps connections open until the test ends.
-    async fn start(&self) -> SocketAddr {
+    pub(super) async fn start(&self) -> SocketAddr {
         let (certificate, key) = self.authority.issue(self.names, |params| {
             if self.expired {
                 params.not_before = date_time_ymd(2020, 1, 1);
@@ -81,12 +88,15 @@ impl<'a> Server<'a> {
         config.alpn_protocols = self.alpn.iter().map(|protocol| protocol.to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let (listener, address) = fixture::listen().await;
+        let shown = Rc::clone(&self.shown);
         tokio::task::spawn_local(async move {
             loop {
                 let (tcp, _) = listener.accept().await.expect("a connection");
-                let acceptor = acceptor.clone();
+                let (acceptor, shown) = (acceptor.clone(), Rc::clone(&shown));
                 tokio::task::spawn_local(async move {
                     if let Ok(mut stream) = acceptor.accept(tcp).await {
+                        let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first().cloned());
+                        shown.borrow_mut().push(certificate);
                         let mut byte = [0; 1];
                         while tokio::io::AsyncReadExt::read(&mut stream, &mut byte).await.is_ok_and(|read| read > 0) {}
                     }
@@ -97,17 +107,17 @@ impl<'a> Server<'a> {
     }
 }
 
-fn service(address: SocketAddr, tls: &Value) -> Value {
+pub(super) fn service(address: SocketAddr, tls: &Value) -> Value {
     json!({"hosts": ["api.example"], "ports": [{"number": address.port(), "protocol": "https"}], "networks": ["127.0.0.0/8"], "tls": tls})
 }
 
-fn trusting(authority: &Authority) -> BTreeMap<Name, Arc<Credential>> {
+pub(super) fn trusting(authority: &Authority) -> BTreeMap<Name, Arc<Credential>> {
     BTreeMap::from([(name("ca"), Arc::new(Credential::Trust { pem: authority.pem.clone() }))])
 }
 
 async fn connect(upstreams: &Upstreams, live: &Live, address: SocketAddr) -> Result<Connection, Fault> {
     let permit = fixture::decide(live, Form::Plain, "api.example", address.port());
-    upstreams.connect(live, &permit, &request()).await
+    upstreams.connect(live, &permit, &request(), None).await
 }
 
 /// Connects to `server` with the given document; `ca` is its authority.
@@ -411,12 +421,12 @@ async fn who_waits_for_an_attempt_is_woken_when_it_is_abandoned() {
         let ca = authority("Test CA");
         let (_silent, address) = fixture::listen().await;
         let dns = dns::serve(&["127.0.0.1"]).await;
-        let upstreams = std::rc::Rc::new(fixture::upstreams(dns.address, |_| {}));
+        let upstreams = Rc::new(fixture::upstreams(dns.address, |_| {}));
         let tls = json!({"mode": "simple", "trust": "ca"});
-        let live = std::rc::Rc::new(fixture::live(&service(address, &tls), &trusting(&ca), &Live::default()));
+        let live = Rc::new(fixture::live(&service(address, &tls), &trusting(&ca), &Live::default()));
         let attempts = |upstreams: &Upstreams| upstreams.shared.metrics.connect_attempts.value();
         let start = || {
-            let (upstreams, live) = (std::rc::Rc::clone(&upstreams), std::rc::Rc::clone(&live));
+            let (upstreams, live) = (Rc::clone(&upstreams), Rc::clone(&live));
             tokio::task::spawn_local(async move { connect(&upstreams, &live, address).await.map(drop) })
         };
         let leader = start();

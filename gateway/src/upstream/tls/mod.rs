@@ -6,6 +6,7 @@ mod handshake;
 mod profile;
 mod verify;
 mod watch;
+mod wished;
 
 pub(super) use explain::CERTIFICATE_DEMANDED;
 pub use explain::explain;
@@ -13,14 +14,14 @@ pub(super) use handshake::{Offer, originate};
 pub use profile::Profile;
 pub(crate) use profile::provider;
 pub(super) use watch::{Ending, Watched};
+pub(super) use wished::Wished;
 
-use crate::fault::Fault;
+use crate::{credentials::Credentials, fault::Fault};
 use foldhash::HashMap;
-use profile::{Key, Material};
-use std::{collections::BTreeMap, sync::Arc};
+use profile::Key;
+use std::sync::Arc;
 use tidegate_policy::{
     Name, Reason, Snapshot,
-    credential::Credential,
     service::{Protocol, Service, Tls, TlsMode, TlsVersion, Trust},
     snapshot::CompiledService,
 };
@@ -46,27 +47,17 @@ struct ByProtocol {
 
 /// What profiles are made of.
 struct Makings<'a> {
-    credentials: &'a BTreeMap<Name, Arc<Credential>>,
-    material: Material,
+    credentials: &'a Credentials,
     before: &'a HashMap<Key, Arc<Profile>>,
 }
 
 impl Origination {
     /// Prepares the configurations of every service. Those whose document and key material are what they were in
     /// `before` are taken over, sessions and all.
-    pub fn prepare(snapshot: &Snapshot, credentials: &BTreeMap<Name, Arc<Credential>>, before: &Self) -> Self {
+    pub fn prepare(snapshot: &Snapshot, credentials: &Credentials, before: &Self) -> Self {
         let mut origination = Self::default();
-        let plain = Tls {
-            mode: TlsMode::Simple,
-            sni: None,
-            names: Vec::new(),
-            trust: Trust::System,
-            certificate: None,
-            min_version: TlsVersion::V1_2,
-            alpn: Vec::new(),
-        };
-        let makings = Makings { credentials, material: Material::of(credentials), before: &before.profiles };
-        let mut default = |protocol| Some(origination.make(&plain, protocol, &makings, profile::SHARED_SESSIONS));
+        let makings = Makings { credentials, before: &before.profiles };
+        let mut default = |protocol| Some(origination.make(&unsaid(), protocol, &makings, profile::SHARED_SESSIONS));
         let default = ByProtocol { https: default(Protocol::Https), grpc: default(Protocol::Grpc) };
         origination.default = Some(default);
         for service in snapshot.services() {
@@ -115,7 +106,7 @@ impl Origination {
     }
 
     fn make(&mut self, tls: &Tls, protocol: Protocol, makings: &Makings<'_>, sessions: usize) -> Prepared {
-        let key = Key::new(tls, protocol, &makings.material);
+        let key = Key::new(tls, protocol, makings.credentials);
         if let Some(profile) = self.profiles.get(&key).or_else(|| makings.before.get(&key)).map(Arc::clone) {
             self.profiles.insert(key, Arc::clone(&profile));
             return Ok(profile);
@@ -123,6 +114,19 @@ impl Origination {
         let profile = Arc::new(Profile::build(&key, makings.credentials, sessions).map_err(Arc::from)?);
         self.profiles.insert(key, Arc::clone(&profile));
         Ok(profile)
+    }
+}
+
+/// The TLS document of a service that has none.
+pub(in crate::upstream) fn unsaid() -> Tls {
+    Tls {
+        mode: TlsMode::Simple,
+        sni: None,
+        names: Vec::new(),
+        trust: Trust::System,
+        certificate: None,
+        min_version: TlsVersion::V1_2,
+        alpn: Vec::new(),
     }
 }
 

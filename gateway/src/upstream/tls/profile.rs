@@ -1,7 +1,7 @@
 //! One way of originating TLS: a document, the key material it names, and the configuration made of both.
 
 use super::verify::AnyName;
-use ::aws_lc_rs::digest as digest_of;
+use crate::credentials::{Credentials, Digest};
 use rustls::{
     ClientConfig, RootCertStore,
     client::{ResolvesClientCert, Resumption, WebPkiServerVerifier},
@@ -11,7 +11,6 @@ use rustls::{
 };
 use std::{
     cell::Cell,
-    collections::BTreeMap,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -51,50 +50,37 @@ pub(super) struct Key {
     tls: Tls,
     alpn: Vec<Alpn>,
     /// Digests of the key material named, so that replaced material makes a new profile.
-    trust: Option<[u8; 32]>,
-    certificate: Option<[u8; 32]>,
-}
-
-/// SHA-256 of the key material of every credential, computed once for each publication.
-pub(super) struct Material(BTreeMap<Name, [u8; 32]>);
-
-impl Material {
-    pub(super) fn of(credentials: &BTreeMap<Name, Arc<Credential>>) -> Self {
-        let digest = |credential: &Credential| {
-            let parts = match credential {
-                Credential::Trust { pem } => [pem.as_str(), ""],
-                Credential::Certificate { chain, key } => [chain.as_str(), key.reveal()],
-                Credential::Secret { .. } => ["", ""],
-            };
-            let mut digest = digest_of::Context::new(&digest_of::SHA256);
-            for part in parts {
-                digest.update(&(part.len() as u64).to_be_bytes());
-                digest.update(part.as_bytes());
-            }
-            let mut bytes = [0; 32];
-            bytes.copy_from_slice(digest.finish().as_ref());
-            bytes
-        };
-        Self(credentials.iter().map(|(name, credential)| (name.clone(), digest(credential))).collect())
-    }
+    trust: Option<Digest>,
+    certificate: Option<Digest>,
 }
 
 impl Key {
-    pub(super) fn new(tls: &Tls, protocol: Protocol, material: &Material) -> Self {
+    pub(super) fn new(tls: &Tls, protocol: Protocol, credentials: &Credentials) -> Self {
         let alpn = match protocol {
             Protocol::Grpc => vec![Alpn::H2],
             _ if tls.alpn.is_empty() => vec![Alpn::H2, Alpn::Http1],
             _ => tls.alpn.clone(),
         };
-        let trust = if let Trust::Credential(name) = &tls.trust { Some(name) } else { None };
-        let digest = |name: Option<&Name>| name.and_then(|name| material.0.get(name)).copied();
-        Self { tls: tls.clone(), alpn, trust: digest(trust), certificate: digest(tls.certificate.as_ref()) }
+        let (trust, certificate) = digests(tls, credentials);
+        Self { tls: tls.clone(), alpn, trust, certificate }
     }
+
+    /// Whether the key material it was made with is still what `credentials` hold.
+    pub(super) fn holds(&self, credentials: &Credentials) -> bool {
+        digests(&self.tls, credentials) == (self.trust, self.certificate)
+    }
+}
+
+/// The digests of what `tls` is verified by, and of what is shown.
+fn digests(tls: &Tls, credentials: &Credentials) -> (Option<Digest>, Option<Digest>) {
+    let trust = if let Trust::Credential(name) = &tls.trust { Some(name) } else { None };
+    let digest = |name: Option<&Name>| name.and_then(|name| credentials.digest(name.as_str()));
+    (digest(trust), digest(tls.certificate.as_ref()))
 }
 
 impl Profile {
     /// Makes the configuration. The error is a sentence for the operator, without key material.
-    pub(super) fn build(key: &Key, credentials: &BTreeMap<Name, Arc<Credential>>, sessions: usize) -> Result<Self, String> {
+    pub(super) fn build(key: &Key, credentials: &Credentials, sessions: usize) -> Result<Self, String> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let provider = provider();
         let roots = match &key.tls.trust {
@@ -171,8 +157,8 @@ fn system_roots() -> Result<Arc<RootCertStore>, String> {
     Ok(Arc::clone(&ROOTS))
 }
 
-fn trust(name: &Name, credentials: &BTreeMap<Name, Arc<Credential>>) -> Result<RootCertStore, String> {
-    let Some(Credential::Trust { pem }) = credentials.get(name).map(|credential| &**credential) else {
+fn trust(name: &Name, credentials: &Credentials) -> Result<RootCertStore, String> {
+    let Some(Credential::Trust { pem }) = credentials.find(name.as_str()) else {
         return Err(format!("there is no credential {name} of kind trust: create it, or change `tls.trust`"));
     };
     let mut roots = RootCertStore::empty();
@@ -184,12 +170,8 @@ fn trust(name: &Name, credentials: &BTreeMap<Name, Arc<Credential>>) -> Result<R
     Ok(roots)
 }
 
-fn certificate(
-    name: &Name,
-    credentials: &BTreeMap<Name, Arc<Credential>>,
-    provider: &CryptoProvider,
-) -> Result<Arc<CertifiedKey>, String> {
-    let Some(Credential::Certificate { chain, key }) = credentials.get(name).map(|credential| &**credential) else {
+fn certificate(name: &Name, credentials: &Credentials, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, String> {
+    let Some(Credential::Certificate { chain, key }) = credentials.find(name.as_str()) else {
         return Err(format!("there is no credential {name} of kind certificate: create it, or change `tls.certificate`"));
     };
     let key = PrivateKeyDer::from_pem_slice(key.reveal().as_bytes())

@@ -2,11 +2,14 @@
 
 use super::WORLD;
 use crate::{BodyError, HeaderError, attributes::Value, audit::Event, message::LineError};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
 use std::cell::RefCell;
 
 /// What filters never write, as the gateway has it.
 const IMMUTABLE: &[&str] = &include!("../../../wit/immutable-headers.rs");
+
+/// What the gateway holds of a body for one filter, unless its settings say otherwise.
+pub(crate) const BODY_BYTES: usize = 1 << 20;
 
 /// A header map of the driver.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +101,10 @@ impl RawBody<'_> {
             return Err(BodyError::OutOfRange);
         }
         let range = index(offset, bytes.len())..index(offset.saturating_add(len), bytes.len());
+        // What came larger than that may stay so.
+        if bytes.len() - range.len() + data.len() > BODY_BYTES.max(bytes.len()) {
+            return Err(BodyError::TooLarge);
+        }
         bytes.splice(range, data.iter().copied());
         Ok(())
     }
@@ -108,15 +115,14 @@ fn index(offset: u64, len: usize) -> usize {
 }
 
 pub(crate) fn rewrite(method: &str, path: &str) -> Result<(), LineError> {
-    let origin_form = path.starts_with('/') && !path.contains('#') && path.parse::<http::uri::PathAndQuery>().is_ok();
-    if !origin_form || Method::from_bytes(method.as_bytes()).is_err() {
-        return Err(LineError::Invalid);
-    }
-    WORLD.with_borrow_mut(|world| match () {
-        () if !world.here.request_line => Err(LineError::TooLate),
-        () if !world.gateway.grants.borrow().path(path) => Err(LineError::NotPermitted),
-        () => {
-            world.rewritten = Some((method.to_owned(), path.to_owned()));
+    let method = Method::from_bytes(method.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
+    let path = Some(path).filter(|path| path.starts_with('/')).and_then(|path| path.parse::<PathAndQuery>().ok());
+    WORLD.with_borrow_mut(|world| match method.zip(path) {
+        _ if !world.here.request_line => Err(LineError::TooLate),
+        None => Err(LineError::Invalid),
+        Some((_, path)) if !world.gateway.grants.borrow().path(path.path()) => Err(LineError::NotPermitted),
+        Some((method, path)) => {
+            world.rewritten = Some((method.to_string(), path.to_string()));
             Ok(())
         }
     })
@@ -124,8 +130,8 @@ pub(crate) fn rewrite(method: &str, path: &str) -> Result<(), LineError> {
 
 pub(crate) fn set_status(status: u16) -> Result<(), LineError> {
     WORLD.with_borrow_mut(|world| match () {
-        () if !(200..600).contains(&status) => Err(LineError::Invalid),
         () if !world.here.response_line => Err(LineError::TooLate),
+        () if !(200..600).contains(&status) => Err(LineError::Invalid),
         () => {
             world.status = Some(status);
             Ok(())

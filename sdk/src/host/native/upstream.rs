@@ -4,7 +4,7 @@ use super::{WORLD, World, gateway, writable};
 use crate::{
     outbound::{Answer, Call, CallError},
     testing::{Chosen, Secret},
-    upstream::{PolicyError, Tls, TlsMode},
+    upstream::{PolicyError, Tls, TlsMode, TlsVersion},
 };
 use std::net::IpAddr;
 
@@ -20,9 +20,8 @@ pub(crate) struct Grants {
 }
 
 impl Grants {
-    /// Whether one of the paths, each exact or ending in `*`, is that of `path_and_query`.
-    pub(super) fn path(&self, path_and_query: &str) -> bool {
-        let path = path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path);
+    /// Whether `path` is one of the granted, each exact or ending in `*`.
+    pub(super) fn path(&self, path: &str) -> bool {
         self.paths.iter().any(|granted| granted.strip_suffix('*').map_or(granted == path, |prefix| path.starts_with(prefix)))
     }
 
@@ -32,7 +31,11 @@ impl Grants {
 
     fn tls(&self, tls: &Tls) -> bool {
         let trust = tls.trust.as_deref().filter(|trust| *trust != "system");
-        let loosens = tls.mode == Some(TlsMode::Disabled) || tls.names.is_some();
+        // What loosens depends on what the service registers. Here the strictest service is meant.
+        let loosens = tls.mode == Some(TlsMode::Disabled)
+            || tls.names.is_some()
+            || tls.min_version == Some(TlsVersion::Tls12)
+            || tls.trust.as_deref() == Some("system");
         trust.into_iter().chain(tls.certificate.as_deref()).all(|name| self.credential(name)) && (self.loosen_tls || !loosens)
     }
 }
