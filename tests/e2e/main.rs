@@ -16,6 +16,7 @@ mod explain;
 mod filters;
 mod framing;
 mod grpc_web;
+mod hostility;
 mod invariants;
 mod lifecycle;
 mod listener;
