@@ -182,7 +182,7 @@ async fn large_documents_are_converted_within_a_callbacks_time() {
     assert_eq!((reply.status, reply.json()["pieces"].as_u64()), (200, Some(LARGE as u64)), "{}", reply.text());
 }
 
-/// A callback that takes longer than `filter_callback` is ended, and its exchange with it: so 200 says that none did.
+/// A callback that takes longer than `filter_callback_timeout` is ended, and its exchange with it: so 200 says that none did.
 #[tokio::test]
 async fn no_document_within_the_limits_takes_too_long() {
     let soap = Soap::start().await;
