@@ -14,6 +14,7 @@ mod explain;
 mod filters;
 mod framing;
 mod invariants;
+mod json_grpc;
 mod lifecycle;
 mod listener;
 mod load;
