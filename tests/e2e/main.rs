@@ -15,6 +15,7 @@ mod filters;
 mod framing;
 mod grpc_web;
 mod invariants;
+mod json_grpc;
 mod lifecycle;
 mod listener;
 mod load;

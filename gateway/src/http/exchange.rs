@@ -136,14 +136,8 @@ async fn attempt(
     forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.settings.pseudonym)?;
     trace::pass_on(&mut head.headers, record.trace());
     let mut request = Request::from_parts(head, course.meter(downstream, body)?);
-    let mut run = None;
-    if downstream.filter.is_none() && route.is_some_and(|route| !route.filters.is_empty()) {
-        let dialect = Dialect::of(request.headers());
-        let facts = filter::Facts { id: record.id(), identity: &identity, permit: &permit, live: &live, dialect };
-        run = worker.instances.begin(&live.chains, facts).transpose()?;
-    }
+    let run = if downstream.filter.is_some() { None } else { begin(worker, &live, &permit, &identity, &request, record)? };
     if let Some(run) = &run {
-        record.filtered_by(run);
         request = match Box::pin(course.ask(downstream, run, request)).await? {
             Outcome::Continue(request) => request,
             Outcome::Reply(response) => return Ok(reply::of_filter(response, record)),
@@ -153,31 +147,43 @@ async fn attempt(
     let mut again = None;
     if wish.is_some() || route.is_some_and(|route| route.rewrite.is_some()) {
         let (mut head, body) = request.into_parts();
-        if let Some(route) = route {
-            forward::rewrite(&mut head, route)?;
-        }
+        route.map_or(Ok(()), |route| forward::rewrite(&mut head, route))?;
         again = detour::decide(&live, &identity, &permit, wish.as_deref(), &mut head, record)?; // nor to another service
         request = Request::from_parts(head, body);
     }
     let permit = again.as_ref().unwrap_or(&permit);
     let delivery = Delivery { worker, live: &live, permit, wish: wish.as_deref(), downstream, pace: course.pace };
-    let delivered = delivery.run(&mut request, record).await;
-    let fit = |response: Response| {
-        let (mut head, body) = response.into_parts();
-        forward::response(&mut head, &worker.http.settings.pseudonym);
-        Response::from_parts(head, body)
-    };
-    let Some(run) = run else { return delivered.map(fit) };
-    let response = match (delivered, run.late_reply()) {
-        (Ok(response), _) => fit(response),
-        (Err(_), Some(reply)) => return Ok(reply::of_filter(reply, record)),
-        (Err(fault), None) => return Err(fault),
-    };
-    record.tell(&run);
-    match Box::pin(course.tell(downstream, &run, response)).await? {
-        Outcome::Continue(response) => Ok(response),
-        Outcome::Reply(reply) => Ok(reply::of_filter(reply, record)),
+    let delivered = delivery.run(&mut request, record).await.map(|response| fit(worker, response));
+    match run {
+        None => delivered,
+        Some(run) => Box::pin(course.tell(downstream, &run, delivered, record)).await,
     }
+}
+
+/// The filters' part in the exchange, where its route has any.
+fn begin(
+    worker: &Worker,
+    live: &Live,
+    permit: &Permit,
+    identity: &Identity,
+    request: &Request,
+    record: &mut OpenRecord,
+) -> Result<Option<Run>, Fault> {
+    if permit.route().is_none_or(|route| route.document.filters.is_empty()) {
+        return Ok(None);
+    }
+    let dialect = Dialect::of(request.headers());
+    let facts = filter::Facts { id: record.id(), identity, permit, live, dialect };
+    let run = worker.instances.begin(&live.chains, facts).transpose()?;
+    record.filtered_by(run.as_ref());
+    Ok(run)
+}
+
+/// A response from outside, made fit for the caller.
+fn fit(worker: &Worker, response: Response) -> Response {
+    let (mut head, body) = response.into_parts();
+    forward::response(&mut head, &worker.http.settings.pseudonym);
+    Response::from_parts(head, body)
 }
 
 /// The decision, and its place in the record.
@@ -363,10 +369,25 @@ impl Course {
         }
     }
 
-    /// The response, as the filters let it go back.
-    async fn tell(&self, downstream: &Downstream, run: &Run, response: Response) -> Result<Outcome<Response>, Fault> {
-        let (head, body) = response.into_parts();
+    /// What was delivered, as the filters let it go back. One may have answered in the middle of the request's body, which
+    /// is why its delivery failed.
+    async fn tell(
+        &self,
+        downstream: &Downstream,
+        run: &Run,
+        delivered: Result<Response, Fault>,
+        record: &mut OpenRecord,
+    ) -> Result<Response, Fault> {
+        let (head, body) = match (delivered, run.late_reply()) {
+            (Ok(response), _) => response.into_parts(),
+            (Err(_), Some(reply)) => return Ok(reply::of_filter(reply, record)),
+            (Err(fault), None) => return Err(fault),
+        };
+        record.tell(run);
         downstream.clock.arm(self.pace.idle);
-        deliver::within(downstream, run.response(head, body)).await
+        match deliver::within(downstream, run.response(head, body)).await? {
+            Outcome::Continue(response) => Ok(response),
+            Outcome::Reply(reply) => Ok(reply::of_filter(reply, record)),
+        }
     }
 }

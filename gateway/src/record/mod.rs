@@ -154,8 +154,8 @@ impl OpenRecord {
     }
 
     /// The filters that it goes through: what they did is a part of it.
-    pub fn filtered_by(&mut self, run: &Run) {
-        self.run = Some(run.clone());
+    pub fn filtered_by(&mut self, run: Option<&Run>) {
+        self.run = run.cloned();
     }
 
     /// Tells the filters what is known of the connection that the response came by.
