@@ -26,28 +26,34 @@ use tonic_prost::ProstCodec;
 /// Which ship.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ShipRequest {
+    /// Its name.
     #[prost(string, tag = "1")]
-    name: String,
+    pub name: String,
 }
 
 /// Which port, and how many ships.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct WatchRequest {
+    /// The port's name.
     #[prost(string, tag = "1")]
-    name: String,
+    pub name: String,
+    /// How many ships.
     #[prost(uint32, tag = "2")]
-    ships: u32,
+    pub ships: u32,
 }
 
 /// A ship.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Ship {
+    /// Its name.
     #[prost(string, tag = "1")]
-    name: String,
+    pub name: String,
+    /// What it displaces.
     #[prost(int64, tag = "2")]
-    tonnage: i64,
+    pub tonnage: i64,
+    /// The flags it has sailed under.
     #[prost(string, repeated, tag = "3")]
-    flags: Vec<String>,
+    pub flags: Vec<String>,
 }
 
 /// `google.rpc.Status`.

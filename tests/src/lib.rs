@@ -7,7 +7,6 @@
 pub mod api;
 pub mod certificates;
 pub mod collector;
-pub mod counting;
 pub mod dns;
 pub mod entry;
 pub mod gateway;
