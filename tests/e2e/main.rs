@@ -18,6 +18,7 @@ mod framing;
 mod grpc_web;
 mod hostility;
 mod invariants;
+mod json_grpc;
 mod lifecycle;
 mod listener;
 mod load;

@@ -7,11 +7,11 @@
 pub mod api;
 pub mod certificates;
 pub mod collector;
-pub mod counting;
 pub mod dns;
 pub mod entry;
 pub mod gateway;
 pub mod h2;
+pub mod harbour;
 pub mod peers;
 pub mod plugins;
 pub mod raw;

@@ -126,6 +126,7 @@ fn answers_that_are_not_grpc_become_a_status() {
         let html = Message::new([("content-type", "text/html")]).body(["<p>"]);
         let exchange = call().response(StatusCode::from_u16(status).unwrap(), html);
         assert_eq!(told(&exchange).0, code, "{status}");
+        assert!(exchange.replied().is_none(), "the service answered, and its record says so");
     }
     assert_eq!(told(&call().response(StatusCode::OK, [("content-type", "application/grpc")])).0, "2");
     let answer = |pieces: &[&[u8]]| {

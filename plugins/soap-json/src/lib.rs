@@ -19,7 +19,8 @@ use operations::Call;
 use problem::Problem;
 use service::{Answered, Service};
 use tidegate_sdk::{
-    Body, BodyFlow, ConfigError, Exchange, Filter, Flow, Headers, Reply, StatusCode, TrailerFlow, Trailers, attributes, log,
+    Body, BodyError, BodyFlow, ConfigError, Exchange, Filter, Flow, Headers, Reply, StatusCode, TrailerFlow, Trailers,
+    attributes, log,
     message::{self, LineError},
     metrics::Counter,
 };
@@ -136,7 +137,7 @@ impl SoapJson {
             Ok(length) if length <= self.service.limits.bytes => self.service.envelope(&call, &body.take())?,
             _ => return Err(self.service.too_large()),
         };
-        body.replace(envelope).map_err(|error| Problem::new(413, "the request is too large", error.to_string()))?;
+        write(body, &envelope).map_err(|error| Problem::new(413, "the request is too large", error.to_string()))?;
         let headers = self.service.request_headers(call.operation)?;
         let head = body.head().ok_or_else(|| misplaced("the request's head has gone on already"))?;
         let mut changes = head.change().insert("accept-encoding", "identity");
@@ -174,7 +175,7 @@ impl SoapJson {
                 (problem.status, problem::MEDIA_TYPE, problem.body())
             }
         };
-        body.replace(text).map_err(|error| Problem::response(error.to_string()))?;
+        write(body, &text).map_err(|error| Problem::response(error.to_string()))?;
         message::set_status(status).map_err(|error| misplaced(error.to_string()))?;
         let head = body.head().ok_or_else(|| misplaced("the answer's head has gone on already"))?;
         let mut changes = head.change().insert("content-type", kind);
@@ -188,6 +189,15 @@ impl SoapJson {
         self.refused.add(1);
         reply(problem)
     }
+}
+
+/// What is written to the gateway at once, in bytes: its limit on one call is a MiB.
+const WRITTEN: usize = 256 << 10;
+
+/// Replaces what is on offer of a body.
+fn write(body: &mut Body<'_>, text: &str) -> Result<(), BodyError> {
+    body.take();
+    text.as_bytes().chunks(WRITTEN).try_for_each(|piece| body.append(piece))
 }
 
 /// What a head says of the bytes that are no longer its body.
