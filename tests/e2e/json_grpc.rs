@@ -19,7 +19,8 @@ const HOST: &str = "harbour.example.com";
 /// A gateway that has the harbour behind a route with the filter.
 async fn world(harbour: &Harbour, config: &Value) -> World {
     let world = World::start().await;
-    let service = with(plain_service(HOST, harbour.address), "/ports/0/protocol", "http2".into());
+    let service = with(plain_service(HOST, harbour.address), "/ports/0/protocol", "grpc".into());
+    let service = with(service, "/tls", json!({"mode": "disabled"}));
     world.rest.register("services", "harbour", &service).await;
     let uploaded = world.rest.upload("json-grpc", plugins::module("json_grpc")).await;
     assert!(matches!(uploaded.status, 200 | 201), "{uploaded:?}\n{}", uploaded.text());
