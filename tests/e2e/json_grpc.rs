@@ -19,7 +19,8 @@ const HOST: &str = "harbour.example.com";
 /// A gateway that has the harbour behind a route with the filter.
 async fn world(harbour: &Harbour, config: &Value) -> World {
     let world = World::start().await;
-    let service = with(plain_service(HOST, harbour.address), "/ports/0/protocol", "http2".into());
+    let service = with(plain_service(HOST, harbour.address), "/ports/0/protocol", "grpc".into());
+    let service = with(service, "/tls", json!({"mode": "disabled"}));
     world.rest.register("services", "harbour", &service).await;
     let uploaded = world.rest.upload("json-grpc", plugins::module("json_grpc")).await;
     assert!(matches!(uploaded.status, 200 | 201), "{uploaded:?}\n{}", uploaded.text());
@@ -65,6 +66,11 @@ async fn rest_callers_reach_a_grpc_service() {
     let request = Request::post(format!("http://{HOST}/v1/ships")).header("content-type", "application/json");
     let reply = h2.send(request.body(full(ship)).expect("a request")).await;
     assert_eq!((reply.status, reply.json()["tonnage"].as_str()), (200, Some("12")), "{reply:?}");
+    let mut pod = world.pod().await;
+    let head = format!("POST http://{HOST}/v1/ships HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n");
+    pod.send(format!("{head}9\r\n{{\"name\": \r\n4\r\n\"a\"}}\r\n0\r\nX-Digest: 1\r\n\r\n")).await;
+    let reply = pod.reply().await;
+    assert_eq!((reply.status, reply.text().as_str()), (200, r#"{"name":"a"}"#), "with trailers");
     let large = "x".repeat(300_000);
     let reply = call(&world, "POST", "/v1/ships", "", Some(&json!({ "name": large }).to_string())).await;
     assert_eq!((reply.status, reply.json()["name"].as_str()), (200, Some(large.as_str())), "pieces of any size");

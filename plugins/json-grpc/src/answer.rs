@@ -34,8 +34,8 @@ pub(crate) enum Answering {
 /// Where a status is, in a head or in trailers.
 const STATUS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
 
-impl From<Asking> for Waiting {
-    fn from(asking: Asking) -> Self {
+impl From<&Asking> for Waiting {
+    fn from(asking: &Asking) -> Self {
         Self { binding: asking.binding, format: asking.format }
     }
 }

@@ -82,6 +82,13 @@ pub(crate) fn convert(api: &Checked, asking: &Asking, body: &mut Body<'_>) -> Re
     body.replace(frame).map_err(|_| too_large())
 }
 
+/// A request of gRPC ends with its message: trailers have no meaning there.
+pub(crate) fn drop_trailers(trailers: &mut Headers<'_>) -> Result<(), Problem> {
+    let names: Vec<String> = trailers.entries().into_iter().map(|(name, _)| name).collect();
+    let changes = names.iter().fold(trailers.change(), |changes, name| changes.remove(name));
+    changes.apply().map_err(|error| Problem::new(400, format!("the trailers cannot be left out: {error}")))
+}
+
 fn check_body(api: &Checked, content_type: &str, length: Option<&str>, encoding: Option<&str>) -> Result<(), Problem> {
     let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
     let kind = kind.trim().to_ascii_lowercase();

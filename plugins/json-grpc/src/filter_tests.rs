@@ -100,6 +100,20 @@ fn a_request_without_a_body_becomes_a_message() {
 }
 
 #[test]
+fn a_request_may_end_with_trailers() {
+    let driver = driver(json!({}));
+    let sent = Message::new(JSON).body([r#"{"name": "#, r#""n"}"#]).trailers([("x-digest", "1"), ("x-digest", "2")]);
+    let exchange = asking(&driver, "POST", "/shop.v1.Orders/Plain").request(sent);
+    let upstream = exchange.upstream().unwrap();
+    assert_eq!(upstream.body, order(r#"{"name": "n"}"#));
+    assert!(upstream.trailers.as_ref().is_none_or(|trailers| trailers.is_empty()), "gRPC has none there: {upstream:?}");
+    let exchange = exchange.response(StatusCode::OK, Message::new(GRPC).body([order("{}")]).trailers([("grpc-status", "0")]));
+    assert_eq!(got(&exchange).2, "{}");
+    let sent = Message::new(JSON).body(["{"]).trailers([("x-digest", "1")]);
+    assert_eq!(problem(&asking(&driver, "POST", "/shop.v1.Orders/Plain").request(sent)).0, 400);
+}
+
+#[test]
 fn a_status_becomes_that_of_http_with_its_details() {
     let driver = driver(json!({}));
     let item = wire("shop.v1.Item", r#"{"sku": "a"}"#);

@@ -87,24 +87,17 @@ impl Filter for JsonGrpc {
     }
 
     fn on_request_body(&self, exchange: &mut Exchange<Call>, body: &mut Body<'_>, _end: bool) -> BodyFlow {
-        let Stage::Asking(asking) = std::mem::take(&mut exchange.state.stage) else { return BodyFlow::Forward };
-        match ask::convert(&self.api, &asking, body) {
-            Ok(()) => {
-                exchange.state.stage = Stage::Waiting(asking.into());
-                BodyFlow::Forward
-            }
+        match self.ask(&mut exchange.state.stage, body) {
+            Ok(()) => BodyFlow::Forward,
             Err(problem) => BodyFlow::Reply(self.refusal(&problem)),
         }
     }
 
     fn on_request_trailers(&self, exchange: &mut Exchange<Call>, trailers: &mut Trailers<'_>) -> TrailerFlow {
-        // A body that ends with trailers may come with them, or may have come before.
-        let Stage::Asking(asking) = std::mem::take(&mut exchange.state.stage) else { return TrailerFlow::Forward };
-        match ask::convert(&self.api, &asking, trailers.body()) {
-            Ok(()) => {
-                exchange.state.stage = Stage::Waiting(asking.into());
-                TrailerFlow::Forward
-            }
+        // A body that ends with trailers comes with them, or has come before.
+        let asked = self.ask(&mut exchange.state.stage, trailers.body());
+        match asked.and_then(|()| ask::drop_trailers(trailers)) {
+            Ok(()) => TrailerFlow::Forward,
             Err(problem) => TrailerFlow::Reply(self.refusal(&problem)),
         }
     }
@@ -138,6 +131,14 @@ impl Filter for JsonGrpc {
 }
 
 impl JsonGrpc {
+    /// Puts the message into the place of the body that was awaited; nothing where it has been done.
+    fn ask(&self, stage: &mut Stage, body: &mut Body<'_>) -> Result<(), problem::Problem> {
+        let Stage::Asking(asking) = stage else { return Ok(()) };
+        ask::convert(&self.api, asking, body)?;
+        *stage = Stage::Waiting(answer::Waiting::from(&*asking));
+        Ok(())
+    }
+
     fn refusal(&self, problem: &problem::Problem) -> Reply {
         self.refusals.add(1);
         reply(problem)
