@@ -103,7 +103,7 @@ pub enum PolicyError {
 }
 
 /// Sends the request to another service, which the route must grant (`grants.services`). The decision is made again for it:
-/// a rule must allow it, too.
+/// a rule must allow it, too. To be called before what belongs to the service: endpoint and TLS.
 pub fn select_service(name: impl AsRef<str>) -> Result<(), PolicyError> {
     host::select_service(name.as_ref())
 }
@@ -113,7 +113,7 @@ pub fn select_endpoint(address: impl AsRef<str>, port: u16) -> Result<(), Policy
     host::select_endpoint(address.as_ref(), port)
 }
 
-/// Originates TLS so. The route must grant the credentials that are named (`grants.credentials`), and what loosens
+/// Originates TLS so; what is `None` stays as it was chosen before, else as it is registered. The route must grant the credentials that are named (`grants.credentials`), and what loosens
 /// verification (`grants.loosen_tls`): plaintext where the service registers TLS, other names, a lower version.
 pub fn originate_tls(tls: &Tls) -> Result<(), PolicyError> {
     host::originate_tls(tls)

@@ -10,7 +10,7 @@ use tidegate_sdk::{
     metrics::{Counter, Gauge, Histogram},
     outbound::{self, Answer, Call, CallError},
     testing::{Driver, Message, Secret},
-    upstream::{self, PolicyError, Tls, TlsMode},
+    upstream::{self, Alpn, PolicyError, Tls, TlsMode},
 };
 
 /// A filter that does in its request callback what the test says.
@@ -98,7 +98,11 @@ fn what_is_granted_is_chosen() {
         assert_eq!(message::set_status(StatusCode::OK), Err(LineError::TooLate));
         assert_eq!(upstream::select_service("other"), Ok(()));
         assert_eq!(upstream::select_endpoint("203.0.113.7", 443), Ok(()));
-        assert_eq!(upstream::select_endpoint("api.example", 443), Err(PolicyError::Invalid));
+        assert_eq!(upstream::select_endpoint("no host", 443), Err(PolicyError::Invalid));
+        assert_eq!(upstream::select_service("other"), Err(PolicyError::Conflict), "an endpoint of another is chosen");
+        let with = |sni: &str, alpn| Tls { sni: Some(sni.to_owned()), alpn, ..Tls::default() };
+        assert_eq!(upstream::originate_tls(&with("a.example", Some(vec![Alpn::H2]))), Ok(()));
+        assert_eq!(upstream::originate_tls(&with("b.example", None)), Ok(()));
         assert_eq!(upstream::inject_secret("X-Key", "key", "Bearer "), Ok(()));
         assert_eq!(upstream::inject_secret("host", "key", ""), Err(PolicyError::Invalid));
         let contradiction = Tls { mode: Some(TlsMode::Disabled), trust: Some("key".to_owned()), ..Tls::default() };
@@ -111,6 +115,8 @@ fn what_is_granted_is_chosen() {
     assert_eq!(exchange.rewritten(), Some(("POST", "/v2/a?b=c")));
     let chosen = exchange.chosen();
     assert_eq!((chosen.service.as_deref(), &chosen.endpoint), (Some("other"), &Some(("203.0.113.7".to_owned(), 443))));
+    let tls = chosen.tls.as_ref().unwrap();
+    assert_eq!((tls.sni.as_deref(), tls.alpn.as_deref()), (Some("b.example"), Some([Alpn::H2].as_slice())));
     let secret = Secret { header: "x-key".to_owned(), credential: "key".to_owned(), prefix: "Bearer ".to_owned() };
     assert_eq!(chosen.secrets, [secret]);
     assert!(exchange.upstream().unwrap().headers.is_empty(), "the caller's own value is not sent");

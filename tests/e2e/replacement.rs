@@ -123,7 +123,7 @@ async fn idle_instances_are_dropped_and_started_again() {
 /// Filters on routes at the restart that is timed.
 const FILTERS: u32 = 50;
 
-/// How many different modules they are: compiling one takes a debug build a second. `TIDEGATE_BINARY=target/release/tidegate
+/// How many different modules they are: compiling one takes a debug build a second. `TIDEGATE_BINARY=$PWD/target/release/tidegate
 /// TIDEGATE_RESTART_MODULES=50` measures the whole of it.
 fn different() -> u32 {
     std::env::var("TIDEGATE_RESTART_MODULES").map_or(5, |number| number.parse().expect("a number of modules"))

@@ -7,6 +7,7 @@
 pub mod api;
 pub mod certificates;
 pub mod collector;
+pub mod counting;
 pub mod dns;
 pub mod entry;
 pub mod gateway;

@@ -31,19 +31,22 @@ impl Rehearsal {
     /// Compiles these modules and tries these configurations of them, each once.
     pub(super) fn of(host: &Host, modules: &HashMap<Digest, &Module>, made: &[&Made]) -> Self {
         let modules: Vec<_> = modules.values().collect();
-        let compiled = on_every_core(&modules, |module| {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        // No more at once than may be compiled: one that waits too long for its turn would be given up on.
+        let compiled = on_threads(cores.min(host.shared.limits.compilers), &modules, |module| {
             let compiled = host.compiled(module, Turn::Wait);
             Some((module.digest, compiled.map_err(|reasons| Arc::from(reasons.join("; ")))))
         });
         let compiled: HashMap<_, _> = compiled.into_iter().collect();
         let began = Instant::now();
-        let tried = on_every_core(made, |made| {
+        let tried = on_threads(cores, made, |made| {
             let compiled = compiled.get(&made.digest)?.as_ref().ok()?;
             let has_time = began.elapsed() < TRIALS;
             has_time.then(|| ((*made).clone(), canary(host, compiled, made)))
         });
-        if tried.len() < made.len() {
-            let untried = made.len() - tried.len();
+        let ready = made.iter().filter(|made| compiled.get(&made.digest).is_some_and(Result::is_ok)).count();
+        let untried = ready - tried.len();
+        if untried > 0 {
             tracing::info!(filters = untried, "filters were not tried before their first exchange");
         }
         Self { tried: tried.into_iter().collect(), compiled }
@@ -56,8 +59,8 @@ fn canary(host: &Host, compiled: &Arc<Compiled>, made: &Made) -> Result<(), Arc<
     instance::try_start(&filter).map_err(Arc::from)
 }
 
-/// What `work` makes of each of `jobs`, done by as many threads as there are cores.
-fn on_every_core<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> Option<R> + Sync) -> Vec<R> {
+/// What `work` makes of each of `jobs`, done by so many threads, this one among them.
+fn on_threads<J: Sync, R: Send>(threads: usize, jobs: &[J], work: impl Fn(&J) -> Option<R> + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::with_capacity(jobs.len()));
     let run = || {
@@ -67,9 +70,8 @@ fn on_every_core<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> Option<R> + 
             }
         }
     };
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
     thread::scope(|scope| {
-        for number in 1..cores.min(jobs.len()) {
+        for number in 1..threads.min(jobs.len()) {
             let thread = thread::Builder::new().name(format!("filter-trial-{number}"));
             if let Err(error) = thread.spawn_scoped(scope, run) {
                 // This thread does what is left.

@@ -145,6 +145,7 @@ impl Run {
         self.0.known.responded(head.status);
         let mut passage = Passage::new(&self.0, Kind::Response, std::mem::take(&mut head.headers));
         passage.status = head.status.as_u16();
+        passage.may_have_body = !self.0.known.asked_for_head() && !matches!(head.status.as_u16(), 204 | 205 | 304);
         let (line, headers, body) = match self.pass(passage, body).await? {
             Outcome::Continue(passed) => passed,
             Outcome::Reply(reply) => return Ok(Outcome::Reply(reply)),

@@ -101,7 +101,7 @@ impl Instances {
     /// only when a filter that its route insists on cannot be run at all.
     pub fn begin(&self, chains: &Chains, facts: Facts<'_>) -> Option<Result<Run, Fault>> {
         if self.generation.replace(chains.generation) != chains.generation {
-            self.sweep();
+            self.drop_some();
         }
         let route = facts.permit.route().filter(|route| !route.document.filters.is_empty())?;
         let chain = chains.of(route.name.as_str())?;
@@ -123,11 +123,6 @@ impl Instances {
         });
         slot.unused.set(0);
         Rc::clone(slot)
-    }
-
-    /// Lets instances go whose filter no chain has any more. Open exchanges keep theirs until they end.
-    fn sweep(&self) {
-        self.slots.borrow_mut().retain(|_, slot| slot.is_on_a_route());
     }
 }
 

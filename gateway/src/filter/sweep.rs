@@ -26,7 +26,7 @@ impl Instances {
     }
 
     /// Drops some of those that nobody needs; how many.
-    fn drop_some(&self) -> usize {
+    pub(super) fn drop_some(&self) -> usize {
         let unneeded = |slot: &Rc<Slot>| !slot.is_on_a_route() || slot.is_idle();
         let found: Vec<_> = self.slots.borrow_mut().extract_if(|_, slot| unneeded(slot)).take(AT_ONCE).collect();
         found.len()
@@ -35,7 +35,7 @@ impl Instances {
 
 impl Slot {
     /// Whether a route has its filter. Exchanges under way keep it beyond that.
-    pub(super) fn is_on_a_route(&self) -> bool {
+    fn is_on_a_route(&self) -> bool {
         self.filter.strong_count() > 0
     }
 

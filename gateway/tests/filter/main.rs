@@ -5,5 +5,8 @@ mod archive;
 mod company;
 mod hostile;
 mod lifecycle;
+mod rehearsal;
+mod replacement;
 mod setting;
 mod upload;
+mod written;

@@ -169,8 +169,13 @@ impl Stage {
     fn publish_routes(&mut self, routes: &[(&str, Value)]) {
         let modules: BTreeMap<Name, Module> =
             ["audit", "hostile", "stamp"].into_iter().map(|plugin| (plugin.parse().unwrap(), module(filter(plugin)))).collect();
-        self.live.snapshot = Arc::new(snapshot(routes, &modules));
-        self.chains = Chains::prepare(&self.host, &self.live.snapshot, &modules, &self.chains);
+        self.publish_modules(routes, &modules);
+    }
+
+    /// Puts other filters on routes, of these modules.
+    pub(crate) fn publish_modules(&mut self, routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) {
+        self.live.snapshot = Arc::new(snapshot(routes, modules));
+        self.chains = Chains::prepare(&self.host, &self.live.snapshot, modules, &self.chains);
         self.permits = routes.iter().map(|(route, _)| ((*route).to_owned(), self.decide(route))).collect();
     }
 

@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn mistakes_are_pointed_at() {
         for (config, wanted) in [
-            (json!(null), "/: missing field `entries`"),
+            (json!(null), "missing field `entries`"),
             (json!({"entries": [{"when": {"namespace": "a"}, "credential": "k"}]}), "/entries/0/when/namespace: unknown field"),
             (json!({"entries": [{"when": {"namespaces": ["a*b"]}, "credential": "k"}]}), "/entries/0/when/namespaces/0: "),
             (json!({"entries": [{"when": {}, "credential": "k"}]}), "/entries/0/when: "),

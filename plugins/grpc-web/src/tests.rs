@@ -228,3 +228,11 @@ fn mistakes_in_the_configuration_are_pointed_at() {
     assert!(error(json!({"origins": [], "origin": 1})).starts_with("/origin: unknown field"));
     assert!(error(json!({"origins": ["app.example"]})).starts_with("/origins/0: "));
 }
+
+#[test]
+fn the_readmes_example_is_one() {
+    let readme = include_str!("../README.md");
+    let example = readme.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let example: Value = serde_json::from_str(example).unwrap();
+    Driver::<GrpcWeb>::new(example["config"].clone()).unwrap();
+}

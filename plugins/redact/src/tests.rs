@@ -182,7 +182,7 @@ fn another_protocol_is_no_body() {
 #[test]
 fn mistakes_are_pointed_at() {
     for (config, wanted) in [
-        (json!(null), "/: missing field `detectors`"),
+        (json!(null), "missing field `detectors`"),
         (json!({"detectors": ["card"], "mode": "mask"}), "/mode: unknown field"),
         (json!({"detectors": ["card"], "request": "drop"}), "/request: unknown variant"),
         (json!({"detectors": ["cards"]}), "/detectors/0: "),

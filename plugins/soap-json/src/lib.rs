@@ -140,7 +140,8 @@ impl SoapJson {
         let headers = self.service.request_headers(call.operation)?;
         let head = body.head().ok_or_else(|| misplaced("the request's head has gone on already"))?;
         let mut changes = head.change().insert("accept-encoding", "identity");
-        for name in OF_THE_BYTES {
+        // An action that the caller names would be carried out by services that go by it.
+        for name in OF_THE_BYTES.into_iter().chain(OF_A_READING).chain(["soapaction"]) {
             changes = changes.remove(name);
         }
         for (name, value) in &headers {
@@ -190,7 +191,9 @@ impl SoapJson {
 }
 
 /// What a head says of the bytes that are no longer its body.
-const OF_THE_BYTES: [&str; 4] = ["content-encoding", "content-md5", "digest", "content-digest"];
+const OF_THE_BYTES: [&str; 5] = ["content-encoding", "content-md5", "digest", "content-digest", "repr-digest"];
+/// What a request's head says that means nothing, or something else, now that it is a POST (RFC 9110 sections 13.1 and 14.2).
+const OF_A_READING: [&str; 6] = ["range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
 /// What an answer's head says besides of what it answered with.
 const OF_THE_ENVELOPE: [&str; 3] = ["etag", "last-modified", "accept-ranges"];
 

@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn mistakes_are_pointed_at() {
         for (config, wanted) in [
-            (json!(null), "/: missing field `rules`"),
+            (json!(null), "missing field `rules`"),
             (json!({"rules": [{"tls": {"mode": "passthrough"}}]}), "/rules/0/tls/mode: unknown variant"),
             (json!({"rules": [{"tls": {"certificates": "a"}}]}), "/rules/0/tls/certificates: unknown field"),
             (json!({"rules": [{"when": {"hosts": ["A.example"]}, "refuse": true}]}), "/rules/0/when/hosts/0: "),

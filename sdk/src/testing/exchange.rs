@@ -48,6 +48,13 @@ enum Kind {
     Response,
 }
 
+impl Kind {
+    /// What is here when a message of this kind is at hand, with or without its head.
+    fn here(self, head: bool) -> Here {
+        Here { request_line: head && self == Self::Request, response_line: head && self == Self::Response }
+    }
+}
+
 impl<'a, F: Filter> Scripted<'a, F> {
     pub(super) fn begin(driver: &'a Driver<F>, exchange: Exchange<F::State>) -> Self {
         Self {
@@ -299,7 +306,7 @@ impl<F: Filter> Scripted<'_, F> {
         if kind == Kind::Request {
             self.grpc = head.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
         }
-        let here = self.here(kind, true);
+        let here = kind.here(true);
         let status = self.status;
         let head = RefCell::new(head);
         let shown = self.callback(here, |filter, exchange| {
@@ -316,12 +323,19 @@ impl<F: Filter> Scripted<'_, F> {
         let after = match (end, kind) {
             (false, _) => After::Body,
             (true, Kind::Request) => After::RoomForABody,
+            (true, Kind::Response) if self.may_have_body() => After::RoomForABody,
             (true, Kind::Response) => After::Nothing,
         };
         self.settle(kind, |direction| direction.after_head(flow, after));
         if after == After::RoomForABody && self.ending.is_none() && self.direction(kind).stage == Stage::Open {
             self.piece(kind, b"", true);
         }
+    }
+
+    /// Whether HTTP lets the response have a body.
+    fn may_have_body(&self) -> bool {
+        let to_head = self.world.attributes.get("request.method") == Some(&"HEAD".into());
+        !to_head && !matches!(self.status.as_u16(), 204 | 205 | 304)
     }
 
     fn piece(&mut self, kind: Kind, piece: &[u8], end: bool) {
@@ -339,7 +353,7 @@ impl<F: Filter> Scripted<'_, F> {
     fn show_piece(&mut self, kind: Kind, next: Next) {
         let end = next == Next::End;
         let (head, body) = self.lend(kind);
-        let here = self.here(kind, head.is_some());
+        let here = kind.here(head.is_some());
         let shown = self.callback(here, |filter, exchange| {
             let head = head.as_ref().map(|head| Headers::new(RawHeaders(head)));
             let mut body = Body::new(RawBody(&body), head);
@@ -366,7 +380,7 @@ impl<F: Filter> Scripted<'_, F> {
             return self.settle(kind, |direction| direction.after_trailers(TrailerFlow::Forward, trailers));
         }
         let (head, body) = self.lend(kind);
-        let here = self.here(kind, head.is_some());
+        let here = kind.here(head.is_some());
         let trailers = RefCell::new(trailers);
         let shown = self.callback(here, |filter, exchange| {
             let head = head.as_ref().map(|head| Headers::new(RawHeaders(head)));
@@ -404,14 +418,6 @@ impl<F: Filter> Scripted<'_, F> {
         let direction = self.direction(kind);
         direction.head = head.map(RefCell::into_inner);
         direction.held = body.into_inner();
-    }
-
-    fn here(&self, kind: Kind, head: bool) -> Here {
-        Here {
-            request_line: head && kind == Kind::Request,
-            response_line: head && kind == Kind::Response,
-            request_head: (head && kind == Kind::Request) || self.request.head.is_some(),
-        }
     }
 
     /// Makes a callback, unless the filter has nothing more to do with the exchange.

@@ -34,15 +34,13 @@ pub(crate) struct World {
     pub(crate) calls: Vec<Call>,
 }
 
-/// Whose first line the filter may change, and whether it may choose the way: while a head is here.
+/// What of the message at hand is here. While it is the request's head, the filter may choose the way, too.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Here {
     /// A request is at hand, and its head.
     pub(crate) request_line: bool,
     /// A response is at hand, and its head.
     pub(crate) response_line: bool,
-    /// The request's head has not gone on.
-    pub(crate) request_head: bool,
 }
 
 /// A world in its place; back where it came from on drop.

@@ -6,7 +6,6 @@ use crate::{
     testing::{Chosen, Secret},
     upstream::{PolicyError, Tls, TlsMode, TlsVersion},
 };
-use std::net::IpAddr;
 
 /// What the route grants its filter, in the route's own words.
 #[derive(Debug, Default, serde::Deserialize)]
@@ -43,7 +42,7 @@ impl Grants {
 /// Makes a choice, where the request's head is here and the route grants it.
 fn choose(granted: impl FnOnce(&Grants) -> bool, choice: impl FnOnce(&mut Chosen)) -> Result<(), PolicyError> {
     WORLD.with_borrow_mut(|World { here, gateway, chosen, .. }| match () {
-        () if !here.request_head => Err(PolicyError::TooLate),
+        () if !here.request_line => Err(PolicyError::TooLate),
         () if !granted(&gateway.grants.borrow()) => Err(PolicyError::NotPermitted),
         () => {
             choice(chosen);
@@ -53,11 +52,15 @@ fn choose(granted: impl FnOnce(&Grants) -> bool, choice: impl FnOnce(&mut Chosen
 }
 
 pub(crate) fn select_service(name: &str) -> Result<(), PolicyError> {
+    // Endpoint and TLS belong to the service, so it is chosen before them.
+    if WORLD.with_borrow(|world| world.chosen.endpoint.is_some() || world.chosen.tls.is_some()) {
+        return Err(PolicyError::Conflict);
+    }
     choose(|grants| grants.services.iter().any(|granted| granted == name), |chosen| chosen.service = Some(name.to_owned()))
 }
 
 pub(crate) fn select_endpoint(address: &str, port: u16) -> Result<(), PolicyError> {
-    if port == 0 || address.parse::<IpAddr>().is_err() {
+    if port == 0 || !is_host(address) {
         return Err(PolicyError::Invalid);
     }
     choose(|grants| grants.endpoints, |chosen| chosen.endpoint = Some((address.to_owned(), port)))
@@ -70,7 +73,20 @@ pub(crate) fn originate_tls(tls: &Tls) -> Result<(), PolicyError> {
     if tls.sni.iter().chain(tls.names.iter().flatten()).any(|name| !is_host(name)) {
         return Err(PolicyError::Invalid);
     }
-    choose(|grants| grants.tls(tls), |chosen| chosen.tls = Some(tls.clone()))
+    choose(|grants| grants.tls(tls), |chosen| chosen.tls = Some(over(tls.clone(), chosen.tls.take().unwrap_or_default())))
+}
+
+/// What the one says, and where it says nothing the other.
+fn over(tls: Tls, before: Tls) -> Tls {
+    Tls {
+        mode: tls.mode.or(before.mode),
+        sni: tls.sni.or(before.sni),
+        names: tls.names.or(before.names),
+        trust: tls.trust.or(before.trust),
+        min_version: tls.min_version.or(before.min_version),
+        alpn: tls.alpn.or(before.alpn),
+        certificate: tls.certificate.or(before.certificate),
+    }
 }
 
 fn is_host(name: &str) -> bool {

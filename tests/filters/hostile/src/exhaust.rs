@@ -35,10 +35,10 @@ pub(super) fn grow(pages: usize) -> u64 {
     }
 }
 
-/// A million names wherever the host keeps one for the filter.
+/// A hundred thousand names wherever the host keeps one for the filter.
 pub(super) fn names() {
     let (mut values, mut states) = (0, 0);
-    for n in 0..1_000_000 {
+    for n in 0..100_000 {
         let name = format!("n{n}");
         metrics::Counter::new(&name).add(1);
         values += u64::from(kv::set(&name, "v", None).is_ok());

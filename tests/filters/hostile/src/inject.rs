@@ -39,7 +39,7 @@ pub(super) fn inject(headers: &mut Headers<'_>) {
     super::report("injected", "accepted", accepted + lines() + secrets());
 }
 
-/// First lines that are two, or none. No route grants them either, so a test grants `*` to see that they are not valid.
+/// First lines that are two, or none. No route grants them either, so a test grants `/*` to see that they are not valid.
 fn lines() -> u64 {
     let lines = [
         ("GET", "/ HTTP/1.1\r\nx-smuggled: 1\r\n\r\n"),

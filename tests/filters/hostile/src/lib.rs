@@ -82,7 +82,7 @@ enum Mode {
     EventSize,
     /// Hands 4 MiB, or a long list, to the call that is named.
     Giant,
-    /// Makes a million metrics, values and attributes; says how many values and attributes were accepted.
+    /// Makes 100,000 metrics, values and attributes; says how many values and attributes were accepted.
     Names,
     /// Makes headers with CR, LF and NUL, pseudo-headers, framing headers, and first lines with the like; says how many were
     /// accepted.
