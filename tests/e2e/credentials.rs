@@ -103,3 +103,28 @@ async fn a_key_that_is_not_granted_refuses_the_request() {
     let record = world.rest.record_to("/ungranted").await;
     assert!(record["filters"][0].to_string().contains("grants"), "{record}");
 }
+
+#[tokio::test]
+async fn no_filter_reads_the_key_wherever_it_stands() {
+    let world = World::start().await;
+    let api = world.api("api.example.com").await;
+    world.open("api", "api.example.com", api.address).await;
+    let blue = world.tenant("blue", Ipv4Addr::new(127, 0, 8, 1)).await;
+    lend(&world, "api", "refuse", &["blue-key"]).await;
+    assert!(matches!(world.rest.upload("audit", plugins::module("audit")).await.status, 200 | 201));
+    // A header that nothing in its name says to be secret, so that the audit filter would show it.
+    let entry = json!({"when": {"namespaces": ["blue"]}, "credential": "blue-key", "header": "x-team"});
+    let credential = json!({"plugin": "credential", "config": {"entries": [entry]}, "grants": {"credentials": ["blue-key"]}});
+    let audit = json!({"plugin": "audit", "config": {"request_headers": ["x-team", "x-other"], "redact": []}});
+    let route = json!({"service": "api", "filters": [audit.clone(), credential, audit]});
+    world.rest.register("routes", "api", &route).await;
+    world.in_force().await;
+    let reply = blue.get("http://api.example.com/between", "X-Team: own\r\nX-Other: seen\r\n").await;
+    assert_eq!(reply.status, 200, "{reply:?}\n{}", reply.text());
+    assert_eq!(api.saw("/between").headers.get("x-team").map(http::HeaderValue::as_bytes), Some(BLUE_KEY.as_bytes()));
+    let record = world.rest.record_to("/between").await;
+    let fields = |place: usize| record["filters"][place]["events"][0]["fields"].clone();
+    assert_eq!((&fields(0)["request.x-team"], &fields(0)["request.x-other"]), (&json!("own"), &json!("seen")), "{record}");
+    assert_eq!((&fields(2)["request.x-team"], &fields(2)["request.x-other"]), (&Value::Null, &json!("seen")), "{record}");
+    assert!(!record.to_string().contains("s3cret"), "{record}");
+}

@@ -294,6 +294,26 @@ fn forms_are_masked_as_their_meaning_is_however_they_are_cut() {
 }
 
 #[test]
+fn forms_that_are_broken_are_masked_alike_however_they_are_cut() {
+    let detectors = detectors();
+    let mask = Mask::new("*", &detectors);
+    for number in 0..1000 {
+        let mut seed = Seed(number);
+        let text = text(&mut seed);
+        let mut form = encoded(&mut seed, &text).into_bytes();
+        for _ in 0..=seed.below(3) {
+            let at = seed.below(form.len() + 1);
+            form.splice(at..(at + seed.below(2)).min(form.len()), seed.one_of(&["%", "%4", "%zz", "&", "=", "é"]).bytes());
+        }
+        let mut at_once = Vec::new();
+        FormMasker::default().feed(&detectors, &mask, &form, true, &mut at_once);
+        let (mut masker, mut out) = (FormMasker::default(), Vec::new());
+        cut(&mut seed, &form, |piece, end| masker.feed(&detectors, &mask, piece, end, &mut out));
+        assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&at_once), "seed {number}");
+    }
+}
+
+#[test]
 fn texts_without_findings_go_on_byte_for_byte() {
     let nothing = serde_json::from_value::<Setting>(json!([{"name": "never", "pattern": "never to be found"}])).unwrap();
     let nothing = nothing.check("").unwrap();
