@@ -15,6 +15,7 @@ pub mod record;
 pub mod settings;
 pub mod stream;
 pub mod telemetry;
+pub mod trial;
 pub mod tunnel;
 pub mod upstream;
 pub mod worker;

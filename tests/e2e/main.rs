@@ -6,6 +6,7 @@
 mod addresses;
 mod answers;
 mod auditing;
+mod authors;
 mod bodies;
 mod choosing_tls;
 mod clients;

@@ -1,6 +1,7 @@
 //! The command line: which command, and the settings it is given.
 
 mod addresses;
+mod filter;
 mod health;
 mod serve;
 mod token;
@@ -17,6 +18,7 @@ pub(crate) fn run() -> ExitCode {
     let matches = line().get_matches();
     match matches.subcommand() {
         Some(("serve", given)) => with_settings(given, serve::serve),
+        Some(("filter", given)) => filter::run(given),
         Some(("token", given)) => with_settings(given, |settings| token::mint(settings, given)),
         Some(("healthcheck", given)) => with_settings(given, |settings| health::check(&settings)),
         _ => say(&format!("tidegate {}", env!("CARGO_PKG_VERSION"))),
@@ -39,6 +41,7 @@ fn line() -> Command {
         .subcommand(with_flags(Command::new("healthcheck").about("Exits 0 if the gateway on this machine is ready"), |name| {
             matches!(name, "data_dir" | "metrics_listen")
         }))
+        .subcommand(filter::command())
         .subcommand(Command::new("version").about("Prints the version"))
 }
 

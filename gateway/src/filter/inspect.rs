@@ -9,7 +9,10 @@ use std::borrow::Cow;
 use wasmparser::{Parser, Payload};
 use wasmtime::{
     Engine,
-    component::{Component, InstancePre, Linker, types::Component as ComponentType},
+    component::{
+        Component, InstancePre, Linker,
+        types::{Component as ComponentType, ComponentItem},
+    },
 };
 
 /// The world that filters are written for.
@@ -38,6 +41,10 @@ pub struct Inspection {
     pub world: String,
     /// The host interfaces it imports.
     pub imports: Vec<String>,
+    /// The functions that it imports of them, as `interface.function`, such as `upstream.select-service`.
+    pub functions: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
 }
 
 /// A module ready to be started.
@@ -57,7 +64,8 @@ pub(super) fn compile(engine: &Engine, limits: &Limits, bytes: &[u8]) -> Result<
 
 /// Looks whether `component` is a filter, and links it to the host.
 pub(super) fn ready(engine: &Engine, linker: &Linker<State>, component: &Component) -> Result<Compiled, Vec<String>> {
-    let imports = check_world(engine, &component.component_type())?;
+    let component_type = component.component_type();
+    let imports = check_world(engine, &component_type)?;
     let exports = Exports::of(component).map_err(|reason| vec![reason])?;
     let ready = linker.instantiate_pre(component).map_err(|error| {
         vec![format!("it was built for another version of {WORLD}: {}; rebuild it with this gateway's sdk/wit", line(&error))]
@@ -66,7 +74,10 @@ pub(super) fn ready(engine: &Engine, linker: &Linker<State>, component: &Compone
         false => (WORLD, Calls::Plain),
         true => (WORLD_WITH_OUTBOUND, Calls::Suspending),
     };
-    Ok(Compiled { inspection: Inspection { world: world.to_owned(), imports }, ready, exports, calls })
+    let functions = functions(engine, &component_type);
+    let exported = component_type.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let inspection = Inspection { world: world.to_owned(), imports, functions, exports: exported };
+    Ok(Compiled { inspection, ready, exports, calls })
 }
 
 /// The bytes as a component: as they are, or encoded from a core module that says in a custom section how.
@@ -165,6 +176,22 @@ fn check_world(engine: &Engine, component: &ComponentType) -> Result<Vec<String>
         reasons.push(format!("it does not export {HANDLER}, which every filter does; it exports {found}"));
     }
     if reasons.is_empty() { Ok(imports) } else { Err(reasons) }
+}
+
+/// The functions that are imported, each with the plain name of its interface.
+fn functions(engine: &Engine, component: &ComponentType) -> Vec<String> {
+    let mut functions = Vec::new();
+    for (interface, import) in component.imports(engine) {
+        let ComponentItem::ComponentInstance(instance) = import.ty else { continue };
+        let interface = interface.rsplit('/').next().unwrap_or(interface).split('@').next().unwrap_or(interface);
+        for (name, export) in instance.exports(engine) {
+            if matches!(export.ty, ComponentItem::ComponentFunc(_)) {
+                // Of `[method]headers.get` and the like the kind is no news.
+                functions.push(format!("{interface}.{}", name.rsplit(']').next().unwrap_or(name)));
+            }
+        }
+    }
+    functions
 }
 
 /// An error and its causes in one line.

@@ -133,6 +133,8 @@ pub struct Metrics {
     pub starts: Counter,
     /// Instances alive.
     pub instances: Gauge,
+    /// Bytes of their linear memories.
+    pub memory_bytes: Gauge,
     /// Memory growth refused.
     pub memory_refused: Counter,
     /// Header changes refused.

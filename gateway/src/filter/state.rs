@@ -178,6 +178,8 @@ impl LogBudget {
 pub(super) struct Guard {
     limits: StoreLimits,
     metrics: Arc<Metrics>,
+    /// Bytes of memory that were granted.
+    granted: i64,
 }
 
 impl Guard {
@@ -192,14 +194,24 @@ impl Guard {
             // Growth that is refused is an answer that allocators know how to take.
             .trap_on_grow_failure(false)
             .build();
-        Self { limits, metrics }
+        Self { limits, metrics, granted: 0 }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.metrics.memory_bytes.add(-self.granted);
     }
 }
 
 impl ResourceLimiter for Guard {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let granted = self.limits.memory_growing(current, desired, maximum)?;
-        if !granted {
+        if granted {
+            let more = i64::try_from(desired.saturating_sub(current)).unwrap_or(i64::MAX);
+            self.granted = self.granted.saturating_add(more);
+            self.metrics.memory_bytes.add(more);
+        } else {
             self.metrics.memory_refused.add(1);
         }
         Ok(granted)

@@ -2,10 +2,11 @@
 
 use super::{downstream::Metered, h1, recorded::Recorded, stall::Watched};
 use crate::{fault::Fault, filter::Filtered, stream::Stream};
-use ::http::HeaderName;
+use ::http::{HeaderMap, HeaderName};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use std::{
+    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -19,6 +20,8 @@ pub struct Body(Kind);
 enum Kind {
     Empty,
     Full(Option<Bytes>),
+    /// One that was written down before, piece by piece.
+    Scripted(VecDeque<Frame<Bytes>>),
     /// A request's, from a downstream HTTP/2 connection.
     H2(hyper::body::Incoming),
     /// A response's, from a shared upstream HTTP/2 connection, whose place is kept for as long.
@@ -57,6 +60,12 @@ impl Body {
     /// A body that is all here.
     pub fn full(bytes: Bytes) -> Self {
         Self(if bytes.is_empty() { Kind::Empty } else { Kind::Full(Some(bytes)) })
+    }
+
+    /// A body that comes in these pieces, and then perhaps trailers.
+    pub fn scripted(pieces: impl IntoIterator<Item = Bytes>, trailers: Option<HeaderMap>) -> Self {
+        let pieces = pieces.into_iter().map(Frame::data).chain(trailers.map(Frame::trailers));
+        Self(Kind::Scripted(pieces.collect()))
     }
 
     /// A request's body, from a downstream HTTP/2 connection.
@@ -136,6 +145,7 @@ impl http_body::Body for Body {
         match &mut self.get_mut().0 {
             Kind::Empty => Poll::Ready(None),
             Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Kind::Scripted(frames) => Poll::Ready(frames.pop_front().map(Ok)),
             Kind::H1Request(incoming) => incoming.poll_frame(cx),
             Kind::H1Response(incoming) => incoming.poll_frame(cx),
             Kind::Metered(metered) => metered.poll_frame(cx),
@@ -157,6 +167,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty | Kind::Full(None) => true,
             Kind::Full(Some(_)) => false,
+            Kind::Scripted(frames) => frames.is_empty(),
             Kind::H2(incoming) | Kind::Held(incoming, _) => incoming.is_end_stream(),
             Kind::H1Request(incoming) => incoming.is_end_stream(),
             Kind::H1Response(incoming) => incoming.is_end_stream(),
@@ -172,6 +183,7 @@ impl http_body::Body for Body {
             Kind::Empty | Kind::Full(None) => SizeHint::with_exact(0),
             Kind::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Kind::H2(incoming) | Kind::Held(incoming, _) => incoming.size_hint(),
+            Kind::Scripted(_) => SizeHint::default(),
             Kind::H1Request(incoming) => hint(incoming.remaining()),
             Kind::H1Response(incoming) => hint(incoming.remaining()),
             Kind::Metered(metered) => metered.inner().size_hint(),

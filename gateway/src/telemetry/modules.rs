@@ -92,6 +92,7 @@ pub fn filter(page: &mut Page, metrics: &filter::Metrics) {
     let help = "Requests of filters' own that got no answer; each has a record that says why, unless a limit on them did.";
     page.counter("tidegate_filter_calls_failed_total", help, metrics.calls_failed.value());
     page.gauge("tidegate_filter_instances", "Filter instances alive.", metrics.instances.value());
+    page.gauge("tidegate_filter_memory_bytes", "Bytes of their memories.", metrics.memory_bytes.value());
     let help = "What filters asked for beyond a limit, by kind.";
     let refused = page.family(Kind::Counter, "tidegate_filter_refused_total", help);
     refused.add(&[("kind", "memory")], metrics.memory_refused.value());

@@ -1,11 +1,13 @@
 //! What filters choose for the way out of one exchange: a wish, of which every part was held against what the service
 //! registers, what the route grants and which credentials there are before it became one. Nothing is dialled here.
 
+mod chosen;
 mod secret;
 #[cfg(test)]
 mod tests;
 mod tls;
 
+pub use chosen::{Chosen, ChosenSecret};
 pub use secret::Carrying;
 pub use tls::TlsSettings;
 
