@@ -20,6 +20,8 @@ pub struct Body(Kind);
 enum Kind {
     Empty,
     Full(Option<Bytes>),
+    /// All here as well, with what comes behind it.
+    Whole(Option<Bytes>, Option<Box<HeaderMap>>),
     /// One that was written down before, piece by piece.
     Scripted(VecDeque<Frame<Bytes>>),
     /// A request's, from a downstream HTTP/2 connection.
@@ -66,6 +68,11 @@ impl Body {
     pub fn scripted(pieces: impl IntoIterator<Item = Bytes>, trailers: Option<HeaderMap>) -> Self {
         let pieces = pieces.into_iter().map(Frame::data).chain(trailers.map(Frame::trailers));
         Self(Kind::Scripted(pieces.collect()))
+    }
+
+    /// A body that is all here, with trailers.
+    pub fn whole(bytes: Bytes, trailers: HeaderMap) -> Self {
+        Self(Kind::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()), Some(Box::new(trailers))))
     }
 
     /// A request's body, from a downstream HTTP/2 connection.
@@ -146,6 +153,10 @@ impl http_body::Body for Body {
             Kind::Empty => Poll::Ready(None),
             Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Scripted(frames) => Poll::Ready(frames.pop_front().map(Ok)),
+            Kind::Whole(bytes, trailers) => Poll::Ready(match bytes.take() {
+                Some(bytes) => Some(Ok(Frame::data(bytes))),
+                None => trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))),
+            }),
             Kind::H1Request(incoming) => incoming.poll_frame(cx),
             Kind::H1Response(incoming) => incoming.poll_frame(cx),
             Kind::Metered(metered) => metered.poll_frame(cx),
@@ -167,6 +178,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty | Kind::Full(None) => true,
             Kind::Full(Some(_)) => false,
+            Kind::Whole(bytes, trailers) => bytes.is_none() && trailers.is_none(),
             Kind::Scripted(frames) => frames.is_empty(),
             Kind::H2(incoming) | Kind::Held(incoming, _) => incoming.is_end_stream(),
             Kind::H1Request(incoming) => incoming.is_end_stream(),
@@ -182,6 +194,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Empty | Kind::Full(None) => SizeHint::with_exact(0),
             Kind::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Whole(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Kind::H2(incoming) | Kind::Held(incoming, _) => incoming.size_hint(),
             Kind::Scripted(_) => SizeHint::default(),
             Kind::H1Request(incoming) => hint(incoming.remaining()),

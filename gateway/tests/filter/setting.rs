@@ -27,6 +27,9 @@ use tidegate_policy::{
     target::{self, Form},
 };
 
+/// The plugins that are there, and the files that cargo makes of them.
+const PLUGINS: [(&str, &str); 4] = [("audit", "audit"), ("hostile", "hostile"), ("json-grpc", "json_grpc"), ("stamp", "stamp")];
+
 /// The bytes of a filter as cargo makes it. Built on first use, from the sources as they are; `TIDEGATE_FILTERS` names a
 /// directory of ones that were built before.
 pub(crate) fn filter(name: &str) -> Arc<[u8]> {
@@ -45,7 +48,8 @@ fn build() -> PathBuf {
     let status = Command::new(cargo)
         .current_dir(&workspace)
         .args(["build", "--quiet", "--profile", "filter", "--target", "wasm32-unknown-unknown"])
-        .args(["-p", "tidegate-plugin-audit", "-p", "tidegate-filter-hostile", "-p", "tidegate-filter-stamp"])
+        .args(["-p", "tidegate-plugin-audit", "-p", "tidegate-plugin-json-grpc"])
+        .args(["-p", "tidegate-filter-hostile", "-p", "tidegate-filter-stamp"])
         .status()
         .expect("cargo starts");
     assert!(status.success(), "the filters do not build; is the target there? rustup target add wasm32-unknown-unknown");
@@ -168,7 +172,7 @@ impl Stage {
 
     fn publish_routes(&mut self, routes: &[(&str, Value)]) {
         let modules: BTreeMap<Name, Module> =
-            ["audit", "hostile", "stamp"].into_iter().map(|plugin| (plugin.parse().unwrap(), module(filter(plugin)))).collect();
+            PLUGINS.into_iter().map(|(plugin, file)| (plugin.parse().unwrap(), module(filter(file)))).collect();
         self.publish_modules(routes, &modules);
     }
 
