@@ -12,8 +12,8 @@ pub enum Flow {
     /// The head goes on. The body is shown piece by piece, then trailers.
     Stream,
     /// The head stays here, and can be changed, until the filter forwards a piece of the body or the body ends. The body is
-    /// shown piece by piece, then trailers. A request without a body is shown an empty one, with `end`, so that it can be
-    /// given one; a response that has none is not held.
+    /// shown piece by piece, then trailers. A message without a body is shown an empty one, with `end`, so that it can be
+    /// given one; a response that cannot have one (to HEAD, with status 204, 205 or 304) is not held.
     Hold,
     /// Head and body stay here until the body is complete, up to the gateway's limit. They are shown once, in the callback for
     /// the body, with `end` unless there are trailers, which are shown then before anything goes on. Without a body as `Hold`.

@@ -227,13 +227,25 @@ fn a_request_without_a_body_can_be_given_one() {
 }
 
 #[test]
-fn a_response_without_a_body_is_not_held() {
-    for head in ["hold", "buffer", "stream"] {
+fn a_response_without_a_body_can_be_given_one() {
+    for head in ["hold", "buffer"] {
         let driver = driver(serde_json::json!({"head": head, "mark": "."}));
-        let exchange = driver.exchange().request([]).response(StatusCode::NO_CONTENT, []);
-        assert_eq!(seen(&exchange).last(), Some(&"response 204 end"), "{head}");
-        assert_eq!(exchange.caller().unwrap().body, b"", "{head}");
-        assert!(exchange.caller().unwrap().complete, "{head}");
+        let exchange = driver.exchange().request([]).response(StatusCode::NOT_FOUND, []);
+        assert_eq!(seen(&exchange)[2..], ["response 404 end", "response \"\"+head end"], "{head}");
+        assert_eq!(exchange.caller().unwrap().body, b".", "{head}");
+    }
+}
+
+#[test]
+fn a_response_that_cannot_have_a_body_is_not_held() {
+    for (head, method, status) in [("hold", "GET", 204), ("buffer", "GET", 304), ("hold", "HEAD", 200), ("stream", "GET", 200)]
+    {
+        let driver = driver(serde_json::json!({"head": head, "mark": "."}));
+        let status = StatusCode::from_u16(status).unwrap();
+        let exchange = driver.exchange().attribute("request.method", method).request([]).response(status, []);
+        assert_eq!(seen(&exchange).last(), Some(&format!("response {} end", status.as_u16()).as_str()), "{head} {method}");
+        assert_eq!(exchange.caller().unwrap().body, b"", "{head} {method}");
+        assert!(exchange.caller().unwrap().complete, "{head} {method}");
     }
 }
 

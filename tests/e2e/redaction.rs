@@ -145,6 +145,24 @@ async fn a_response_is_refused_with_502_and_none_of_it_is_seen() {
 }
 
 #[tokio::test]
+async fn a_body_as_large_as_filters_may_hold_is_looked_at_in_time() {
+    let (world, api) =
+        redacting(json!({"detectors": ["card", "email", "keys"], "request": "refuse", "response": "pass"})).await;
+    let item = r#"{"id":8842,"name":"The quick brown fox","url":"https://shop.example.com/a?b=c","note":"caf\u00e9"},"#;
+    let items = item.repeat(1_000_000 / item.len());
+    let innocent = format!("[{items}0]");
+    let reply = post(&world, "/sink/innocent", "Content-Type: application/json\r\n", innocent.as_bytes()).await;
+    assert_eq!((reply.status, &reply.json()["bytes"]), (200, &json!(innocent.len())), "{reply:?}");
+    let guilty = format!("[{items}\"{CARD}\"]");
+    let reply = post(&world, "/sink/guilty", "Content-Type: application/json\r\n", guilty.as_bytes()).await;
+    assert_eq!((reply.status, reply.reason()), (403, "filter_denied"), "{reply:?}");
+    let larger = format!("[{items}{items}0]");
+    let reply = post(&world, "/sink/larger", "Content-Type: application/json\r\n", larger.as_bytes()).await;
+    assert_eq!((reply.status, reply.reason()), (413, "body_too_large"), "{reply:?}");
+    assert!(!api.was_asked("/sink/guilty") && !api.was_asked("/sink/larger"));
+}
+
+#[tokio::test]
 async fn what_is_compressed_is_refused_or_passed_and_never_unseen() {
     let (world, api) = redacting(json!({"detectors": ["card"]})).await;
     let gzip = "Content-Type: application/json\r\nContent-Encoding: gzip\r\n";

@@ -172,10 +172,39 @@ async fn large_documents_are_converted_within_a_callbacks_time() {
     let body = json!({"customer": "a", "line": vec![line; LARGE]}).to_string();
     let reply = call(&world, "POST", "/orders", "application/json", Some(&body)).await;
     assert_eq!((reply.status, reply.json()["pieces"].as_u64()), (400, None), "too many values: {}", reply.text());
+    // Every character becomes five.
+    let body = json!({"customer": "&".repeat(500_000)}).to_string();
+    let reply = call(&world, "POST", "/orders", "application/json", Some(&body)).await;
+    assert_eq!(reply.status, 413, "the envelope is more than the gateway holds: {}", reply.text());
     let line = json!({"@count": 1, "article": "a bolt of some length, and a nut, too, and so on and on and on, <as bolts go>"});
     let body = json!({"customer": "a", "line": vec![line; LARGE]}).to_string();
     let reply = call(&world, "POST", "/orders", "application/json", Some(&body)).await;
     assert_eq!((reply.status, reply.json()["pieces"].as_u64()), (200, Some(LARGE as u64)), "{}", reply.text());
+}
+
+/// A callback that takes longer than `filter_callback_timeout` is ended, and its exchange with it: so 200 says that none did.
+#[tokio::test]
+async fn no_document_within_the_limits_takes_too_long() {
+    let soap = Soap::start().await;
+    let world = world(&soap, "1.1").await;
+    let many = |element: &dyn Fn(usize) -> String, count: usize| (0..count).map(element).collect::<String>();
+    let scope: String = (0..28).map(|n| format!(" xmlns:p{n}='u{n}'")).collect();
+    let documents = [
+        ("references", "&amp;".repeat(100_000)),
+        ("comments", "<!---->".repeat(70_000)),
+        ("other names", many(&|n| format!("<n{n:030}/>"), 9900)),
+        ("other namespaces", many(&|n| format!("<n{n} xmlns='urn:a-namespace-of-its-own:{n}'/>"), 4900)),
+        ("namespaces in scope", format!("<a{scope}>{}</a>", "<p0:n p0:a=''/>".repeat(4900))),
+        ("attributes", many(&|_| format!("<n {}/>", many(&|n| format!("a{n}='' "), 31)), 300)),
+        ("text", "x".repeat(520_000)),
+        ("depth", format!("{}{}{}", "<a>".repeat(31), "x".repeat(500_000), "</a>".repeat(31))),
+    ];
+    for (number, (what, content)) in documents.into_iter().enumerate() {
+        let path = format!("/orders/raw{number}");
+        soap.answer_raw(&format!("<GetOrderResponse>{content}</GetOrderResponse>"));
+        let reply = call(&world, "GET", &path, "", None).await;
+        assert_eq!(reply.status, 200, "{what}: {}", reply.text().chars().take(300).collect::<String>());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -62,6 +62,8 @@ pub struct Seen {
     pub server_name: Option<String>,
     /// Whether the client showed a certificate.
     pub client_certificate: bool,
+    /// The certificate that it showed, in DER.
+    pub client_leaf: Option<Vec<u8>>,
 }
 
 /// How an API is spoken to.
@@ -78,7 +80,7 @@ pub enum Speaks {
 #[derive(Clone, Default)]
 struct Connection {
     server_name: Option<String>,
-    client_certificate: bool,
+    client_leaf: Option<Vec<u8>>,
 }
 
 impl Api {
@@ -171,7 +173,7 @@ async fn connection(stream: TcpStream, speaks: Speaks, state: Arc<State>) {
             }
             let known = Connection {
                 server_name: session.server_name().map(str::to_owned),
-                client_certificate: session.peer_certificates().is_some(),
+                client_leaf: session.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec()),
             };
             match session.alpn_protocol() {
                 Some(b"h2") => http2(stream, known, state).await,
@@ -202,7 +204,8 @@ async fn answer(request: Request<Incoming>, known: Connection, state: Arc<State>
         version: request.version(),
         headers: request.headers().clone(),
         server_name: known.server_name,
-        client_certificate: known.client_certificate,
+        client_certificate: known.client_leaf.is_some(),
+        client_leaf: known.client_leaf,
     };
     state.seen.lock().expect("nobody panics within").push(seen);
     let path = request.uri().path().to_owned();

@@ -97,6 +97,11 @@ impl Leaf {
         Self { chain_pem, key_pem: key.serialize_pem(), chain: vec![certificate], key: key.serialize_der() }
     }
 
+    /// The certificate itself, in DER.
+    pub fn der(&self) -> &[u8] {
+        self.chain.first().map_or(&[], |certificate| certificate.as_ref())
+    }
+
     fn key(&self) -> PrivateKeyDer<'static> {
         PrivatePkcs8KeyDer::from(self.key.clone()).into()
     }

@@ -11,6 +11,7 @@ pub mod dns;
 pub mod entry;
 pub mod gateway;
 pub mod h2;
+pub mod harbour;
 pub mod peers;
 pub mod plugins;
 pub mod raw;

@@ -18,8 +18,8 @@ pub const ORDERS: &str = "urn:example:orders";
 /// The namespace of the header entry that every call must have.
 pub const TENANT: &str = "urn:example:tenant";
 
-/// Lines of the order whose id is `large`: some 300 KB of XML.
-pub const LARGE: usize = 3000;
+/// Lines of the order whose id is `large`: some 200 KB of XML.
+pub const LARGE: usize = 2400;
 
 const SOAP11: &str = "http://schemas.xmlsoap.org/soap/envelope/";
 const SOAP12: &str = "http://www.w3.org/2003/05/soap-envelope";
@@ -28,8 +28,15 @@ const SOAP12: &str = "http://www.w3.org/2003/05/soap-envelope";
 pub struct Soap {
     /// Where it listens.
     pub address: SocketAddr,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    state: Arc<State>,
     task: tokio::task::AbortHandle,
+}
+
+#[derive(Default)]
+struct State {
+    seen: Mutex<Vec<Seen>>,
+    /// What the orders whose ids begin with `raw` are.
+    raw: Mutex<String>,
 }
 
 /// What the service saw of a request.
@@ -51,24 +58,29 @@ impl Soap {
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port can be bound");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let remembered = Arc::clone(&seen);
+        let state = Arc::new(State::default());
+        let serving = Arc::clone(&state);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                let seen = Arc::clone(&remembered);
-                let service = service_fn(move |request| answer(request, Arc::clone(&seen)));
+                let state = Arc::clone(&serving);
+                let service = service_fn(move |request| answer(request, Arc::clone(&state)));
                 let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
                 // How a connection ends is the caller's business.
                 connections.spawn(async move { drop(connection.await) });
             }
         });
-        Self { address, seen, task: task.abort_handle() }
+        Self { address, state, task: task.abort_handle() }
     }
 
     /// The requests so far.
     pub fn seen(&self) -> Vec<Seen> {
-        self.seen.lock().expect("nobody panics within").clone()
+        self.state.seen.lock().expect("nobody panics within").clone()
+    }
+
+    /// Answers calls for orders whose ids begin with `raw` with an envelope around this, whatever it is.
+    pub fn answer_raw(&self, content: &str) {
+        content.clone_into(&mut self.state.raw.lock().expect("nobody panics within"));
     }
 }
 
@@ -78,12 +90,12 @@ impl Drop for Soap {
     }
 }
 
-async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
     let Ok(body) = body.collect().await else { return Ok(reply(StatusCode::BAD_REQUEST, "text/plain", "half a request")) };
     let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
     let line = format!("{} {}", head.method, head.uri);
-    seen.lock().expect("nobody panics within").push(Seen { line, headers: head.headers.clone(), body: body.clone() });
+    state.seen.lock().expect("nobody panics within").push(Seen { line, headers: head.headers.clone(), body: body.clone() });
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (namespace, kind) = match header("content-type").split(';').next().unwrap_or_default() {
         "text/xml" => (SOAP11, "text/xml; charset=utf-8"),
@@ -95,7 +107,7 @@ async fn answer(request: Request<Incoming>, seen: Arc<Mutex<Vec<Seen>>>) -> Resu
         _ => header("content-type").split("action=\"").nth(1).unwrap_or_default().trim_end_matches('"').to_owned(),
     };
     let answered = match Document::parse(&body) {
-        Ok(document) => operation(&document, namespace, &action),
+        Ok(document) => operation(&document, namespace, &action, &state),
         Err(error) => Err(Fault("Sender", None, format!("not XML: {error}"), String::new())),
     };
     Ok(match answered {
@@ -113,7 +125,7 @@ enum Answer {
 }
 
 /// Carries out the one operation in the envelope's body.
-fn operation(document: &Document<'_>, namespace: &str, action: &str) -> Result<Answer, Fault> {
+fn operation(document: &Document<'_>, namespace: &str, action: &str, state: &State) -> Result<Answer, Fault> {
     let sender = |reason: String| Fault("Sender", None, reason, String::new());
     let envelope = document.root_element();
     if !envelope.has_tag_name((namespace, "Envelope")) {
@@ -129,6 +141,10 @@ fn operation(document: &Document<'_>, namespace: &str, action: &str) -> Result<A
         return Err(sender(format!("{name:?} with the action {action:?} is not an operation")));
     }
     match name {
+        "GetOrder" if text(call, "id").is_some_and(|id| id.starts_with("raw")) => {
+            let content = state.raw.lock().expect("nobody panics within");
+            Ok(Answer::Raw(StatusCode::OK, "text/xml", self::envelope(SOAP11, &content)))
+        }
         "GetOrder" => order(text(call, "id").unwrap_or_default(), text(call, "currency").unwrap_or("EUR")),
         "PlaceOrder" => placed(call).map_err(sender),
         other => Err(sender(format!("{other:?} is not an operation"))),

@@ -94,6 +94,17 @@ impl World {
         Raw::connect_from(POD, self.gateway.addresses.proxy).await
     }
 
+    /// A pod of another tenant, at `source`: a workload of this name with the label `tenant`. It becomes known with the next
+    /// change that is in force.
+    pub async fn tenant(&self, name: &str, source: Ipv4Addr) -> Tenant {
+        let workload = json!({
+            "networks": [format!("{source}/32")], "principal": format!("spiffe://cluster.local/ns/{name}/sa/app"),
+            "namespace": name, "service_account": "app", "labels": {"tenant": name},
+        });
+        self.rest.register("workloads", name, &workload).await;
+        Tenant { source: IpAddr::V4(source), proxy: self.gateway.addresses.proxy }
+    }
+
     /// A raw connection to the plaintext proxy listener, from an address that nothing is known of.
     pub async fn stranger(&self) -> Raw {
         Raw::connect_from(STRANGER, self.gateway.addresses.proxy).await
@@ -103,6 +114,21 @@ impl World {
     pub async fn get(&self, url: &str) -> Reply {
         let host = url.split('/').nth(2).unwrap_or_default().to_owned();
         self.pod().await.get(url, &host, "").await
+    }
+}
+
+/// A pod of a tenant.
+#[derive(Debug, Clone, Copy)]
+pub struct Tenant {
+    source: IpAddr,
+    proxy: SocketAddr,
+}
+
+impl Tenant {
+    /// What it gets for `GET url` in absolute form, with these header lines.
+    pub async fn get(&self, url: &str, headers: &str) -> Reply {
+        let host = url.split('/').nth(2).unwrap_or_default().to_owned();
+        Raw::connect_from(self.source, self.proxy).await.get(url, &host, headers).await
     }
 }
 

@@ -106,6 +106,11 @@ impl Known {
         self.request.get_or_init(|| Line { method: head.method.clone(), uri: head.uri.clone(), version: head.version });
     }
 
+    /// Whether the caller asked for a head alone.
+    pub(super) fn asked_for_head(&self) -> bool {
+        self.request.get().is_some_and(|line| line.method == http::Method::HEAD)
+    }
+
     /// Notes the connection that the response came by.
     pub(super) fn connected(&self, facts: &upstream::Facts, service: Option<&str>, first_byte: Duration) {
         let service = service.map(str::to_owned);

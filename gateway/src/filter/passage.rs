@@ -18,6 +18,8 @@ pub(super) struct Passage {
     steps: Rc<Steps>,
     /// The response's status, as it came.
     pub(super) status: u16,
+    /// Whether HTTP lets it have a body at all (RFC 9110 section 6.4.1).
+    pub(super) may_have_body: bool,
     line: Line,
     /// The head's fields; gone once it is out.
     head: Option<HeaderMap>,
@@ -82,7 +84,7 @@ impl Piece {
 impl Passage {
     pub(super) fn new(steps: &Rc<Steps>, kind: Kind, head: HeaderMap) -> Self {
         let line = Line { kind, ..Line::default() };
-        Self { steps: Rc::clone(steps), status: 0, line, head: Some(head), let_on: 0, stages: Vec::new() }
+        Self { steps: Rc::clone(steps), status: 0, may_have_body: true, line, head: Some(head), let_on: 0, stages: Vec::new() }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -172,9 +174,8 @@ impl Passage {
                 Flow::Reset => return Err(self.steps.reset(place)),
             };
             let stage = self.let_on;
-            // A request without a body can be given one, by a filter that holds its head. Whether a response has one follows
-            // from the request and the status, and nothing may be added to it.
-            let more = !end || (holds && self.line.kind == Kind::Request);
+            // What has no body can be given one by a filter that holds its head, where HTTP lets it have one.
+            let more = !end || (holds && self.may_have_body);
             // A filter that is done with the exchange has nothing more to see.
             if follows != Follows::Nothing && more && self.steps.takes_part(place) {
                 self.stages.resize_with(self.steps.len(), Stage::default);

@@ -21,8 +21,8 @@ pub(super) fn checked(local: LocalReply, dialect: Dialect, limits: &Limits) -> R
             format!("it answered with {} headers, over the limit of {}", local.headers.len(), limits.header_count).into()
         );
     }
-    let mut response = match (dialect, local.grpc_status) {
-        (Dialect::Grpc, Some(code)) => reply::trailers_only(code, &local.details),
+    let mut response = match (dialect.grpc(), local.grpc_status) {
+        (Some(kind), Some(code)) => reply::trailers_only(kind, code, &local.details),
         _ => {
             let mut response = Response::new(Body::full(local.body.into()));
             *response.status_mut() = status;

@@ -125,7 +125,8 @@ impl Run {
     pub async fn request(&self, mut head: request::Parts, body: Body) -> Result<Outcome<Request>, Fault> {
         self.0.known.requested(&head);
         let passage = Passage::new(&self.0, Kind::Request, std::mem::take(&mut head.headers));
-        let (line, headers, body) = match self.pass(passage, body).await? {
+        let ended = body.is_end_stream();
+        let (line, headers, body) = match self.pass(passage, body, ended).await? {
             Outcome::Continue(passed) => passed,
             Outcome::Reply(reply) => return Ok(Outcome::Reply(reply)),
         };
@@ -145,7 +146,10 @@ impl Run {
         self.0.known.responded(head.status);
         let mut passage = Passage::new(&self.0, Kind::Response, std::mem::take(&mut head.headers));
         passage.status = head.status.as_u16();
-        let (line, headers, body) = match self.pass(passage, body).await? {
+        passage.may_have_body = !self.0.known.asked_for_head() && !matches!(head.status.as_u16(), 204 | 205 | 304);
+        // What follows a switch of protocols is no body.
+        let ended = body.is_end_stream() || head.status == ::http::StatusCode::SWITCHING_PROTOCOLS;
+        let (line, headers, body) = match self.pass(passage, body, ended).await? {
             Outcome::Continue(passed) => passed,
             Outcome::Reply(reply) => return Ok(Outcome::Reply(reply)),
         };
@@ -181,8 +185,12 @@ impl Run {
         self.0.facts()
     }
 
-    async fn pass(&self, mut passage: Passage, body: Body) -> Result<Outcome<(Line, ::http::HeaderMap, Body)>, Fault> {
-        let ended = body.is_end_stream();
+    async fn pass(
+        &self,
+        mut passage: Passage,
+        body: Body,
+        ended: bool,
+    ) -> Result<Outcome<(Line, ::http::HeaderMap, Body)>, Fault> {
         // Only filters whose calls suspend make a future that is worth a box.
         let begun = if self.0.suspends { Box::pin(passage.begin(ended)).await } else { at_once(passage.begin(ended)) };
         let body = match begun {

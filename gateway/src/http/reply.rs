@@ -16,14 +16,31 @@ pub enum Dialect {
     Http,
     /// By `grpc-status`.
     Grpc,
+    /// By `grpc-status`, over gRPC-Web.
+    GrpcWeb,
+    /// The same, as base64.
+    GrpcWebText,
 }
 
 impl Dialect {
     /// What a request's content type says of its sender.
     pub fn of(headers: &::http::HeaderMap) -> Self {
-        match headers.get(header::CONTENT_TYPE) {
-            Some(kind) if kind.as_bytes().starts_with(b"application/grpc") => Self::Grpc,
+        let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        match kind {
+            kind if kind.starts_with(b"application/grpc-web-text") => Self::GrpcWebText,
+            kind if kind.starts_with(b"application/grpc-web") => Self::GrpcWeb,
+            kind if kind.starts_with(b"application/grpc") => Self::Grpc,
             _ => Self::Http,
+        }
+    }
+
+    /// The content type that its gRPC is known by, where it is gRPC.
+    pub(crate) fn grpc(self) -> Option<&'static str> {
+        match self {
+            Self::Http => None,
+            Self::Grpc => Some("application/grpc"),
+            Self::GrpcWeb => Some("application/grpc-web"),
+            Self::GrpcWebText => Some("application/grpc-web-text"),
         }
     }
 }
@@ -32,9 +49,9 @@ impl Dialect {
 /// for a gRPC caller, 200 with the matching `grpc-status` and `grpc-message` as trailers-only.
 pub fn to(fault: &Fault, dialect: Dialect, exchange: &str) -> Response {
     let reason = fault.reason();
-    let mut response = match dialect {
-        Dialect::Http => problem(fault, exchange),
-        Dialect::Grpc => trailers_only(grpc_status(fault), fault.detail()),
+    let mut response = match dialect.grpc() {
+        None => problem(fault, exchange),
+        Some(kind) => trailers_only(kind, grpc_status(fault), fault.detail()),
     };
     response.headers_mut().insert(REASON, HeaderValue::from_static(reason.as_str()));
     response
@@ -77,10 +94,10 @@ fn problem(fault: &Fault, exchange: &str) -> Response {
 }
 
 /// A gRPC answer that is all head.
-pub(crate) fn trailers_only(status: u32, message: &str) -> Response {
+pub(crate) fn trailers_only(kind: &'static str, status: u32, message: &str) -> Response {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert("grpc-status", HeaderValue::from(status));
     if let Ok(message) = HeaderValue::try_from(percent_encoded(message)) {
         headers.insert("grpc-message", message);
@@ -136,6 +153,23 @@ mod tests {
         assert_eq!(document["instance"], "urn:tidegate:exchange:17");
         assert_eq!(document["type"], "urn:tidegate:problem:credentials_required");
         assert_eq!((&document["reason"], &document["status"]), (&"credentials_required".into(), &407.into()));
+    }
+
+    #[test]
+    fn grpc_callers_are_answered_in_the_grpc_that_they_speak() {
+        let rows = [
+            ("application/grpc", "application/grpc"),
+            ("application/grpc+proto", "application/grpc"),
+            ("application/grpc-web+proto", "application/grpc-web"),
+            ("application/grpc-web-text", "application/grpc-web-text"),
+            ("application/json", "application/problem+json"),
+        ];
+        for (sent, answered) in rows {
+            let headers = ::http::HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(sent))]);
+            let response = to(&Fault::new(Reason::Overloaded, "later"), Dialect::of(&headers), "1");
+            assert_eq!(response.headers()[header::CONTENT_TYPE], answered, "{sent}");
+            assert_eq!(response.headers().contains_key("grpc-status"), sent != "application/json", "{sent}");
+        }
     }
 
     #[test]

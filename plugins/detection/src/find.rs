@@ -60,7 +60,8 @@ impl Builtin {
         match self {
             Self::Card => card::begins(byte),
             Self::Email => email::begins(byte),
-            Self::AwsKey | Self::Jwt => byte == if self == Self::Jwt { b'e' } else { b'A' },
+            Self::AwsKey => byte == b'A',
+            Self::Jwt => byte == b'e',
             Self::GithubToken => byte == b'g',
             Self::SlackToken => byte == b'x',
             Self::StripeKey => matches!(byte, b's' | b'r' | b'w'),

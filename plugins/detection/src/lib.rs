@@ -7,7 +7,9 @@
 mod bytes;
 mod card;
 mod email;
+mod encoded;
 mod find;
+mod form;
 mod json;
 mod keys;
 mod mask;
@@ -18,6 +20,7 @@ mod text;
 mod value;
 
 pub use find::{Detectors, LONGEST};
+pub use form::FormMasker;
 pub use json::JsonMasker;
 pub use mask::Mask;
 pub use setting::{Mistake, Setting};

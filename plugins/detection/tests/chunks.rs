@@ -1,6 +1,6 @@
 //! However a stream is cut, it is masked as the whole is: over many made-up texts, each cut in many ways.
 
-use detection::{Detectors, JsonMasker, LONGEST, Mask, Setting, TextMasker};
+use detection::{Detectors, FormMasker, JsonMasker, LONGEST, Mask, Setting, TextMasker};
 use serde_json::{Value, json};
 
 /// Numbers that follow from a seed (SplitMix64), so that a failure can be repeated.
@@ -245,6 +245,70 @@ fn json_that_is_broken_is_masked_alike_however_it_is_cut() {
         JsonMasker::default().feed(&detectors, &mask, &text, true, &mut at_once);
         let (mut masker, mut out) = (JsonMasker::default(), Vec::new());
         cut(&mut seed, &text, |piece, end| masker.feed(&detectors, &mask, piece, end, &mut out));
+        assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&at_once), "seed {number}");
+    }
+}
+
+/// The text as the value of a form, some of its bytes written as escapes that need none.
+fn encoded(seed: &mut Seed, text: &str) -> String {
+    let bytes = text.bytes().map(|byte| match byte {
+        b' ' if seed.below(2) == 0 => "+".to_owned(),
+        byte if byte.is_ascii_alphanumeric() && seed.below(8) > 0 => char::from(byte).to_string(),
+        byte => format!("%{byte:02x}"),
+    });
+    bytes.collect()
+}
+
+fn decoded(form: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = form.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let digits: String = rest.by_ref().take(2).map(char::from).collect();
+                u8::from_str_radix(&digits, 16).expect("two digits")
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).expect("text")
+}
+
+#[test]
+fn forms_are_masked_as_their_meaning_is_however_they_are_cut() {
+    let detectors = detectors();
+    let mask = Mask::new("<{detector}>", &detectors);
+    for number in 0..1000 {
+        let mut seed = Seed(number);
+        let text = text(&mut seed);
+        let form = encoded(&mut seed, &text);
+        let (mut masker, mut out) = (FormMasker::default(), Vec::new());
+        cut(&mut seed, form.as_bytes(), |piece, end| {
+            masker.feed(&detectors, &mask, piece, end, &mut out);
+            assert!(masker.held() <= LONGEST + 2);
+        });
+        let out = String::from_utf8(out).expect("a form is ASCII");
+        assert_eq!(decoded(&out), detectors.masked(&mask, &text), "seed {number}: {form}");
+    }
+}
+
+#[test]
+fn forms_that_are_broken_are_masked_alike_however_they_are_cut() {
+    let detectors = detectors();
+    let mask = Mask::new("*", &detectors);
+    for number in 0..1000 {
+        let mut seed = Seed(number);
+        let text = text(&mut seed);
+        let mut form = encoded(&mut seed, &text).into_bytes();
+        for _ in 0..=seed.below(3) {
+            let at = seed.below(form.len() + 1);
+            form.splice(at..(at + seed.below(2)).min(form.len()), seed.one_of(&["%", "%4", "%zz", "&", "=", "é"]).bytes());
+        }
+        let mut at_once = Vec::new();
+        FormMasker::default().feed(&detectors, &mask, &form, true, &mut at_once);
+        let (mut masker, mut out) = (FormMasker::default(), Vec::new());
+        cut(&mut seed, &form, |piece, end| masker.feed(&detectors, &mask, piece, end, &mut out));
         assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&at_once), "seed {number}");
     }
 }

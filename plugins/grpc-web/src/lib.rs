@@ -15,7 +15,7 @@ use origins::{Caller, Origins, VARY};
 use status::{Code, Status};
 use tidegate_sdk::{
     Body, BodyError, BodyFlow, ConfigError, Exchange, Filter, Flow, HeaderError, Headers, Reply, StatusCode, TrailerFlow,
-    Trailers, attributes, log,
+    Trailers, attributes, log, message,
 };
 
 /// The filter.
@@ -102,19 +102,17 @@ impl Filter for GrpcWeb {
         end: bool,
     ) -> Flow {
         let Some(call) = &mut exchange.state else { return Flow::Proceed };
-        let Some(kind) = head.text("content-type").and_then(|kind| call.wanted.answering(&kind)) else {
-            return Flow::Reply(call.reply(&Status::of_http(status.as_u16())));
+        let kind = head.text("content-type").and_then(|kind| call.wanted.answering(&kind));
+        let (told, stage) = match kind {
+            None => (call.tell(head, &Status::of_http(status.as_u16())), Stage::Told),
+            Some(_) if end && !head.contains("grpc-status") => {
+                (call.tell(head, &Status::new(Code::Unknown, "the service's answer ended without a status")), Stage::Told)
+            }
+            Some(kind) if head.contains("grpc-status") => (call.mark(head, &kind, &[]), Stage::InHead),
+            Some(kind) => (call.mark(head, &kind, &[]), Stage::Open),
         };
-        let stage = if head.contains("grpc-status") { Stage::InHead } else { Stage::Open };
-        if end && stage == Stage::Open {
-            return Flow::Reply(call.reply(&Status::new(Code::Unknown, "the service's answer ended without a status")));
-        }
-        let mut changes = head.change().insert("content-type", &kind).append("vary", VARY);
-        for (name, value) in &call.page {
-            changes = changes.insert(name, value);
-        }
-        if let Err(error) = changes.apply() {
-            return Flow::Reply(call.reply(&misplaced(&error.to_string())));
+        if let Err(status) = told {
+            return Flow::Reply(call.reply(&status));
         }
         if end {
             return Flow::Proceed;
@@ -186,7 +184,23 @@ impl Call {
         }
     }
 
-    /// The answer that tells a status instead of the service's.
+    /// Makes the answer's head gRPC-Web's, of this content type and with these fields more.
+    fn mark(&self, head: &mut Headers<'_>, kind: &str, fields: &[(&'static str, String)]) -> Result<(), Status> {
+        let mut changes = head.change().insert("content-type", kind).append("vary", VARY);
+        for (name, value) in fields.iter().chain(&self.page) {
+            changes = changes.insert(name, value);
+        }
+        changes.apply().map_err(|error| misplaced(&error.to_string()))
+    }
+
+    /// Makes the service's answer one that tells this status, and has no body that a caller could read.
+    fn tell(&self, head: &mut Headers<'_>, status: &Status) -> Result<(), Status> {
+        self.mark(head, &self.wanted.own(), &status.fields())?;
+        head.remove("content-encoding").map_err(|error| misplaced(&error.to_string()))?;
+        message::set_status(StatusCode::OK).map_err(|error| misplaced(&error.to_string()))
+    }
+
+    /// An answer of the filter's own, which tells a status.
     fn reply(&self, status: &Status) -> Reply {
         let reply = Reply::new(StatusCode::OK).header("content-type", self.wanted.own()).header("vary", VARY);
         let fields = status.fields().into_iter().chain(self.page.iter().cloned());

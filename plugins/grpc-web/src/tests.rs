@@ -126,6 +126,7 @@ fn answers_that_are_not_grpc_become_a_status() {
         let html = Message::new([("content-type", "text/html")]).body(["<p>"]);
         let exchange = call().response(StatusCode::from_u16(status).unwrap(), html);
         assert_eq!(told(&exchange).0, code, "{status}");
+        assert!(exchange.replied().is_none(), "the service answered, and its record says so");
     }
     assert_eq!(told(&call().response(StatusCode::OK, [("content-type", "application/grpc")])).0, "2");
     let answer = |pieces: &[&[u8]]| {
@@ -227,4 +228,12 @@ fn mistakes_in_the_configuration_are_pointed_at() {
     assert!(error(json!(null)).contains("missing field `origins`"));
     assert!(error(json!({"origins": [], "origin": 1})).starts_with("/origin: unknown field"));
     assert!(error(json!({"origins": ["app.example"]})).starts_with("/origins/0: "));
+}
+
+#[test]
+fn the_readmes_example_is_one() {
+    let readme = include_str!("../README.md");
+    let example = readme.split("```json").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let example: Value = serde_json::from_str(example).unwrap();
+    Driver::<GrpcWeb>::new(example["config"].clone()).unwrap();
 }

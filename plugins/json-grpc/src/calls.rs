@@ -21,10 +21,9 @@ impl Api {
     /// The method's name and its message as JSON.
     fn call(&self, unknown: Unknown, http_method: &str, target: &str, body: &str) -> Result<(String, String), Refusal> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let Found::Call(binding, captures) = self.routes.find(http_method, path) else {
-            panic!("no call: {http_method} {path}")
-        };
-        let parts = Parts { captures: &captures, query, body: body.as_bytes() };
+        let Found::Call(place, captures) = self.routes.find(http_method, path) else { panic!("no call: {http_method} {path}") };
+        let binding = self.routes.binding(place);
+        let parts = Parts { variables: &captures.values(binding)?, query, body: body.as_bytes() };
         let frame = request::convert(&self.schema, binding, unknown, &parts)?;
         let (header, message) = frame.split_at(5);
         assert_eq!(header, [&[0], &(message.len() as u32).to_be_bytes()[..]].concat());
@@ -37,7 +36,9 @@ impl Api {
 
     fn found(&self, http_method: &str, path: &str) -> String {
         match self.routes.find(http_method, path) {
-            Found::Call(binding, _) => self.schema.methods()[binding.method].path.rsplit_once('/').unwrap().1.to_owned(),
+            Found::Call(place, _) => {
+                self.schema.methods()[self.routes.binding(place).method].path.rsplit_once('/').unwrap().1.to_owned()
+            }
             Found::WrongMethod(allowed) => format!("only {}", allowed.join(" ")),
             Found::Nothing => "nothing".to_owned(),
         }

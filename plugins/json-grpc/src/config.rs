@@ -11,15 +11,15 @@ use base64::Engine;
 use prost::Message;
 use std::time::Duration;
 
-/// What gRPC libraries take unless they are told otherwise.
-const MESSAGE_BYTES: u32 = 4 << 20;
+/// As much as the gateway holds for a filter unless it is told otherwise.
+const MESSAGE_BYTES: u32 = 1 << 20;
 /// A message, its JSON and the copies on the way have to fit into the memory of a filter.
 const MOST_MESSAGE_BYTES: u32 = 16 << 20;
 
 /// The configuration. Only `descriptors` has no default.
 #[derive(Debug, Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct Config {
+pub struct Config {
     descriptors: Option<String>,
     services: Option<Vec<String>>,
     default_paths: Option<bool>,
@@ -234,7 +234,7 @@ mod tests {
         for descriptors in [text.clone(), wrapped.join("\n")] {
             let checked = check(json!({"descriptors": descriptors})).unwrap();
             assert_eq!(checked.schema.methods().len(), 10);
-            assert_eq!((checked.max_request_bytes, checked.max_response_bytes), (4 << 20, 4 << 20));
+            assert_eq!((checked.max_request_bytes, checked.max_response_bytes), (1 << 20, 1 << 20));
         }
     }
 

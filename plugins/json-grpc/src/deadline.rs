@@ -77,18 +77,20 @@ fn read_grpc(text: &str) -> Option<Duration> {
     })
 }
 
-/// Writes it in the finest unit that eight digits hold, rounded up: a deadline of nothing would be no deadline that can be kept.
+/// Writes it in the coarsest unit that says it exactly, else in the finest that eight digits hold, rounded up: a deadline must not
+/// end before its time.
 fn write_grpc(duration: Duration) -> String {
     const LIMIT: u128 = 100_000_000;
+    const UNITS: [(u128, char); 6] =
+        [(3_600_000_000_000, 'H'), (60_000_000_000, 'M'), (1_000_000_000, 'S'), (1_000_000, 'm'), (1000, 'u'), (1, 'n')];
     let nanos = duration.as_nanos();
-    let units = [(1u128, 'n'), (1000, 'u'), (1_000_000, 'm'), (1_000_000_000, 'S'), (60_000_000_000, 'M')];
-    for (size, unit) in units {
-        let count = nanos.div_ceil(size);
-        if count < LIMIT {
-            return format!("{count}{unit}");
-        }
+    let fits = |(size, _): &(u128, char)| nanos.div_ceil(*size) < LIMIT;
+    // Servers and logs know seconds better than minutes and hours.
+    let exact = UNITS[2..].iter().filter(|unit| fits(unit)).find(|(size, _)| nanos.is_multiple_of(*size));
+    match exact.or_else(|| UNITS.iter().rev().find(|unit| fits(unit))) {
+        Some((size, unit)) => format!("{}{unit}", nanos.div_ceil(*size)),
+        None => format!("{}H", LIMIT - 1),
     }
-    format!("{}H", nanos.div_ceil(3_600_000_000_000).min(LIMIT - 1))
 }
 
 #[cfg(test)]
@@ -120,13 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn the_finest_unit_is_written() {
+    fn the_plainest_unit_is_written() {
         let cases = [
-            (Duration::ZERO, "0n"),
-            (Duration::from_millis(250), "250000u"),
+            (Duration::ZERO, "0S"),
+            (Duration::from_millis(250), "250m"),
             (Duration::from_nanos(99_999_999), "99999999n"),
-            (Duration::from_secs(10), "10000000u"),
-            (Duration::from_secs(100), "100000m"),
+            (Duration::from_secs(10), "10S"),
+            (Duration::from_secs(100), "100S"),
+            (Duration::from_nanos(1_000_001), "1000001n"),
             (Duration::from_nanos(100_000_000_001), "100001m"),
             (Duration::from_secs(3600 * 24 * 365 * 300), "2628000H"),
         ];
@@ -143,12 +146,12 @@ mod tests {
             header: Some("x-timeout".into()),
         };
         let cases = [
-            (None, None, "5000000u"),
-            (Some("1s"), None, "1000000u"),
-            (None, Some("2S"), "2000000u"),
-            (Some("1s"), Some("2S"), "1000000u"),
-            (Some("1h"), None, "20000000u"),
-            (None, Some("1H"), "20000000u"),
+            (None, None, "5S"),
+            (Some("1s"), None, "1S"),
+            (None, Some("2S"), "2S"),
+            (Some("1s"), Some("2S"), "1S"),
+            (Some("1h"), None, "20S"),
+            (None, Some("1H"), "20S"),
         ];
         for (header, grpc, expected) in cases {
             assert_eq!(deadlines.timeout(header, grpc), Ok(Some(expected.to_owned())), "{header:?} {grpc:?}");
@@ -157,10 +160,6 @@ mod tests {
         assert!(deadlines.timeout(None, Some("soon")).unwrap_err().starts_with("grpc-timeout: "));
         assert_eq!(Deadlines::default().timeout(None, None), Ok(None));
         let capped = Deadlines { max: Some(Duration::from_secs(1)), ..Deadlines::default() };
-        assert_eq!(
-            capped.timeout(None, None),
-            Ok(Some("1000000u".to_owned())),
-            "a most is one for those too who ask for nothing"
-        );
+        assert_eq!(capped.timeout(None, None), Ok(Some("1S".to_owned())), "a most is one for those too who ask for nothing");
     }
 }

@@ -2,7 +2,7 @@
 //! one message, up to a limit.
 
 /// The flag of compression and the four bytes of the length.
-const HEADER: usize = 5;
+pub(crate) const HEADER: usize = 5;
 
 /// Leaves room for the header of a frame whose message is written next.
 pub(crate) fn reserve(out: &mut Vec<u8>) {

@@ -186,6 +186,7 @@ fn mistakes_are_pointed_at() {
         (r#"{"int32s": [1, 2, "z"]}"#, "/int32s/2", "\"z\" is not a whole number"),
         (r#"{"words": []}"#, "/words", "a list stands where an object is needed"),
         (r#"{"words": {"a": null}}"#, "/words/a", "null stands where a string is needed"),
+        (r#"{"words": {"a": "1", "b": "", "a": "2"}}"#, "/words/a", "the key is given twice"),
         (r#"{"numbered": {"x": {}}}"#, "/numbered/x", "the key \"x\" does not fit"),
         (r#"{"switches": {"yes": 1}}"#, "/switches/yes", "the key \"yes\" does not fit"),
         (r#"{"nope": 1}"#, "/nope", "kinds.Everything has no field of this name"),
@@ -326,6 +327,61 @@ fn what_cannot_be_written_is_pointed_at_and_nothing_of_it_is_left() {
         assert_eq!(unwritable.pointer, pointer, "{name}: {unwritable:?}");
         assert!(unwritable.detail.contains(detail), "{name}: {unwritable:?}");
     }
+}
+
+#[test]
+fn what_grows_beyond_measure_is_refused() {
+    let mapping = Mapping::of("everything.proto", "kinds.Everything");
+    let one = |number: u32, payload: &[u8]| {
+        let mut wire = Vec::new();
+        crate::wire::put_bytes(&mut wire, number, payload);
+        wire
+    };
+    let enums = one(29, &vec![1; 2 << 20]);
+    assert!(mapping.json(&enums).unwrap_err().detail.contains("its JSON would be larger"));
+    let empty_messages = one(30, &[]).repeat(200_001);
+    assert!(mapping.json(&empty_messages).unwrap_err().detail.contains("more than 200000 fields"));
+    assert!(mapping.json(&one(30, &[]).repeat(100_000)).is_ok());
+}
+
+/// A fault in a filter costs every exchange that is open on its instance, so no bytes whatever may be one.
+#[test]
+fn damaged_input_is_refused_or_read_but_never_a_fault() {
+    let mapping = Mapping::of("everything.proto", "kinds.Everything");
+    let mut random = 0x9e37_79b9_7f4a_7c15u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    };
+    let (mut read, mut refused) = (0, 0);
+    for (sent, _) in echoed() {
+        let (text, wire) = (sent.to_string().into_bytes(), mapping.wire(&sent.to_string()).unwrap());
+        for _ in 0..300 {
+            let mut damaged = [text.clone(), wire.clone()];
+            for bytes in &mut damaged {
+                for _ in 0..=next(3) {
+                    let at = next(bytes.len() + 1);
+                    match next(3) {
+                        0 => bytes.truncate(at),
+                        1 => bytes.insert(at, next(256) as u8),
+                        _ => bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = next(256) as u8),
+                    }
+                }
+            }
+            let converted = request::message(&mapping.schema, mapping.id, Unknown::Refuse, &damaged[0]);
+            let written = mapping.json(&damaged[1]);
+            for good in
+                [converted.as_ref().ok().and_then(|wire| mapping.json(wire).ok()), written.clone().ok()].into_iter().flatten()
+            {
+                serde_json::from_str::<serde::de::IgnoredAny>(&good).unwrap_or_else(|error| panic!("{error}: {good}"));
+            }
+            read += u32::from(written.is_ok());
+            refused += u32::from(converted.is_err());
+        }
+    }
+    assert!(read > 1000 && refused > 1000, "{read} {refused}: there is some of both");
 }
 
 #[test]

@@ -45,11 +45,12 @@ impl Format {
 pub(crate) struct Sequence {
     format: Format,
     begun: bool,
+    failed: bool,
 }
 
 impl Sequence {
     pub(crate) fn new(format: Format) -> Self {
-        Self { format, begun: false }
+        Self { format, begun: false, failed: false }
     }
 
     /// What stands before the next message.
@@ -82,6 +83,12 @@ impl Sequence {
         out.push(b'}');
         self.after(out);
         self.end(out);
+        self.failed = true;
+    }
+
+    /// Whether the failure has been written, and with it the end.
+    pub(crate) const fn has_failed(&self) -> bool {
+        self.failed
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which bodies are looked at, and how: as their content type and coding say. Pure.
 
 use crate::config::Checked;
-use detection::{JsonMasker, TextMasker};
+use detection::{FormMasker, JsonMasker, TextMasker};
 
 /// How a body is looked at.
 #[derive(Debug, PartialEq, Eq)]
@@ -9,6 +9,7 @@ pub(crate) enum Reading {
     /// It is not: its content type is not among those that are configured.
     Unasked,
     Json,
+    Form,
     Text,
     /// It should be and cannot be, for this reason.
     Unreadable(&'static str),
@@ -47,7 +48,11 @@ impl Checked {
         if !keeps_ascii(parameters) {
             return Reading::Unreadable("a character set");
         }
-        if is_json(media_type) { Reading::Json } else { Reading::Text }
+        match media_type {
+            "application/x-www-form-urlencoded" => Reading::Form,
+            media_type if is_json(media_type) => Reading::Json,
+            _ => Reading::Text,
+        }
     }
 }
 
@@ -81,6 +86,7 @@ fn is_json(media_type: &str) -> bool {
 #[derive(Debug)]
 pub(crate) enum Reader {
     Json(Box<JsonMasker>),
+    Form(Box<FormMasker>),
     Text(Box<TextMasker>),
 }
 
@@ -89,6 +95,7 @@ impl Reader {
     pub(crate) fn new(reading: &Reading) -> Option<Self> {
         match reading {
             Reading::Json => Some(Self::Json(Box::default())),
+            Reading::Form => Some(Self::Form(Box::default())),
             Reading::Text => Some(Self::Text(Box::default())),
             Reading::Unasked | Reading::Unreadable(_) => None,
         }
@@ -98,6 +105,7 @@ impl Reader {
     pub(crate) fn feed(&mut self, checked: &Checked, bytes: &[u8], end: bool, out: &mut Vec<u8>) {
         match self {
             Self::Json(masker) => masker.feed(&checked.detectors, &checked.mask, bytes, end, out),
+            Self::Form(masker) => masker.feed(&checked.detectors, &checked.mask, bytes, end, out),
             Self::Text(masker) => masker.feed(&checked.detectors, &checked.mask, bytes, end, out),
         }
     }
@@ -106,6 +114,7 @@ impl Reader {
     pub(crate) fn findings<'a>(&'a self, checked: &'a Checked) -> impl Iterator<Item = (&'a str, u32)> {
         let counts = match self {
             Self::Json(masker) => masker.counts(),
+            Self::Form(masker) => masker.counts(),
             Self::Text(masker) => masker.counts(),
         };
         let names = checked.detectors.names().iter().map(String::as_str);
@@ -128,7 +137,7 @@ mod tests {
             (&["Application/Problem+JSON; charset=UTF-8"], &[], Reading::Json),
             (&["application/x-ndjson"], &["identity"], Reading::Json),
             (&["text/event-stream"], &[], Reading::Text),
-            (&["application/x-www-form-urlencoded"], &[], Reading::Text),
+            (&["application/x-www-form-urlencoded"], &[], Reading::Form),
             (&["image/png"], &[], Reading::Unasked),
             (&["image/png"], &["gzip"], Reading::Unasked),
             (&[], &[], Reading::Text),
@@ -152,6 +161,7 @@ mod tests {
         let checked = checked(json!({"detectors": ["card", "email"], "mask": "[{detector}]"}));
         for (reading, body, wanted) in [
             (Reading::Json, r#"{"pan":4111111111111111,"also":"4111111111111111"}"#, r#"{"pan":"[card]","also":"[card]"}"#),
+            (Reading::Form, "a=4111+1111+1111+1111&b=%34111111111111111", "a=%5Bcard%5D&b=%5Bcard%5D"),
             (Reading::Text, "4111111111111111 4111-1111-1111-1111", "[card] [card]"),
         ] {
             let mut reader = Reader::new(&reading).unwrap();

@@ -19,7 +19,8 @@ use operations::Call;
 use problem::Problem;
 use service::{Answered, Service};
 use tidegate_sdk::{
-    Body, BodyFlow, ConfigError, Exchange, Filter, Flow, Headers, Reply, StatusCode, TrailerFlow, Trailers, attributes, log,
+    Body, BodyError, BodyFlow, ConfigError, Exchange, Filter, Flow, Headers, Reply, StatusCode, TrailerFlow, Trailers,
+    attributes, log,
     message::{self, LineError},
     metrics::Counter,
 };
@@ -136,11 +137,12 @@ impl SoapJson {
             Ok(length) if length <= self.service.limits.bytes => self.service.envelope(&call, &body.take())?,
             _ => return Err(self.service.too_large()),
         };
-        body.replace(envelope).map_err(|error| Problem::new(413, "the request is too large", error.to_string()))?;
+        write(body, &envelope).map_err(|error| Problem::new(413, "the request is too large", error.to_string()))?;
         let headers = self.service.request_headers(call.operation)?;
         let head = body.head().ok_or_else(|| misplaced("the request's head has gone on already"))?;
         let mut changes = head.change().insert("accept-encoding", "identity");
-        for name in OF_THE_BYTES {
+        // An action that the caller names would be carried out by services that go by it.
+        for name in OF_THE_BYTES.into_iter().chain(OF_A_READING).chain(["soapaction"]) {
             changes = changes.remove(name);
         }
         for (name, value) in &headers {
@@ -173,7 +175,7 @@ impl SoapJson {
                 (problem.status, problem::MEDIA_TYPE, problem.body())
             }
         };
-        body.replace(text).map_err(|error| Problem::response(error.to_string()))?;
+        write(body, &text).map_err(|error| Problem::response(error.to_string()))?;
         message::set_status(status).map_err(|error| misplaced(error.to_string()))?;
         let head = body.head().ok_or_else(|| misplaced("the answer's head has gone on already"))?;
         let mut changes = head.change().insert("content-type", kind);
@@ -189,8 +191,19 @@ impl SoapJson {
     }
 }
 
+/// What is written to the gateway at once, in bytes: its limit on one call is a MiB.
+const WRITTEN: usize = 256 << 10;
+
+/// Replaces what is on offer of a body.
+fn write(body: &mut Body<'_>, text: &str) -> Result<(), BodyError> {
+    body.take();
+    text.as_bytes().chunks(WRITTEN).try_for_each(|piece| body.append(piece))
+}
+
 /// What a head says of the bytes that are no longer its body.
-const OF_THE_BYTES: [&str; 4] = ["content-encoding", "content-md5", "digest", "content-digest"];
+const OF_THE_BYTES: [&str; 5] = ["content-encoding", "content-md5", "digest", "content-digest", "repr-digest"];
+/// What a request's head says that means nothing, or something else, now that it is a POST (RFC 9110 sections 13.1 and 14.2).
+const OF_A_READING: [&str; 6] = ["range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"];
 /// What an answer's head says besides of what it answered with.
 const OF_THE_ENVELOPE: [&str; 3] = ["etag", "last-modified", "accept-ranges"];
 

@@ -31,6 +31,7 @@ pub(crate) struct Name {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) depth: usize,
+    /// Elements and attributes.
     pub(crate) elements: usize,
     /// Of one element, namespace declarations among them.
     pub(crate) attributes: usize,
@@ -62,7 +63,7 @@ pub(crate) fn document(bytes: &[u8], bounds: Bounds) -> Result<Element, Refusal>
     reader.config_mut().enable_all_checks(true);
     reader.config_mut().expand_empty_elements = true;
     reader.resolver_mut().set_max_namespace_bindings(NAMESPACES_IN_SCOPE);
-    let mut builder = Builder { bounds, elements: 0, open: Vec::new(), root: None, namespaces: BTreeSet::new(), began: false };
+    let mut builder = Builder { bounds, nodes: 0, open: Vec::new(), root: None, namespaces: BTreeSet::new(), began: false };
     loop {
         let event = reader.read_event().map_err(|error| Refusal(format!("it is not well-formed XML: {error}")))?;
         let first = !std::mem::replace(&mut builder.began, true);
@@ -75,7 +76,10 @@ pub(crate) fn document(bytes: &[u8], bounds: Bounds) -> Result<Element, Refusal>
                 return refuse(format!("it has {} bytes of text outside of its root element", text.len()));
             }
             Event::CData(text) => builder.text(&text.xml10_content())?,
-            Event::GeneralRef(reference) => builder.text(&resolved(&reference)?)?,
+            Event::GeneralRef(reference) => match resolve_predefined_entity(&reference) {
+                Some(text) => builder.text(text)?,
+                None => builder.text(referred(&reference)?.encode_utf8(&mut [0; 4]))?,
+            },
             Event::Decl(declaration) if first => declared(&declaration)?,
             Event::Decl(_) => return refuse("it is not well-formed XML: a declaration that is not at the start"),
             Event::DocType(_) => return refuse("it has a DOCTYPE; SOAP has none, and nothing of it is read"),
@@ -134,13 +138,10 @@ pub(crate) fn is_utf8(encoding: &str) -> bool {
     ["utf-8", "utf8", "us-ascii", "ascii"].iter().any(|known| encoding.eq_ignore_ascii_case(known))
 }
 
-/// The text of a reference: a character, or one of XML's five.
-fn resolved(reference: &BytesRef<'_>) -> Result<String, Refusal> {
-    if let Some(text) = resolve_predefined_entity(reference) {
-        return Ok(text.to_owned());
-    }
+/// The character that a reference stands for, other than XML's five.
+fn referred(reference: &BytesRef<'_>) -> Result<char, Refusal> {
     match reference.resolve_char_ref() {
-        Ok(Some(character)) if is_character(character) => Ok(character.to_string()),
+        Ok(Some(character)) if is_character(character) => Ok(character),
         Ok(Some(_)) | Err(_) => refuse("it refers to a character that XML does not allow"),
         Ok(None) => refuse("it refers to an entity; only lt, gt, amp, apos and quot are known without a DOCTYPE"),
     }
@@ -148,7 +149,8 @@ fn resolved(reference: &BytesRef<'_>) -> Result<String, Refusal> {
 
 struct Builder {
     bounds: Bounds,
-    elements: usize,
+    /// Elements and attributes so far.
+    nodes: usize,
     open: Vec<Element>,
     root: Option<Element>,
     /// Each namespace once, for documents have few and elements many.
@@ -161,10 +163,7 @@ impl Builder {
         if self.open.len() >= self.bounds.depth {
             return refuse(format!("its elements are nested deeper than {} (`limits.depth`)", self.bounds.depth));
         }
-        self.elements += 1;
-        if self.elements > self.bounds.elements {
-            return refuse(format!("it has more than {} elements (`limits.elements`)", self.bounds.elements));
-        }
+        self.count()?;
         if self.root.is_some() {
             return refuse("it has a second root element");
         }
@@ -175,12 +174,22 @@ impl Builder {
         Ok(())
     }
 
+    /// One element or attribute more: they cost about the same.
+    fn count(&mut self) -> Result<(), Refusal> {
+        self.nodes += 1;
+        if self.nodes > self.bounds.elements {
+            return refuse(format!("it has more than {} elements and attributes (`limits.elements`)", self.bounds.elements));
+        }
+        Ok(())
+    }
+
     fn attributes(&mut self, start: &BytesStart<'_>, resolver: &NamespaceResolver) -> Result<Vec<(Name, String)>, Refusal> {
         let mut attributes = Vec::new();
         for (count, attribute) in start.attributes().enumerate() {
             if count >= self.bounds.attributes {
                 return refuse(format!("an element has more than {} attributes (`limits.attributes`)", self.bounds.attributes));
             }
+            self.count()?;
             let attribute = attribute.map_err(|error| Refusal(format!("it is not well-formed XML: {error}")))?;
             if attribute.value.contains('<') {
                 return refuse("it is not well-formed XML: `<` in an attribute");
@@ -297,6 +306,11 @@ mod tests {
             ("a control character", "<a>\u{1}</a>", "U+0001"),
             ("depth", "<a><b><c><d><e><f/></e></d></c></b></a>", "`limits.depth`"),
             ("many elements", "<a><b/><b/><b/><b/><b/><b/><b/><b/><b/><b/><b/><b/></a>", "`limits.elements`"),
+            (
+                "many elements with attributes",
+                "<a><b c='' d=''/><b c='' d=''/><b c='' d=''/><b c='' d=''/></a>",
+                "`limits.elements`",
+            ),
             ("many attributes", "<a b='' c='' d='' e='' f=''/>", "`limits.attributes`"),
             ("many namespaces", "<a xmlns:b='b' xmlns:c='c' xmlns:d='d' xmlns:e='e' xmlns:f='f'/>", "`limits.attributes`"),
             ("a processing instruction", "<?xml-stylesheet href='x'?><a/>", "processing instruction"),

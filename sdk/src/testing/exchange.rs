@@ -323,12 +323,19 @@ impl<F: Filter> Scripted<'_, F> {
         let after = match (end, kind) {
             (false, _) => After::Body,
             (true, Kind::Request) => After::RoomForABody,
+            (true, Kind::Response) if self.may_have_body() => After::RoomForABody,
             (true, Kind::Response) => After::Nothing,
         };
         self.settle(kind, |direction| direction.after_head(flow, after));
         if after == After::RoomForABody && self.ending.is_none() && self.direction(kind).stage == Stage::Open {
             self.piece(kind, b"", true);
         }
+    }
+
+    /// Whether HTTP lets the response have a body.
+    fn may_have_body(&self) -> bool {
+        let to_head = self.world.attributes.get("request.method") == Some(&"HEAD".into());
+        !to_head && !matches!(self.status.as_u16(), 204 | 205 | 304)
     }
 
     fn piece(&mut self, kind: Kind, piece: &[u8], end: bool) {

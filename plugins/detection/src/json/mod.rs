@@ -157,7 +157,7 @@ impl JsonMasker {
             Some(Some(detector)) => {
                 self.in_numbers[detector] = self.in_numbers[detector].saturating_add(1);
                 out.push(b'"');
-                out.extend_from_slice(mask.json(detector).as_bytes());
+                out.extend_from_slice(mask.json().get(detector).map_or(&[], |mask| mask.as_bytes()));
                 out.push(b'"');
             }
             Some(None) => out.extend_from_slice(&bare),

@@ -1,10 +1,6 @@
 //! One JSON string, masked in place: detectors see what it means, and what they leave alone goes on as it was written.
 
-use crate::{
-    find::Detectors,
-    mask::Mask,
-    scanner::{Piece, Scanner},
-};
+use crate::{encoded::Encoded, find::Detectors, mask::Mask};
 
 /// How far the bytes belonged to the string.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,30 +14,20 @@ pub(super) enum Taken {
 
 #[derive(Debug, Default)]
 pub(super) struct StringMasker {
-    scanner: Scanner,
+    text: Encoded,
     /// Half a character written as an escape (RFC 8259 section 7): the other half may follow.
     half: Option<[u8; 6]>,
     /// An escape that has begun.
     escape: Vec<u8>,
-    /// How what is held back was written, once there is an escape in the string.
-    written: Option<Written>,
-}
-
-/// How the text that the scanner holds was written.
-#[derive(Debug, Default)]
-struct Written {
-    bytes: Vec<u8>,
-    /// For each byte of the text, how many of `bytes` stand for it.
-    lengths: Vec<u8>,
 }
 
 impl StringMasker {
     pub(super) fn counts(&self) -> &[u32] {
-        self.scanner.counts()
+        self.text.counts()
     }
 
     pub(super) fn held(&self) -> usize {
-        self.scanner.held() + self.escape.len() + self.half.map_or(0, |half| half.len())
+        self.text.held() + self.escape.len() + self.half.map_or(0, |half| half.len())
     }
 
     /// Takes what belongs to the string, its closing quote included.
@@ -67,17 +53,13 @@ impl StringMasker {
                 self.alone(detectors, mask, out);
                 let rest = &bytes[at..];
                 let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
-                if self.written.is_none() && rest.get(length) == Some(&b'"') {
+                if rest.get(length) == Some(&b'"') {
                     // The common case, a string whose end is here and that nothing is escaped in: one pass instead of two.
-                    self.scan(detectors, mask, &rest[..length], true, out);
+                    self.text.end(detectors, mask.json(), &rest[..length], out);
                     out.push(b'"');
                     return Taken::Closed(at + length + 1);
                 }
-                if let Some(written) = &mut self.written {
-                    written.bytes.extend_from_slice(&rest[..length]);
-                    written.lengths.resize(written.lengths.len() + length, 1);
-                }
-                self.scan(detectors, mask, &rest[..length], false, out);
+                self.text.plain(detectors, mask.json(), &rest[..length], out);
                 at += length;
             }
         }
@@ -87,8 +69,7 @@ impl StringMasker {
     /// The string is over, or what there is of it.
     pub(super) fn end(&mut self, detectors: &Detectors, mask: &Mask, out: &mut Vec<u8>) {
         self.alone(detectors, mask, out);
-        self.scan(detectors, mask, &[], true, out);
-        self.written = None;
+        self.text.end(detectors, mask.json(), &[], out);
         // One that is not whole means nothing, and goes on as it is.
         out.append(&mut self.escape);
     }
@@ -131,37 +112,9 @@ impl StringMasker {
 
     /// What was written like this means this character.
     fn decoded(&mut self, detectors: &Detectors, mask: &Mask, escape: &[u8], character: char, out: &mut Vec<u8>) {
-        let held = self.scanner.pending();
-        let written = self.written.get_or_insert_with(|| Written { bytes: held.to_vec(), lengths: vec![1; held.len()] });
         let mut buffer = [0; 4];
         let text = character.encode_utf8(&mut buffer).as_bytes();
-        written.bytes.extend_from_slice(escape);
-        written.lengths.push(u8::try_from(escape.len()).unwrap_or(u8::MAX));
-        written.lengths.resize(written.lengths.len() + text.len() - 1, 0);
-        self.scan(detectors, mask, text, false, out);
-    }
-
-    fn scan(&mut self, detectors: &Detectors, mask: &Mask, text: &[u8], end: bool, out: &mut Vec<u8>) {
-        let (mut bytes, mut units) = (0, 0);
-        let written = self.written.as_ref();
-        let mut take = |length: usize| {
-            let lengths = written.map_or(&[][..], |written| &written.lengths[units..units + length]);
-            let start = bytes;
-            bytes += lengths.iter().map(|length| usize::from(*length)).sum::<usize>();
-            units += lengths.len();
-            written.map(|written| &written.bytes[start..bytes])
-        };
-        self.scanner.feed(detectors, text, end, &mut |piece| match piece {
-            Piece::Keep(text) => out.extend_from_slice(take(text.len()).unwrap_or(text)),
-            Piece::Hide { length, begins } => {
-                take(length);
-                out.extend_from_slice(begins.map_or("", |detector| mask.json(detector)).as_bytes());
-            }
-        });
-        if let Some(written) = &mut self.written {
-            written.bytes.drain(..bytes);
-            written.lengths.drain(..units);
-        }
+        self.text.decoded(detectors, mask.json(), escape, text, out);
     }
 }
 

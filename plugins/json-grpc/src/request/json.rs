@@ -263,6 +263,7 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
             return Err(A::Error::custom(format!("an object stands where {} is needed", self.noun())));
         };
         let (key_field, value_field) = self.draft.schema.entry(entry);
+        let mut keys = std::collections::BTreeSet::new();
         while let Some(key) = entries.next_key::<String>()? {
             let start = self.draft.out.len();
             put_varint(&mut self.draft.out, u64::from(WireType::Bytes.tag(self.field.number)));
@@ -270,10 +271,13 @@ impl<'de> Visitor<'de> for Value<'_, '_> {
             let written = self.draft.text(key_field, Part::Element, &key);
             written.map_err(|mistake| at(self.draft, &key, format!("the key {} does not fit: {mistake}", quoted(&key))))?;
             let value = self.element(value_field, Part::Element);
-            let written = entries.next_value_seed(value).inspect_err(|_| self.draft.path.push(key))?;
+            let written = entries.next_value_seed(value).inspect_err(|_| self.draft.path.push(key.clone()))?;
             span.close(&mut self.draft.out);
             if written == Written::Nothing {
                 self.draft.out.truncate(start);
+            }
+            if let Some(repeated) = keys.replace(key) {
+                return Err(at(self.draft, &repeated, "the key is given twice"));
             }
         }
         Ok(Written::Something)

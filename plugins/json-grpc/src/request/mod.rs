@@ -9,7 +9,7 @@ mod seen;
 pub(crate) mod write;
 
 use crate::framing;
-use crate::routes::{Binding, Body, Captures};
+use crate::routes::{Binding, Body};
 #[cfg(test)]
 use crate::schema::MessageId;
 use crate::schema::{Field, Schema};
@@ -44,7 +44,8 @@ impl Refusal {
 /// What of a request becomes its message.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
-    pub(crate) captures: &'a Captures<'a>,
+    /// What the path says for the variables of its template, in their order.
+    pub(crate) variables: &'a [String],
     /// Without the question mark; empty where there is none.
     pub(crate) query: &'a str,
     pub(crate) body: &'a [u8],
@@ -71,7 +72,7 @@ pub(crate) fn convert(schema: &Schema, binding: &Binding, unknown: Unknown, part
             body_field(&mut draft, parts.body, field)?;
         }
     }
-    query::write_variables(&mut draft, binding, parts.captures)?;
+    query::write_variables(&mut draft, binding, parts.variables)?;
     query::write(&mut draft, input, binding, parts.query)?;
     framing::fill(&mut draft.out);
     Ok(draft.out)

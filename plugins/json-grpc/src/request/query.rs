@@ -64,15 +64,10 @@ fn decode(text: &str) -> Option<String> {
 }
 
 /// What the path says for the variables of its template.
-pub(super) fn write_variables(
-    draft: &mut Draft<'_>,
-    binding: &Binding,
-    captures: &crate::routes::Captures<'_>,
-) -> Result<(), Refusal> {
-    for bound in &binding.variables {
-        let refusal = |detail: String| Refusal::new(Place::Path(bound.name.to_string()), detail);
-        let value = captures.value(bound).ok_or_else(|| refusal("what is percent-encoded is not UTF-8".to_owned()))?;
-        bound.field.put(draft, Part::Bound, &value).map_err(refusal)?;
+pub(super) fn write_variables(draft: &mut Draft<'_>, binding: &Binding, values: &[String]) -> Result<(), Refusal> {
+    for (bound, value) in binding.variables.iter().zip(values) {
+        let put = bound.field.put(draft, Part::Bound, value);
+        put.map_err(|detail| Refusal::new(Place::Path(bound.name.to_string()), detail))?;
     }
     Ok(())
 }

@@ -7,6 +7,12 @@ use crate::wire::{DEPTH, Malformed, Raw, Reader, from_zigzag};
 use base64::Engine;
 use std::collections::BTreeMap;
 
+/// Most fields that are noted at once, of all messages that are open: far more than real messages have, and a bound on the memory
+/// that a message of nothing but tags can take.
+const FIELDS: usize = 200_000;
+/// Most JSON that is made of a message. A list of enum values or empty messages can grow forty-fold.
+const JSON_BYTES: usize = 8 << 20;
+
 /// Where a field is on the wire.
 #[derive(Debug, Clone, Copy)]
 struct Entry<'a> {
@@ -100,6 +106,9 @@ impl<'s, 'a> Writer<'s, 'a> {
             if let Some(field) = message.by_number(number) {
                 ordered &= field >= last;
                 last = field;
+                if self.entries.len() == FIELDS {
+                    return Err(format!("it has more than {FIELDS} fields"));
+                }
                 self.entries.push(Entry { field, raw });
             }
         }
@@ -256,6 +265,9 @@ impl<'s, 'a> Writer<'s, 'a> {
 
     /// One value.
     pub(super) fn value(&mut self, field: &'s Field, raw: Raw<'a>) -> Written {
+        if self.out.len() > JSON_BYTES {
+            return Err(format!("its JSON would be larger than {JSON_BYTES} bytes"));
+        }
         match (field.kind, raw) {
             (Kind::String, Raw::Bytes(bytes)) => return self.string(bytes),
             (Kind::Message(id), Raw::Bytes(bytes)) | (Kind::Group(id), Raw::Group(bytes)) => return self.message(id, bytes),

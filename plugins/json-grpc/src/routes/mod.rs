@@ -3,12 +3,13 @@
 mod binding;
 mod template;
 
+use crate::request::{Place, Refusal};
 use crate::schema::Schema;
+use binding::Bound;
 use binding::Rule;
-pub(crate) use binding::{Binding, Body, Bound};
+pub(crate) use binding::{Binding, Body};
 use std::collections::HashMap;
-pub(crate) use template::Extent;
-use template::{Segment, Template};
+use template::{Extent, Segment, Template};
 
 /// Most segments of a path that is looked up: far more than templates have, and a bound on the work.
 const SEGMENTS: usize = 256;
@@ -50,7 +51,8 @@ pub(crate) enum Defaults {
 /// What a path means.
 #[derive(Debug)]
 pub(crate) enum Found<'r, 'p> {
-    Call(&'r Binding, Captures<'p>),
+    /// The place of the binding, and what the path says.
+    Call(usize, Captures<'p>),
     /// The path is right, the method is not: these are.
     WrongMethod(Vec<&'r str>),
     Nothing,
@@ -90,6 +92,11 @@ impl Routes {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.bindings.is_empty()
+    }
+
+    /// The binding at this place.
+    pub(crate) fn binding(&self, place: usize) -> &Binding {
+        &self.bindings[place]
     }
 
     fn insert(&mut self, rule: Rule, conflict: impl Fn(&Binding) -> Result<(), String>) -> Result<(), String> {
@@ -161,7 +168,7 @@ struct Search<'r, 'q> {
 }
 
 impl<'r> Search<'r, '_> {
-    fn descend(&mut self, node: usize, segments: &[(usize, usize)], verb: Option<&str>) -> Option<&'r Binding> {
+    fn descend(&mut self, node: usize, segments: &[(usize, usize)], verb: Option<&str>) -> Option<usize> {
         let node = &self.routes.nodes[node];
         if let Some((&(start, end), rest)) = segments.split_first() {
             let segment = &self.path[start..end];
@@ -179,11 +186,11 @@ impl<'r> Search<'r, '_> {
         self.end(&self.routes.nodes[node.rest.filter(|_| no_empty_segment)?], verb)
     }
 
-    fn end(&mut self, node: &'r Node, verb: Option<&str>) -> Option<&'r Binding> {
+    fn end(&mut self, node: &'r Node, verb: Option<&str>) -> Option<usize> {
         let mut matching = node.ends.iter().filter(|end| end.verb.as_deref() == verb);
         let found = matching.clone().find(|end| &*end.http_method == self.http_method);
         if let Some(end) = found.or_else(|| matching.clone().find(|end| &*end.http_method == "*")) {
-            return Some(&self.routes.bindings[end.binding]);
+            return Some(end.binding);
         }
         for end in matching.by_ref() {
             if !self.allowed.contains(&&*end.http_method) {
@@ -195,8 +202,15 @@ impl<'r> Search<'r, '_> {
 }
 
 impl Captures<'_> {
-    /// What the path says for a variable, its percent-encoding undone; nothing where that is no UTF-8.
-    pub(crate) fn value(&self, bound: &Bound) -> Option<String> {
+    /// What the path says for the variables of the template, their percent-encoding undone.
+    pub(crate) fn values(&self, binding: &Binding) -> Result<Vec<String>, Refusal> {
+        let not_text =
+            |bound: &Bound| Refusal::new(Place::Path(bound.name.to_string()), "what is percent-encoded is not UTF-8");
+        binding.variables.iter().map(|bound| self.value(bound).ok_or_else(|| not_text(bound))).collect()
+    }
+
+    /// Nothing where it is no UTF-8.
+    fn value(&self, bound: &Bound) -> Option<String> {
         let segments = self.segments.get(bound.start..)?;
         let segments = match bound.extent {
             Extent::One => segments.get(..1)?,
