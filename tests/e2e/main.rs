@@ -17,6 +17,7 @@ mod filters;
 mod framing;
 mod grpc_web;
 mod invariants;
+mod languages;
 mod lifecycle;
 mod listener;
 mod load;
