@@ -9,7 +9,7 @@ PROFILE ?= dev
 WASM := wasm32-unknown-unknown
 FILTERS := $(shell awk -F'"' '/^name = "tidegate-/ { print "-p", $$2 }' $$(grep -l cdylib plugins/*/Cargo.toml tests/filters/*/Cargo.toml))
 
-.PHONY: help setup tools build filters test demo run bench bench-beside docker docker-up format
+.PHONY: help setup tools build filters test demo run bench bench-beside bench-languages languages docker docker-up format
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -20,6 +20,9 @@ setup: ## Install what the other commands need: the WebAssembly target, curl
 
 tools: ## Install cargo-nextest and cargo-deny, which `make test` uses where they are installed
 	$(CARGO) install --locked cargo-nextest cargo-deny
+
+languages: ## Install what builds filters in JavaScript and Python, in target/languages, for their tests
+	@sh tests/languages
 
 build: ## Build the gateway, the sample API and the demonstration
 	$(CARGO) build --workspace --bins
@@ -41,6 +44,10 @@ run: setup ## Start the gateway on ./data and stay
 bench-beside: ## Measure the gateway beside nginx, HAProxy and Envoy, a core each (docs/performance.md says what it needs)
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate
 	tests/bench/beside.py
+
+bench-languages: filters languages ## Measure what filters in Rust, JavaScript and Python cost
+	$(CARGO) build --release -p tidegate-gateway --bin tidegate
+	tests/bench/languages.py
 
 bench: ## Measure decisions and filters
 	$(CARGO) bench -p tidegate-policy -p tidegate-gateway

@@ -20,6 +20,7 @@ mod grpc_web;
 mod hostility;
 mod invariants;
 mod json_grpc;
+mod languages;
 mod lifecycle;
 mod listener;
 mod load;

@@ -187,8 +187,10 @@ impl Guard {
         let limits = StoreLimitsBuilder::new()
             .memory_size(limits.memory_bytes)
             .table_elements(limits.table_elements)
-            // A component is a handful of core instances: its module, and the adapters for its imports.
-            .instances(16)
+            // A component in Rust is a handful of core instances: its module, and the adapters for its imports. One with an
+            // interpreter has one for each of its libraries and each interface it stubs: in Python, 38. None takes memory of
+            // its own but what is counted here as memory and tables.
+            .instances(64)
             .memories(4)
             .tables(8)
             // Growth that is refused is an answer that allocators know how to take.

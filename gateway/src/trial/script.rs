@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use serde_path_to_error::Segment;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
@@ -154,13 +155,21 @@ impl Default for Caller {
 /// Reads a description; the mistake says where it is.
 pub fn read<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Mistake> {
     let mut json = serde_json::Deserializer::from_str(text);
-    let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let pointer = if path == "." { String::new() } else { format!("/{}", path.replace(['.', '['], "/").replace(']', "")) };
-        Mistake::at(pointer.replace("//", "/"), error.inner().to_string())
-    })?;
+    let read = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| Mistake::at(pointer(error.path()), error.inner().to_string()))?;
     json.end().map_err(|error| Mistake::at("", error.to_string()))?;
     Ok(read)
+}
+
+/// The path as a JSON pointer (RFC 6901).
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    let step = |segment: &Segment| match segment {
+        Segment::Seq { index } => format!("/{index}"),
+        Segment::Map { key } => format!("/{}", key.replace('~', "~0").replace('/', "~1")),
+        Segment::Enum { variant } => format!("/{variant}"),
+        Segment::Unknown => String::new(),
+    };
+    path.iter().map(step).collect()
 }
 
 impl Request {
@@ -309,6 +318,7 @@ mod tests {
             (r#"{"url": "http://a/", "body": [{"base64": "?"}]}"#, "/body/0/base64", "symbol"),
             (r#"{"url": "http://a/", "boddy": 1}"#, "/boddy", "unknown field"),
             (r#"{"url": "http://a/", "caller": {"address": "here"}}"#, "/caller/address", "IP address"),
+            (r#"{"url": "http://a/", "caller": {"labels": {"a.b/c": 1}}}"#, "/caller/labels/a.b~1c", "invalid type"),
             (r#"{"url": "http://a/"} 1"#, "", "trailing"),
         ];
         for (text, pointer, part) in rows {

@@ -209,3 +209,14 @@ fn a_filter_that_cannot_start_meets_on_error() {
     assert_eq!(outcome.error(), "/value: a stamp says something");
     assert_eq!(outcome.facts[1].events.len(), 1);
 }
+
+#[test]
+fn memory_is_counted_for_as_long_as_an_instance_lives() {
+    let stage = Stage::new(json!([{"plugin": "stamp"}]));
+    let before = stage.host.metrics().memory_bytes.value();
+    assert!(stage.exchange().passed());
+    let metrics = std::sync::Arc::clone(stage.host.metrics());
+    assert!(metrics.memory_bytes.value() >= before + (64 << 10), "a page at least: {}", metrics.memory_bytes.value());
+    drop(stage);
+    assert_eq!(metrics.memory_bytes.value(), 0);
+}

@@ -1,0 +1,182 @@
+//! Filters in other languages: the templates are built with the commands of their READMEs, uploaded and run. `make languages`
+//! installs what builds them; where that is missing, a test says so and passes.
+
+use serde_json::json;
+use std::{
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+use tempfile::TempDir;
+use tidegate_tests::{
+    Options, World,
+    api::{Api, Speaks},
+    gateway::build_directory,
+    world::POD_PRINCIPAL,
+};
+use tokio::process::Command;
+
+/// A language: its template's folder, what `make languages` installs for it, what a project calls that, and the commands that
+/// test and build a project.
+struct Language {
+    template: &'static str,
+    installed: &'static str,
+    linked: &'static str,
+    commands: [&'static str; 2],
+}
+
+const JAVASCRIPT: Language =
+    Language { template: "js", installed: "js/node_modules", linked: "node_modules", commands: ["npm test", "npm run build"] };
+
+const PYTHON: Language = Language {
+    template: "python",
+    installed: "python",
+    linked: ".venv",
+    commands: [
+        ".venv/bin/python -m unittest",
+        ".venv/bin/componentize-py -d wit -w filter componentize --stub-wasi app -o require-team.wasm",
+    ],
+};
+
+/// What the projects are called.
+const NAME: &str = "require-team";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_template_in_javascript_works() {
+    if let Some(project) = JAVASCRIPT.project() {
+        JAVASCRIPT.build(&project).await;
+        works(&project, World::start_with(patient()).await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_template_in_python_works_with_the_setting_that_it_names() {
+    if let Some(project) = PYTHON.project() {
+        PYTHON.build(&project).await;
+        let options = patient().flag("--filter-module-bytes", 32 << 20);
+        works(&project, World::start_with(options).await).await;
+    }
+}
+
+/// The defaults, but for the time of compiling: a debug build, and other tests beside this one, need several times as much.
+fn patient() -> Options {
+    Options::default().flag("--filter-compile-timeout", "4m")
+}
+
+impl Language {
+    /// A new project in this language, made as `tidegate filter new` makes it; none where it cannot be built here.
+    fn project(&self) -> Option<TempDir> {
+        let target = build_directory().parent().expect("a profile's folder lies in the target folder").join("languages");
+        // Written last, so that half an installation is none.
+        if !target.join(self.template).join("pins").exists() {
+            use std::io::Write;
+            let what = self.template;
+            let _: std::io::Result<()> = writeln!(
+                std::io::stderr().lock(),
+                "SKIPPED: what builds filters in {what} is missing; make languages installs it"
+            );
+            return None;
+        }
+        let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace").join("sdk");
+        let project = tempfile::tempdir().expect("a temporary directory can be made");
+        copy(&sdk.join("templates").join(self.template), project.path());
+        let contract = project.path().join("wit");
+        std::fs::create_dir(&contract).expect("a project has no wit of its own");
+        std::fs::copy(sdk.join("wit/filter.wit"), contract.join("filter.wit")).expect("the contract can be copied");
+        symlink(target.join(self.installed), project.path().join(self.linked)).expect("a link can be made");
+        Some(project)
+    }
+
+    async fn build(&self, project: &TempDir) {
+        let readme = std::fs::read_to_string(project.path().join("README.md")).expect("a template has a README");
+        for command in self.commands {
+            assert!(readme.contains(command), "the README does not say {command:?}:\n{readme}");
+            let output = Command::new("sh").args(["-c", command]).current_dir(project.path()).output().await;
+            let output = output.expect("a shell starts");
+            let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+            assert!(output.status.success(), "{command}: {said}");
+        }
+    }
+}
+
+/// Copies a template's files with the name filled in.
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
+        let from = entry.expect("a folder can be read").path();
+        let to: PathBuf = to.join(from.file_name().expect("an entry has a name"));
+        if from.is_dir() {
+            std::fs::create_dir(&to).expect("a folder can be made");
+            copy(&from, &to);
+        } else {
+            let text = std::fs::read_to_string(&from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
+            std::fs::write(&to, text.replace("{{name}}", NAME)).expect("a file can be written");
+        }
+    }
+}
+
+/// Whether the filter that was built in `project` does what its README says, on a real gateway.
+async fn works(project: &TempDir, world: World) {
+    let api = Api::start(Speaks::Http1).await;
+    world.open_plain("api", "api.example.com", api.address).await;
+    upload(project, &world).await;
+    let plugin = world.rest.get(&format!("/v1/plugins/{NAME}")).await.json();
+    let imports = plugin["document"]["imports"].as_array().unwrap_or_else(|| panic!("no imports: {plugin}"));
+    let foreign: Vec<_> =
+        imports.iter().filter(|name| !name.as_str().is_some_and(|name| name.starts_with("tidegate:"))).collect();
+    assert!(!imports.is_empty() && foreign.is_empty(), "{plugin}");
+
+    for (config, said) in [
+        (json!({}), "/header: the name of a header is needed"),
+        (json!({"header": "x-team", "colour": "blue"}), "/colour: unknown field; there are header, values"),
+    ] {
+        let route = json!({"service": "api", "filters": [{"plugin": NAME, "config": config}]});
+        let refused = world.rest.put("/v1/routes/api", &route).await;
+        assert_eq!(refused.status, 422, "{config}: {}", refused.text());
+        let mistake = &refused.json()["mistakes"][0];
+        assert_eq!(mistake["pointer"], "/filters/0/config", "{config}: {mistake}");
+        assert!(mistake["detail"].as_str().is_some_and(|detail| detail.contains(said)), "{config}: {mistake}");
+    }
+
+    let config = json!({"header": "x-team", "values": ["checkout", "billing"]});
+    let route = json!({"service": "api", "filters": [{"plugin": NAME, "config": config}]});
+    world.rest.register("routes", "api", &route).await;
+    world.in_force().await;
+    let send = async |path: &str, header: &str| {
+        let url = format!("http://api.example.com{path}");
+        world.pod().await.get(&url, "api.example.com", header).await
+    };
+    let reply = send("/allowed", "X-Team: checkout\r\n").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(api.seen().last().expect("it went through").headers["x-checked-by"], NAME);
+    for (path, header, said) in [
+        ("/without", "", "the header x-team is missing\n"),
+        ("/unlisted", "X-Team: nobody\r\n", "the header x-team has a value that is not listed\n"),
+    ] {
+        let reply = send(path, header).await;
+        assert_eq!((reply.status, reply.text().as_str()), (403, said), "{path}: {reply:?}");
+        assert_eq!(reply.reason(), "filter_denied", "{path}: {reply:?}");
+    }
+    assert_eq!(api.seen().len(), 1, "what is refused does not get through");
+    for (path, outcome, value) in
+        [("/allowed", "allowed", "checkout"), ("/without", "denied", ""), ("/unlisted", "denied", "nobody")]
+    {
+        let record = world.rest.record_to(path).await;
+        let events = record["filters"][0]["events"].as_array().unwrap_or_else(|| panic!("no events: {record}"));
+        assert_eq!(events.len(), 1, "{record}");
+        assert_eq!((&events[0]["kind"], &events[0]["outcome"]), (&json!(NAME), &json!(outcome)), "{record}");
+        let fields = &events[0]["fields"];
+        assert_eq!((&fields["value"], &fields["principal"]), (&json!(value), &json!(POD_PRINCIPAL)), "{record}");
+    }
+}
+
+/// Uploads it with curl, as the READMEs do: the harness's own client does not wait as long as a large module may take.
+async fn upload(project: &TempDir, world: &World) {
+    let url = format!("http://{}/v1/plugins/{NAME}", world.rest.address);
+    let output = Command::new("curl")
+        .args(["--fail-with-body", "--silent", "--show-error", "--max-time", "280", "--data-binary", &format!("@{NAME}.wasm")])
+        .args(["-H", &format!("Authorization: Bearer {}", world.rest.token()), &url])
+        .current_dir(project.path())
+        .output();
+    let output = output.await.expect("curl starts; make setup installs it");
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    assert!(output.status.success(), "{said}");
+}
