@@ -223,8 +223,8 @@ async fn limits_are_429_and_503_and_faults_are_injected() {
     check(&world, &row("a second exchange", get("http://narrow.example.com/", ""), 503, "overloaded", "denied")).await;
     api.open_gate();
     assert_eq!(held.reply().await.status, 200, "the first one is not disturbed");
-    let after = world.get("http://narrow.example.com/").await;
-    assert_eq!(after.status, 200, "there is room again: {after:?}");
+    // Its place is free when the gateway has let go of the response, which its caller may be a moment ahead of.
+    until("room again", async || (world.get("http://narrow.example.com/").await.status == 200).then_some(())).await;
 
     check(&world, &row("an injected fault", get("http://faulty.example.com/", ""), 503, "fault_injected", "denied")).await;
 }
