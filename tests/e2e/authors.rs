@@ -80,7 +80,7 @@ async fn a_project_becomes_a_filter_on_a_route() {
     let module = module.to_string_lossy();
 
     let told: Value = serde_json::from_str(&tidegate(&["filter", "inspect", &module, "--json"])).expect("JSON");
-    assert_eq!((&told["world"], &told["needs"]), (&json!("tidegate:filter/filter@0.1.0"), &json!([])), "{told}");
+    assert_eq!((&told["world"], &told["can_use"]), (&json!("tidegate:filter/filter@0.1.0"), &json!([])), "{told}");
     let request = |name: &str| project.join("requests").join(name).to_string_lossy().into_owned();
     let config = format!("@{}", project.join("config.json").to_string_lossy());
     let report = tried(&[&module, "--config", &config, "--request", &request("allowed.json")]);

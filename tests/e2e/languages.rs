@@ -2,15 +2,12 @@
 //! installs what builds them; where that is missing, a test says so and passes.
 
 use serde_json::json;
-use std::{
-    os::unix::fs::symlink,
-    path::{Path, PathBuf},
-};
+use std::{os::unix::fs::symlink, path::PathBuf};
 use tempfile::TempDir;
 use tidegate_tests::{
     Options, World,
     api::{Api, Speaks},
-    gateway::build_directory,
+    gateway::{self, build_directory},
     world::POD_PRINCIPAL,
 };
 use tokio::process::Command;
@@ -36,6 +33,15 @@ const PYTHON: Language = Language {
         ".venv/bin/componentize-py -d wit -w filter componentize --stub-wasi app -o require-team.wasm",
     ],
 };
+
+/// A project, removed with the folder that it is in.
+struct Project(TempDir);
+
+impl Project {
+    fn path(&self) -> PathBuf {
+        self.0.path().join(NAME)
+    }
+}
 
 /// What the projects are called.
 const NAME: &str = "require-team";
@@ -63,8 +69,8 @@ fn patient() -> Options {
 }
 
 impl Language {
-    /// A new project in this language, made as `tidegate filter new` makes it; none where it cannot be built here.
-    fn project(&self) -> Option<TempDir> {
+    /// A new project in this language; none where it cannot be built here.
+    fn project(&self) -> Option<Project> {
         let target = build_directory().parent().expect("a profile's folder lies in the target folder").join("languages");
         // Written last, so that half an installation is none.
         if !target.join(self.template).join("pins").exists() {
@@ -76,17 +82,16 @@ impl Language {
             );
             return None;
         }
-        let sdk = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the workspace").join("sdk");
-        let project = tempfile::tempdir().expect("a temporary directory can be made");
-        copy(&sdk.join("templates").join(self.template), project.path());
-        let contract = project.path().join("wit");
-        std::fs::create_dir(&contract).expect("a project has no wit of its own");
-        std::fs::copy(sdk.join("wit/filter.wit"), contract.join("filter.wit")).expect("the contract can be copied");
+        let folder = tempfile::tempdir().expect("a temporary directory can be made");
+        let within = folder.path().to_string_lossy();
+        let (status, out, err) = gateway::run(&["filter", "new", NAME, "--lang", self.template, "--in", &within]);
+        assert!(status.success(), "{out}\n{err}");
+        let project = Project(folder);
         symlink(target.join(self.installed), project.path().join(self.linked)).expect("a link can be made");
         Some(project)
     }
 
-    async fn build(&self, project: &TempDir) {
+    async fn build(&self, project: &Project) {
         let readme = std::fs::read_to_string(project.path().join("README.md")).expect("a template has a README");
         for command in self.commands {
             assert!(readme.contains(command), "the README does not say {command:?}:\n{readme}");
@@ -98,23 +103,8 @@ impl Language {
     }
 }
 
-/// Copies a template's files with the name filled in.
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())) {
-        let from = entry.expect("a folder can be read").path();
-        let to: PathBuf = to.join(from.file_name().expect("an entry has a name"));
-        if from.is_dir() {
-            std::fs::create_dir(&to).expect("a folder can be made");
-            copy(&from, &to);
-        } else {
-            let text = std::fs::read_to_string(&from).unwrap_or_else(|error| panic!("{}: {error}", from.display()));
-            std::fs::write(&to, text.replace("{{name}}", NAME)).expect("a file can be written");
-        }
-    }
-}
-
 /// Whether the filter that was built in `project` does what its README says, on a real gateway.
-async fn works(project: &TempDir, world: World) {
+async fn works(project: &Project, world: World) {
     let api = Api::start(Speaks::Http1).await;
     world.open_plain("api", "api.example.com", api.address).await;
     upload(project, &world).await;
@@ -169,7 +159,7 @@ async fn works(project: &TempDir, world: World) {
 }
 
 /// Uploads it with curl, as the READMEs do: the harness's own client does not wait as long as a large module may take.
-async fn upload(project: &TempDir, world: &World) {
+async fn upload(project: &Project, world: &World) {
     let url = format!("http://{}/v1/plugins/{NAME}", world.rest.address);
     let output = Command::new("curl")
         .args(["--fail-with-body", "--silent", "--show-error", "--max-time", "280", "--data-binary", &format!("@{NAME}.wasm")])

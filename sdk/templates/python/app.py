@@ -53,7 +53,8 @@ class Handler(exports.Handler):
 
 
 class Exchange(exports.handler.Exchange):
-    """The other callbacks, for filters whose `open` answers `Exchange(), …`: see wit/filter.wit for when each is called."""
+    """The other callbacks, for filters whose `open` answers `Exchange(), …`: see wit/filter.wit for when each is called. Such a filter
+    needs `"isolation": "exchange"` on its route, for its toolchain never gives an exchange's handle back (README.md)."""
 
     def on_request_body(self, head, body, end):
         return BodyFlow_Forward()

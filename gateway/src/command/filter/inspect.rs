@@ -38,7 +38,7 @@ pub(super) fn inspect(given: &ArgMatches) -> ExitCode {
             let Inspection { world, imports, functions, exports } = &found;
             say(&json!({
                 "digest": digest, "size_bytes": size_bytes, "world": world, "imports": imports, "functions": functions,
-                "exports": exports, "needs": needs::of(functions),
+                "exports": exports, "can_use": needs::of(functions),
             })
             .to_string())
         }
@@ -78,7 +78,7 @@ fn lines(found: &Inspection) -> String {
         interface = of;
     }
     let needs = needs::of(&found.functions);
-    text.push_str(if needs.is_empty() { "\nneeds   no grants\n" } else { "\nneeds\n" });
+    text.push_str(if needs.is_empty() { "\ngrants  none are of use to it\n" } else { "\ngrants that it can use\n" });
     for need in needs {
         let _ = writeln!(text, "        {} ({}): {}", need.grant, need.function, need.when);
     }
@@ -98,6 +98,11 @@ mod tests {
             exports: vec!["handler".to_owned()],
         };
         let text = lines(&found);
-        assert!(text.contains("imports host: config, now-ns\n        message: rewrite\nneeds\n        grants.paths"), "{text}");
+        assert!(
+            text.contains(
+                "imports host: config, now-ns\n        message: rewrite\ngrants that it can use\n        grants.paths"
+            ),
+            "{text}"
+        );
     }
 }

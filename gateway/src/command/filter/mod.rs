@@ -10,11 +10,14 @@ mod trial;
 
 use super::{USAGE, complain, say};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 use tidegate_gateway::{
     filter::Limits,
     settings::{self, Sources},
 };
+
+/// An author's machine may take this long to compile a module: how busy it is says nothing of a gateway.
+const COMPILE: Duration = Duration::from_secs(300);
 
 /// The command and what it takes.
 pub(super) fn command() -> Command {
@@ -73,11 +76,12 @@ fn settings_file() -> Arg {
         .help("The gateway's file of settings, for its limits on filters; TIDEGATE_* variables go before it")
 }
 
-/// The limits that a gateway with these settings has.
+/// The limits that a gateway with these settings has, but for the time that compiling takes.
 fn limits(given: &ArgMatches) -> Result<Limits, String> {
     let file = given.get_one::<PathBuf>("settings").cloned();
     let sources = Sources { file, environment: std::env::vars_os().collect(), flags: BTreeMap::new() };
-    settings::read(&sources).map(|settings| settings.filter).map_err(|mistakes| mistakes.0.join("\n"))
+    let filter = settings::read(&sources).map(|settings| settings.filter);
+    filter.map(|limits| Limits { compile: limits.compile.max(COMPILE), ..limits }).map_err(|mistakes| mistakes.0.join("\n"))
 }
 
 /// What is written there, or in the file that is named behind an `@`.

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 use tidegate_policy::Name;
 
-/// Longest wait for an answer: a gateway takes 30 s at most to compile a module, and this much is on top.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Longest wait for an answer: a gateway takes 30 s at most to compile a module, and may be told to take minutes for those
+/// that bring an interpreter.
+const PATIENCE: Duration = Duration::from_secs(300);
 /// Most bytes of an answer; a page of routes is the largest.
 const ANSWER_BYTES: usize = 64 << 20;
 

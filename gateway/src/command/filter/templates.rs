@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Language {
     Rust,
+    JavaScript,
+    Python,
 }
 
 /// A file of a project: where it goes, and what is in it.
@@ -32,14 +34,42 @@ const RUST: &[File] = files!["rust":
     "src/tests.rs" = "src/tests.rs",
 ];
 
+const JAVASCRIPT: &[File] = files!["js":
+    ".gitignore" = "gitignore",
+    "README.md" = "README.md",
+    "config.json" = "config.json",
+    "package.json" = "package.json",
+    "requests/allowed.json" = "requests/allowed.json",
+    "requests/refused.json" = "requests/refused.json",
+    "src/filter.js" = "src/filter.js",
+    "src/settings.js" = "src/settings.js",
+    "test/settings.test.js" = "test/settings.test.js",
+    "wit/filter.wit" = "../../wit/filter.wit",
+];
+
+const PYTHON: &[File] = files!["python":
+    ".gitignore" = "gitignore",
+    "README.md" = "README.md",
+    "app.py" = "app.py",
+    "config.json" = "config.json",
+    "requests/allowed.json" = "requests/allowed.json",
+    "requests/refused.json" = "requests/refused.json",
+    "requirements.txt" = "requirements.txt",
+    "settings.py" = "settings.py",
+    "test_settings.py" = "test_settings.py",
+    "wit/filter.wit" = "../../wit/filter.wit",
+];
+
 impl Language {
     /// Every one.
-    pub(super) const ALL: [Self; 1] = [Self::Rust];
+    pub(super) const ALL: [Self; 3] = [Self::Rust, Self::JavaScript, Self::Python];
 
     /// As the command line has it.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Rust => "rust",
+            Self::JavaScript => "js",
+            Self::Python => "python",
         }
     }
 
@@ -47,6 +77,8 @@ impl Language {
     pub(super) const fn files(self) -> &'static [File] {
         match self {
             Self::Rust => RUST,
+            Self::JavaScript => JAVASCRIPT,
+            Self::Python => PYTHON,
         }
     }
 
@@ -55,6 +87,12 @@ impl Language {
         match self {
             Self::Rust => {
                 "  cargo test        # natively, without a gateway\n  cargo module      # builds target/wasm32-unknown-unknown/release/{{crate}}.wasm"
+            }
+            Self::JavaScript => {
+                "  npm install       # what builds it, once\n  npm test\n  npm run build     # builds {{name}}.wasm"
+            }
+            Self::Python => {
+                "  python3 -m venv .venv && .venv/bin/pip install -r requirements.txt     # what builds it, once\n  .venv/bin/python -m unittest\n  .venv/bin/componentize-py -d wit -w filter componentize --stub-wasi app -o {{name}}.wasm"
             }
         }
     }

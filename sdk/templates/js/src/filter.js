@@ -42,7 +42,8 @@ export const handler = {
   // The exchange has ended. It comes only for an exchange that `open` has given.
   close(exchange) {},
 
-  // The other callbacks, for filters that answer `[new Exchange(), …]` above: see wit/filter.wit for when each is called.
+  // The other callbacks, for filters that answer `[new Exchange(), …]` above: see wit/filter.wit for when each is called. Such a filter
+  // needs `"isolation": "exchange"` on its route, for its toolchain mixes up exchanges that are open at the same time (README.md).
   Exchange: class Exchange {
     onRequestBody(head, body, end) {
       return { tag: "forward" };
