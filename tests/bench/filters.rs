@@ -82,7 +82,8 @@ impl UnaryCall {
         frame.put_slice(&[0x0a, (text.len() & 0x7f) as u8 | 0x80, (text.len() >> 7) as u8]);
         frame.put_slice(text.as_bytes());
         frame.put_slice(&[0x10, 7]);
-        let said = json!({"text": text, "number": "7"}).to_string();
+        // As JSON's own order would have it the number came first, and the frame would be another.
+        let said = format!(r#"{{"text":"{text}","number":"7"}}"#);
         Self { stage: Stage::new(link), json: said.into(), frame: frame.freeze() }
     }
 
