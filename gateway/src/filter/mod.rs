@@ -55,7 +55,7 @@ use tidegate_policy::{Identity, Permit, plugin::Digest, publication::Module};
 /// The process-wide half: the engine, the linker, compiled modules by digest, and the epoch ticker.
 pub struct Host {
     shared: Arc<engine::Shared>,
-    library: library::Library,
+    modules: library::Library,
 }
 
 /// What the filters may know of the exchange.
@@ -77,7 +77,7 @@ impl Host {
     /// Starts the engine and its ticker.
     pub fn start(limits: Limits) -> Result<Self, wasmtime::Error> {
         let shared = Arc::new(engine::Shared::start(limits)?);
-        Ok(Self { library: library::Library::open(Arc::clone(&shared))?, shared })
+        Ok(Self { modules: library::Library::open(Arc::clone(&shared))?, shared })
     }
 
     /// Compiles and inspects uploaded bytes: a component, or a core module that holds its component type. Every reason
@@ -86,7 +86,7 @@ impl Host {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest.as_ref());
-        self.library.compiled(Digest::new(sha256), bytes.into(), Turn::Now).map(|compiled| compiled.inspection.clone())
+        self.modules.compiled(Digest::new(sha256), bytes.into(), Turn::Now).map(|compiled| compiled.inspection.clone())
     }
 
     /// Starts a filter on a canary instance with `config`, as a route would: the filter's own `configure` decides.
@@ -99,7 +99,7 @@ impl Host {
     /// Keeps compiled modules in this data directory, which is the gateway's own by now, and takes from there what an
     /// earlier run compiled. Where that cannot be, a start compiles everything.
     pub fn keep_in(&self, data_dir: &Path) {
-        if let Err(error) = self.library.keep_in(data_dir) {
+        if let Err(error) = self.modules.keep_in(data_dir) {
             let data_dir = data_dir.display();
             tracing::warn!(%data_dir, %error, "compiled filters cannot be kept; the next start compiles them again");
         }
@@ -116,7 +116,7 @@ impl Host {
     }
 
     fn compiled(&self, module: &Module, turn: Turn) -> Result<Arc<inspect::Compiled>, Vec<String>> {
-        self.library.compiled(module.digest, Arc::clone(&module.bytes), turn)
+        self.modules.compiled(module.digest, Arc::clone(&module.bytes), turn)
     }
 }
 
