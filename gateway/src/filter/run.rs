@@ -242,7 +242,8 @@ impl Steps {
     /// Makes one callback. None where the filter failed and is left out from now on.
     pub(super) async fn show(&self, index: usize, callback: Callback, shown: Shown) -> (Result<Option<Answer>, Halt>, Shown) {
         let (link, step) = (&self.chain.links[index], &self.each[index]);
-        let (Some(seat), Ok(filter)) = (&step.seat, &link.filter) else {
+        // It may have been left out in the other direction meanwhile; its instance is not to be asked about it again.
+        let (Some(seat), Ok(filter), true) = (&step.seat, &link.filter, self.takes_part(index)) else {
             return (Ok(None), shown);
         };
         let visit = Visit { callback, known: &self.known, shown, undoable: link.on_error == OnError::Skip };

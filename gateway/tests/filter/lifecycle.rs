@@ -1,8 +1,14 @@
 //! What well-behaved filters do, and what becomes of instances over time.
 
 use crate::setting::{Flow, Stage, request, response};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
 use serde_json::json;
-use tidegate_gateway::filter::Limits;
+use tidegate_gateway::{
+    filter::{Limits, Outcome},
+    http::body::Body,
+};
 use tidegate_policy::Reason;
 
 #[test]
@@ -219,4 +225,21 @@ fn memory_is_counted_for_as_long_as_an_instance_lives() {
     assert!(metrics.memory_bytes.value() >= before + (64 << 10), "a page at least: {}", metrics.memory_bytes.value());
     drop(stage);
     assert_eq!(metrics.memory_bytes.value(), 0);
+}
+
+#[test]
+fn a_filter_left_out_in_one_direction_is_not_asked_in_the_other() {
+    let hostile = json!({"at": "response", "also": "request_body", "mode": "trap", "flow": "stream"});
+    let stage = Stage::new(json!([{"plugin": "hostile", "config": hostile, "on_error": "skip"}]));
+    let run = stage.begin().unwrap();
+    let body = Body::whole(Bytes::from_static(b"whole"), http::HeaderMap::new());
+    let asked = run.0.request(request(&[]), body).now_or_never().unwrap().unwrap();
+    let Outcome::Continue(asked) = asked else { panic!("it goes on") };
+    let answered = run.0.response(response(), Body::empty()).now_or_never().unwrap();
+    assert!(matches!(answered, Ok(Outcome::Continue(_))), "{answered:?}");
+    // The instance that others may have by now must not fail for an exchange that it does not know.
+    let sent = asked.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
+    assert_eq!(sent, "whole");
+    assert_eq!(stage.host.metrics().failures.value(), 1);
+    assert_eq!(stage.host.metrics().unavailable.value(), 0);
 }
