@@ -1,8 +1,10 @@
 //! Proxy-Wasm modules, written as text, as routes run them.
 
+mod calls;
 mod driven;
 mod lifecycle;
 mod messages;
 mod pauses;
+mod shared;
 mod upload;
 mod written;
