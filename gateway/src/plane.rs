@@ -94,6 +94,8 @@ impl Plane {
     pub fn new(settings: &Settings) -> Result<Arc<Self>, String> {
         let filters = filter::Host::start(settings.filter)
             .map_err(|error| format!("the filter engine could not be started: {error:#}"))?;
+        let program = std::env::current_exe().map_err(|error| format!("this program's own file is not known: {error}"))?;
+        filters.compile_apart(program);
         let exchanges = Exchanges::new(settings.service_series);
         let live: Arc<ArcSwap<Live>> = Arc::default();
         let registry = Registry::default();

@@ -8,7 +8,10 @@ mod token;
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use std::{collections::BTreeMap, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
-use tidegate_gateway::settings::{self, DEFINITIONS, Settings, Sources};
+use tidegate_gateway::{
+    filter::compiler,
+    settings::{self, DEFINITIONS, Settings, Sources},
+};
 
 /// What a command ends with when its settings are wrong: clap's own code for a usage error.
 const USAGE: u8 = 2;
@@ -19,9 +22,18 @@ pub(crate) fn run() -> ExitCode {
     match matches.subcommand() {
         Some(("serve", given)) => with_settings(given, serve::serve),
         Some(("filter", given)) => filter::run(given),
+        Some((compiler::COMMAND, _)) => compile(),
         Some(("token", given)) => with_settings(given, |settings| token::mint(settings, given)),
         Some(("healthcheck", given)) => with_settings(given, |settings| health::check(&settings)),
         _ => say(&format!("tidegate {}", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+/// Compiles one module, as the gateway that started this process asks for.
+fn compile() -> ExitCode {
+    match compiler::serve(std::io::stdin().lock(), std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => complain(&format!("no module was compiled: {error}")),
     }
 }
 
@@ -42,6 +54,8 @@ fn line() -> Command {
             matches!(name, "data_dir" | "metrics_listen")
         }))
         .subcommand(filter::command())
+        // Of the gateway's own, for `serve`.
+        .subcommand(Command::new(compiler::COMMAND).hide(true))
         .subcommand(Command::new("version").about("Prints the version"))
 }
 

@@ -54,7 +54,7 @@ impl Shared {
 
 /// Instances are kept for many exchanges, so they are allocated on demand: the pooling allocator would save ten of some
 /// forty microseconds per start, and reserve room for the most that there could ever be.
-fn config() -> Config {
+pub(super) fn config() -> Config {
     let mut config = Config::new();
     config.wasm_component_model(true);
     config.concurrency_support(false);

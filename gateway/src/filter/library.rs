@@ -3,6 +3,7 @@
 use super::{
     archive::Archive,
     attributes, audit, calls,
+    compiler::{Process, STACK_BYTES},
     engine::Shared,
     inspect::{self, Compiled, Linkers},
     message, outbound, proxy_wasm, shared, upstream,
@@ -10,7 +11,7 @@ use super::{
 use foldhash::HashMap;
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread,
 };
@@ -25,6 +26,8 @@ pub(super) struct Library {
     shelf: Mutex<Shelf>,
     /// What outlives the process, where there is a place for it.
     archive: OnceLock<Archive>,
+    /// The program that compiles modules in processes of their own; without one that is done here.
+    program: OnceLock<PathBuf>,
     compilers: Arc<Compilers>,
 }
 
@@ -88,6 +91,7 @@ impl Library {
             linkers: Arc::new(Linkers { typed: linker, proxy }),
             shelf: Mutex::default(),
             archive: OnceLock::new(),
+            program: OnceLock::new(),
             compilers: Arc::default(),
         })
     }
@@ -100,6 +104,12 @@ impl Library {
         Ok(())
     }
 
+    /// Compiles in processes of their own from now on, which `program` is asked for.
+    pub(super) fn compile_apart(&self, program: PathBuf) {
+        // One that is known already is as good.
+        let _ = self.program.set(program);
+    }
+
     /// The module of this digest, compiled now unless it was already.
     pub(super) fn compiled(&self, digest: Digest, bytes: Arc<[u8]>, turn: Turn) -> Result<Arc<Compiled>, Vec<String>> {
         if let Some(compiled) = self.find(digest) {
@@ -108,7 +118,7 @@ impl Library {
         if let Some(compiled) = self.unarchive(digest) {
             return Ok(self.shelve(digest, compiled));
         }
-        let (native, compiled) = self.compile(bytes, turn)?;
+        let (native, compiled) = self.compile(digest, bytes, turn)?;
         let compiled = self.shelve(digest, compiled);
         if let Some(archive) = self.archive.get() {
             archive.keep(digest, &native, |kept| self.in_use(kept));
@@ -177,9 +187,9 @@ impl Library {
         Ok(Compiler(Arc::clone(&self.compilers)))
     }
 
-    /// Compiles on a thread of its own, so that a module that takes too long can be given up on. It cannot be stopped,
-    /// so it goes on counting against the number of compilers until it ends.
-    fn compile(&self, bytes: Arc<[u8]>, turn: Turn) -> Result<(Native, Compiled), Vec<String>> {
+    /// Compiles on a thread of its own, so that a module that takes too long can be given up on. A process is ended then;
+    /// what is done here cannot be, so it goes on counting against the number of compilers until it ends.
+    fn compile(&self, digest: Digest, bytes: Arc<[u8]>, turn: Turn) -> Result<(Native, Compiled), Vec<String>> {
         let limits = self.shared.limits;
         let refused = |reason: String| {
             self.shared.metrics.compile_refused.add(1);
@@ -188,13 +198,18 @@ impl Library {
         let compiler = self.compiler(turn).map_err(refused)?;
         let (done, outcome) = mpsc::sync_channel(1);
         let (shared, linkers) = (Arc::clone(&self.shared), Arc::clone(&self.linkers));
+        let (program, process) = (self.program.get().cloned(), Process::default());
+        let ending = process.clone();
         thread::Builder::new()
             .name("filter-compiler".to_owned())
-            // Validators and compilers recurse; the default of 2 MiB has overflowed on deeply nested blocks elsewhere.
-            .stack_size(8 << 20)
+            .stack_size(STACK_BYTES)
             .spawn(move || {
                 let _compiler = compiler;
-                let compiled = inspect::compile(&shared.engine, &shared.limits, &bytes).and_then(|native| {
+                let native = match program {
+                    Some(program) => process.compile(&program, &shared.engine, &shared.limits, digest, &bytes),
+                    None => inspect::compile(&shared.engine, &shared.limits, &bytes),
+                };
+                let compiled = native.and_then(|native| {
                     let ready = inspect::ready(&shared.engine, &linkers, &native)?;
                     Ok((native, ready))
                 });
@@ -207,10 +222,13 @@ impl Library {
                 self.shared.metrics.compiled.add(1);
                 compiled
             }
-            Err(mpsc::RecvTimeoutError::Timeout) => Err(refused(format!(
-                "compiling it took longer than {} s (setting filter_compile_timeout); make it smaller",
-                limits.compile.as_secs()
-            ))),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                ending.end();
+                let seconds = limits.compile.as_secs();
+                Err(refused(format!(
+                    "compiling it took longer than {seconds} s (setting filter_compile_timeout); make it smaller"
+                )))
+            }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 Err(vec!["the compiler failed on it; rebuild it with a current toolchain".to_owned()])
             }

@@ -24,6 +24,9 @@ pub struct Limits {
     pub module_bytes: usize,
     /// Time for compiling a module. Cranelift takes about a second for 1 MiB.
     pub compile: Duration,
+    /// Address space of the process that compiles a module. One GiB of it is what the allocator reserves; a module of 18 MiB
+    /// takes less than another.
+    pub compile_memory_bytes: usize,
     /// Modules compiled at once; compiling cannot be interrupted, so one that ran out of time still counts until it ends.
     pub compilers: usize,
     /// Compiled modules kept for `configure` and the next publication although no route uses them.
@@ -95,6 +98,7 @@ impl Default for Limits {
             handles: 16_384,
             module_bytes: 16 << 20,
             compile: Duration::from_secs(30),
+            compile_memory_bytes: 3 << 30,
             compilers: 2,
             compiled: 64,
             header_count: 128,

@@ -14,6 +14,7 @@ mod audit;
 mod bindings;
 mod calls;
 mod chain;
+pub mod compiler;
 mod engine;
 mod filtered;
 mod guest;
@@ -51,7 +52,12 @@ pub use slot::Instances;
 
 use crate::{http::reply::Dialect, live::Live, telemetry::page::Page};
 use library::Turn;
-use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tidegate_policy::{Identity, Permit, plugin::Digest, publication::Module, route::FilterUse};
 
 /// The process-wide half: the engine, the linker, compiled modules by digest, and the epoch ticker.
@@ -108,6 +114,12 @@ impl Host {
             let data_dir = data_dir.display();
             tracing::warn!(%data_dir, %error, "compiled filters cannot be kept; the next start compiles them again");
         }
+    }
+
+    /// Compiles modules in processes of their own from now on. `program` is asked for them, with the command
+    /// [`compiler::COMMAND`].
+    pub fn compile_apart(&self, program: PathBuf) {
+        self.modules.compile_apart(program);
     }
 
     /// What is counted.

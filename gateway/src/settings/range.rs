@@ -43,6 +43,7 @@ const NEVER_ZERO: &[&str] = &[
     "filter_handles",
     "filter_module_bytes",
     "filter_compile_timeout",
+    "filter_compile_memory_bytes",
     "filter_compilers",
 ];
 

@@ -124,6 +124,7 @@ settings! {
     "filter_handles" => filter.handles, "Handles an instance may hold: one for each exchange open on it.";
     "filter_module_bytes" => filter.module_bytes, "Largest filter module, when it is uploaded and when it is compiled.";
     "filter_compile_timeout" => filter.compile, "Time for compiling a module.";
+    "filter_compile_memory_bytes" => filter.compile_memory_bytes, "Address space of the process that compiles a filter module.";
     "filter_compilers" => filter.compilers, "Modules compiled at once.";
     "filter_compiled_modules" => filter.compiled, "Compiled modules kept although no route uses them.";
     "filter_header_count" => filter.header_count, "Fields of a message that a filter wrote to.";

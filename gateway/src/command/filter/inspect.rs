@@ -31,6 +31,9 @@ pub(super) fn inspect(given: &ArgMatches) -> ExitCode {
         Ok(host) => host,
         Err(error) => return complain(&format!("the filter host could not be started: {error}")),
     };
+    if let Ok(program) = std::env::current_exe() {
+        host.compile_apart(program);
+    }
     let as_json = given.get_flag("json");
     let (digest, size_bytes) = (trial::digest(&bytes), bytes.len());
     match host.inspect(&bytes) {
