@@ -101,7 +101,7 @@ impl<'a> Headers<'a> {
 
     /// Replaces every field of this name by one.
     pub fn insert(&mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<(), HeaderError> {
-        self.raw.apply(&[Change::Set((name.as_ref(), value.as_ref()))])
+        self.raw.set(name.as_ref(), value.as_ref())
     }
 
     /// Adds a field behind those of this name.

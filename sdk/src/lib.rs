@@ -105,14 +105,13 @@ pub fn random(count: u32) -> Vec<u8> {
 macro_rules! export {
     ($filter:ty) => {
         ::std::thread_local! {
-            static TIDEGATE_FILTER: ::core::cell::Cell<::core::option::Option<&'static $filter>> =
-                const { ::core::cell::Cell::new(::core::option::Option::None) };
+            static TIDEGATE_FILTER: $crate::glue::Place<$filter> = const { $crate::glue::Place::new() };
         }
         #[doc(hidden)]
         pub struct TidegateFilter;
         impl $crate::glue::Installed for TidegateFilter {
             type Filter = $filter;
-            fn place() -> &'static ::std::thread::LocalKey<::core::cell::Cell<::core::option::Option<&'static $filter>>> {
+            fn place() -> &'static ::std::thread::LocalKey<$crate::glue::Place<$filter>> {
                 &TIDEGATE_FILTER
             }
         }

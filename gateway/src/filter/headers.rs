@@ -60,20 +60,31 @@ pub(super) fn value(bytes: &[u8]) -> Result<HeaderValue, Refusal> {
 /// Applies all changes or none. The size is an upper bound: what a `set` replaces counts until the next batch.
 pub(super) fn apply(headers: &mut HeaderMap, changes: Vec<Change>, room: Room) -> Result<(), Refusal> {
     fits(headers, &changes, room)?;
-    for change in changes {
-        match change {
-            Change::Set(name, value) => {
+    changes.into_iter().for_each(|change| change.make(headers));
+    Ok(())
+}
+
+/// As `apply`, for one.
+pub(super) fn apply_one(headers: &mut HeaderMap, change: Change, room: Room) -> Result<(), Refusal> {
+    fits(headers, std::slice::from_ref(&change), room)?;
+    change.make(headers);
+    Ok(())
+}
+
+impl Change {
+    fn make(self, headers: &mut HeaderMap) {
+        match self {
+            Self::Set(name, value) => {
                 headers.insert(name, value);
             }
-            Change::Append(name, value) => {
+            Self::Append(name, value) => {
                 headers.append(name, value);
             }
-            Change::Remove(name) => {
+            Self::Remove(name) => {
                 headers.remove(name);
             }
         }
     }
-    Ok(())
 }
 
 fn fits(headers: &HeaderMap, changes: &[Change], room: Room) -> Result<(), Refusal> {

@@ -100,7 +100,9 @@ fn component_of<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Cow<'a, [u8]>, V
         .module(bytes)
         .and_then(|encoder| encoder.validate(true).encode())
         .map(Cow::Owned)
-        .map_err(|error| vec![format!("it cannot be made a component of {WORLD}: {error:#}")])
+        .map_err(|error| {
+            vec![format!("it cannot be made a component of {WORLD}: {error:#}; rebuild it with this gateway's sdk/wit")]
+        })
 }
 
 /// What a core module says of itself.
@@ -225,7 +227,7 @@ mod tests {
         assert!(reasons(b"#!/bin/sh").contains("not a WebAssembly binary"));
         assert!(reasons(b"\0asm\x01\0\0\0").contains("component-type"));
         assert!(reasons(b"\0asm\x01\0\0\0\x07\x7f").contains("damaged"));
-        assert!(reasons(&vec![0; (16 << 20) + 1]).contains("filter_module_bytes"));
+        assert!(reasons(&vec![0; (32 << 20) + 1]).contains("filter_module_bytes"));
     }
 
     #[test]

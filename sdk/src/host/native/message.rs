@@ -60,6 +60,10 @@ impl RawHeaders<'_> {
         self.0.replace(changed);
         Ok(())
     }
+
+    pub(crate) fn set(self, name: &str, value: &[u8]) -> Result<(), HeaderError> {
+        self.apply(&[Change::Set((name, value))])
+    }
 }
 
 pub(crate) fn valid(value: &[u8]) -> Result<HeaderValue, HeaderError> {
