@@ -48,7 +48,7 @@ impl Settings {
             // A rule with thousands of entries fits; a body that costs noticeable memory does not.
             document_bytes: 1 << 20,
             // Filters of garbage-collected languages bring their runtime: some 10 MiB.
-            module_bytes: 16 << 20,
+            module_bytes: 32 << 20,
             // Operators, dashboards and scrapers, not traffic.
             api_connections: 256,
             api_header_timeout: Duration::from_secs(10),

@@ -103,7 +103,7 @@ pub struct FilterFacts<'a> {
     pub plugin: Cow<'a, str>,
     /// `continued`, `replied`, `failed` or `skipped`.
     pub outcome: Cow<'a, str>,
-    /// Time spent in it, in microseconds.
+    /// Time that the exchange spent in it, in microseconds.
     pub time_us: u64,
     /// What failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

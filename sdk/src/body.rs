@@ -6,6 +6,11 @@ use std::{
     ops::{Bound, Deref, DerefMut, RangeBounds},
 };
 
+/// Bytes of a body that are read at a time, where a filter goes through all of it.
+const READ: u32 = 64 << 10;
+/// Bytes that are written at a time: the gateway takes a MiB in one call (`filter_hostcall_bytes`), and copies the body for each.
+const WRITTEN: usize = 256 << 10;
+
 /// What of a body is on offer: what has come since the last callback, behind what the filter asked the gateway to hold. A
 /// view of what the gateway holds, so reading copies only what is asked for. The message's length follows by itself.
 #[derive(Debug)]
@@ -61,6 +66,16 @@ impl<'a> Body<'a> {
         self.read(0, u32::MAX)
     }
 
+    /// A copy of all of it, piece by piece: for who needs no more than a piece at a time.
+    pub fn pieces(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
+        let mut offset = 0;
+        std::iter::from_fn(move || {
+            let piece = self.read(offset, READ);
+            offset += piece.len() as u64;
+            (!piece.is_empty()).then_some(piece)
+        })
+    }
+
     /// All of it, which leaves nothing.
     pub fn take(&mut self) -> Vec<u8> {
         self.raw.take()
@@ -81,9 +96,17 @@ impl<'a> Body<'a> {
         self.raw.splice(start, len.ok_or(BodyError::OutOfRange)?, data.as_ref())
     }
 
-    /// Replaces all of it.
+    /// Replaces all of it by `data`, of any length: see [`Self::append`].
     pub fn replace(&mut self, data: impl AsRef<[u8]>) -> Result<(), BodyError> {
-        self.splice(.., data)
+        let data = data.as_ref();
+        if data.len() <= WRITTEN {
+            return self.splice(.., data);
+        }
+        let before = self.take();
+        self.append(data).or_else(|error| {
+            self.append(before)?;
+            Err(error)
+        })
     }
 
     /// Adds `data` before it.
@@ -91,10 +114,19 @@ impl<'a> Body<'a> {
         self.splice(0..0, data)
     }
 
-    /// Adds `data` behind it.
+    /// Adds `data` behind it, of any length: the gateway is handed it in pieces, since a call takes only so much.
     pub fn append(&mut self, data: impl AsRef<[u8]>) -> Result<(), BodyError> {
-        let end = self.len();
-        self.splice(end..end, data)
+        let before = self.len();
+        let mut end = before;
+        for piece in data.as_ref().chunks(WRITTEN) {
+            if let Err(error) = self.splice(end..end, piece) {
+                // All of it or nothing. To become shorter is never refused.
+                self.splice(before.., "")?;
+                return Err(error);
+            }
+            end += piece.len() as u64;
+        }
+        Ok(())
     }
 }
 
@@ -131,7 +163,7 @@ impl<'a> DerefMut for Trailers<'a> {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLarge => "the body would be larger than what the gateway holds for a filter",
+            Self::TooLarge => "the body would be larger than what the gateway holds for a filter (setting filter_body_bytes)",
             Self::OutOfRange => "the range begins behind the end of the body",
         })
     }

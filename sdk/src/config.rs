@@ -40,6 +40,15 @@ impl ConfigError {
     }
 }
 
+/// One step of a JSON pointer (RFC 6901 section 3): a slash, and the name with its own written otherwise.
+///
+/// ```
+/// assert_eq!(tidegate_sdk::pointer_step("a/b~c"), "/a~1b~0c");
+/// ```
+pub fn pointer_step(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.pointer.as_str() {
@@ -71,7 +80,7 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     for segment in path {
         match segment {
             Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
-            Segment::Map { key } => pointer.push_str(&format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+            Segment::Map { key } => pointer.push_str(&pointer_step(key)),
             Segment::Enum { variant } => pointer.push_str(&format!("/{variant}")),
             Segment::Unknown => {}
         }

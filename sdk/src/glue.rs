@@ -3,8 +3,8 @@
 use crate::{
     Body, BodyFlow, Exchange, Filter, Flow, Headers, Reply, TrailerFlow, Trailers,
     bindings::{
-        exports::tidegate::filter::handler::{self, Guest, GuestExchange},
-        tidegate::filter::types,
+        exports::tidegate::filter::handler::Guest,
+        tidegate::filter::{message, types},
     },
     config,
     host::{RawBody, RawHeaders},
@@ -18,104 +18,126 @@ use std::{
     thread::LocalKey,
 };
 
-/// Where `export!` keeps the one filter of a module, which lives as long as its instance.
+/// Where `export!` keeps what a module has one of.
 pub trait Installed: 'static {
-    /// Its type.
+    /// The type of its filter.
     type Filter: Filter;
-    /// Its place.
-    fn place() -> &'static LocalKey<Cell<Option<&'static Self::Filter>>>;
+    /// The place.
+    fn place() -> &'static LocalKey<Place<Self::Filter>>;
+}
+
+/// A module's one filter, which lives as long as its instance, and the exchanges that are open on it.
+pub struct Place<F: Filter> {
+    filter: Cell<Option<&'static F>>,
+    /// By their numbers, which are small and used again.
+    exchanges: RefCell<Vec<Option<Exchange<F::State>>>>,
 }
 
 /// What the module exports for the filter that is kept in `I`.
 pub struct Component<I>(PhantomData<I>);
 
-/// One exchange in the filter; `None` once the filter is done with it.
-pub struct Handler<I: Installed>(RefCell<Option<Exchange<<I::Filter as Filter>::State>>>);
-
-impl<I: Installed> Guest for Component<I> {
-    type Exchange = Handler<I>;
-
-    fn configure() -> Result<(), String> {
-        std::panic::set_hook(Box::new(tell));
-        let filter = config::start::<I::Filter>(&crate::host::config()).map_err(|error| error.to_string())?;
-        I::place().set(Some(Box::leak(Box::new(filter))));
-        Ok(())
+impl<F: Filter> Place<F> {
+    /// One without a filter yet.
+    pub const fn new() -> Self {
+        Self { filter: Cell::new(None), exchanges: RefCell::new(Vec::new()) }
     }
 
-    fn open(id: u64, head: &types::Headers, end: bool) -> (Option<handler::Exchange>, types::Flow) {
-        let mut exchange = Exchange::begin(id);
-        match filter::<I>().on_request(&mut exchange, &mut headers(head), end) {
-            Flow::Done => (None, types::Flow::Proceed),
-            flow => (Some(handler::Exchange::new(Handler::<I>(RefCell::new(Some(exchange))))), wire(flow)),
-        }
+    fn filter(&self) -> &'static F {
+        let Some(filter) = self.filter.get() else { unreachable!("configure comes before any exchange") };
+        filter
     }
 
-    fn close(exchange: handler::Exchange) {
-        let Handler::<I>(exchange) = exchange.into_inner();
-        if let Some(mut exchange) = exchange.into_inner() {
-            filter::<I>().on_log(&mut exchange);
+    /// Makes a callback about the exchange of this number. The gateway makes none about one that is not open.
+    fn show<T>(&self, number: u32, callback: impl FnOnce(&'static F, &mut Exchange<F::State>) -> T) -> T {
+        let mut exchanges = self.exchanges.borrow_mut();
+        let Some(Some(exchange)) = exchanges.get_mut(number as usize) else { unreachable!("it begins with open") };
+        callback(self.filter(), exchange)
+    }
+
+    fn open(&self, number: u32, exchange: Exchange<F::State>) {
+        let (number, mut exchanges) = (number as usize, self.exchanges.borrow_mut());
+        if exchanges.len() <= number {
+            exchanges.resize_with(number + 1, || None);
         }
+        exchanges[number] = Some(exchange);
+    }
+
+    fn close(&self, number: u32) -> Option<Exchange<F::State>> {
+        self.exchanges.borrow_mut().get_mut(number as usize)?.take()
     }
 }
 
-impl<I: Installed> GuestExchange for Handler<I> {
-    fn on_request_body(&self, head: Option<&types::Headers>, body: &types::Body, end: bool) -> types::BodyFlow {
-        self.show(types::BodyFlow::SkipRest, |filter, exchange| {
-            filter.on_request_body(exchange, &mut offer(head, body), end).into()
+impl<I: Installed> Guest for Component<I> {
+    fn configure() -> Result<(), String> {
+        std::panic::set_hook(Box::new(tell));
+        let filter = config::start::<I::Filter>(&crate::host::config()).map_err(|error| error.to_string())?;
+        I::place().with(|place| place.filter.set(Some(Box::leak(Box::new(filter)))));
+        Ok(())
+    }
+
+    fn open(number: u32, id: u64, head: &types::Headers, end: bool) -> types::Flow {
+        I::place().with(|place| {
+            let mut exchange = Exchange::begin(id);
+            let flow = place.filter().on_request(&mut exchange, &mut headers(head), end);
+            if flow != Flow::Done {
+                place.open(number, exchange);
+            }
+            wire(flow)
         })
     }
 
+    fn on_request_body(number: u32, head: Option<&types::Headers>, body: &types::Body, end: bool) -> types::BodyFlow {
+        show::<I, _>(number, |filter, exchange| filter.on_request_body(exchange, &mut offer(head, body), end).into())
+    }
+
     fn on_request_trailers(
-        &self,
+        number: u32,
         head: Option<&types::Headers>,
         body: &types::Body,
         trailers: &types::Headers,
     ) -> types::TrailerFlow {
-        self.show(types::TrailerFlow::Forward, |filter, exchange| {
-            filter.on_request_trailers(exchange, &mut Trailers::new(headers(trailers), offer(head, body))).into()
-        })
+        let mut trailers = Trailers::new(headers(trailers), offer(head, body));
+        show::<I, _>(number, |filter, exchange| filter.on_request_trailers(exchange, &mut trailers).into())
     }
 
-    fn on_response_headers(&self, status: u16, head: &types::Headers, end: bool) -> types::Flow {
+    fn on_response_headers(number: u32, status: u16, head: &types::Headers, end: bool) -> types::Flow {
         // The host hands over what http::StatusCode holds; a filter has no use for a panic about it.
         let status = StatusCode::from_u16(status).unwrap_or_default();
-        let flow = self.show(Flow::Done, |filter, exchange| filter.on_response(exchange, status, &mut headers(head), end));
+        let flow = show::<I, _>(number, |filter, exchange| filter.on_response(exchange, status, &mut headers(head), end));
         if flow == Flow::Done {
-            self.0.take();
+            I::place().with(|place| drop(place.close(number)));
         }
         wire(flow)
     }
 
-    fn on_response_body(&self, head: Option<&types::Headers>, body: &types::Body, end: bool) -> types::BodyFlow {
-        self.show(types::BodyFlow::SkipRest, |filter, exchange| {
-            filter.on_response_body(exchange, &mut offer(head, body), end).into()
-        })
+    fn on_response_body(number: u32, head: Option<&types::Headers>, body: &types::Body, end: bool) -> types::BodyFlow {
+        show::<I, _>(number, |filter, exchange| filter.on_response_body(exchange, &mut offer(head, body), end).into())
     }
 
     fn on_response_trailers(
-        &self,
+        number: u32,
         head: Option<&types::Headers>,
         body: &types::Body,
         trailers: &types::Headers,
     ) -> types::TrailerFlow {
-        self.show(types::TrailerFlow::Forward, |filter, exchange| {
-            filter.on_response_trailers(exchange, &mut Trailers::new(headers(trailers), offer(head, body))).into()
-        })
+        let mut trailers = Trailers::new(headers(trailers), offer(head, body));
+        show::<I, _>(number, |filter, exchange| filter.on_response_trailers(exchange, &mut trailers).into())
+    }
+
+    fn close(number: u32) {
+        I::place().with(|place| {
+            if let Some(mut exchange) = place.close(number) {
+                place.filter().on_log(&mut exchange);
+            }
+        });
     }
 }
 
-impl<I: Installed> Handler<I> {
-    /// Runs a callback, or answers `done` where the filter has nothing more to do with the exchange.
-    fn show<T>(
-        &self,
-        done: T,
-        callback: impl FnOnce(&'static I::Filter, &mut Exchange<<I::Filter as Filter>::State>) -> T,
-    ) -> T {
-        match self.0.borrow_mut().as_mut() {
-            Some(exchange) => callback(filter::<I>(), exchange),
-            None => done,
-        }
-    }
+fn show<I: Installed, T>(
+    number: u32,
+    callback: impl FnOnce(&'static I::Filter, &mut Exchange<<I::Filter as Filter>::State>) -> T,
+) -> T {
+    I::place().with(|place| place.show(number, callback))
 }
 
 /// Says in the gateway's log where the filter panicked, which a trap alone does not. Only a message that is in the source is
@@ -124,11 +146,6 @@ fn tell(panic: &PanicHookInfo<'_>) {
     let message = panic.payload().downcast_ref::<&str>().copied().unwrap_or("with a message made at run time");
     let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default();
     log::write(log::Level::Critical, &format!("the filter panicked at {place}: {message}"));
-}
-
-fn filter<I: Installed>() -> &'static I::Filter {
-    let Some(filter) = I::place().get() else { unreachable!("configure comes before any exchange") };
-    filter
 }
 
 fn headers(lent: &types::Headers) -> Headers<'_> {
@@ -141,12 +158,16 @@ fn offer<'a>(head: Option<&'a types::Headers>, body: &'a types::Body) -> Body<'a
 
 fn wire(flow: Flow) -> types::Flow {
     match flow {
-        Flow::Proceed | Flow::Done => types::Flow::Proceed,
+        Flow::Done => types::Flow::Done,
+        Flow::Proceed => types::Flow::Proceed,
         Flow::Trailers => types::Flow::Trailers,
         Flow::Stream => types::Flow::Stream,
         Flow::Hold => types::Flow::Hold,
         Flow::Buffer => types::Flow::Buffer,
-        Flow::Reply(reply) => types::Flow::Reply(reply.into()),
+        Flow::Reply(reply) => {
+            answer(reply);
+            types::Flow::Reply
+        }
         Flow::Reset => types::Flow::Reset,
     }
 }
@@ -158,7 +179,10 @@ impl From<BodyFlow> for types::BodyFlow {
             BodyFlow::Hold => Self::Hold,
             BodyFlow::Drop => Self::Drop,
             BodyFlow::SkipRest => Self::SkipRest,
-            BodyFlow::Reply(reply) => Self::Reply(reply.into()),
+            BodyFlow::Reply(reply) => {
+                answer(reply);
+                Self::Reply
+            }
             BodyFlow::Reset => Self::Reset,
         }
     }
@@ -168,20 +192,23 @@ impl From<TrailerFlow> for types::TrailerFlow {
     fn from(flow: TrailerFlow) -> Self {
         match flow {
             TrailerFlow::Forward => Self::Forward,
-            TrailerFlow::Reply(reply) => Self::Reply(reply.into()),
+            TrailerFlow::Reply(reply) => {
+                answer(reply);
+                Self::Reply
+            }
             TrailerFlow::Reset => Self::Reset,
         }
     }
 }
 
-impl From<Reply> for types::LocalReply {
-    fn from(reply: Reply) -> Self {
-        Self {
-            status: reply.status.as_u16(),
-            headers: reply.headers,
-            body: reply.body,
-            grpc_status: reply.grpc_status,
-            details: reply.details,
-        }
-    }
+/// Hands an answer over; the callback's own answer says that it is to be sent.
+fn answer(reply: Reply) {
+    let headers: Vec<_> = reply.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
+    message::answer(types::LocalReply {
+        status: reply.status.as_u16(),
+        headers: &headers,
+        body: &reply.body,
+        grpc_status: reply.grpc_status,
+        details: &reply.details,
+    });
 }

@@ -1,7 +1,11 @@
 //! Headers of the message at hand, read and changed in place.
 
 use crate::host::{Change, RawHeaders};
+use http::HeaderName;
 use std::fmt;
+
+/// What filters never write, as the gateway has it.
+const IMMUTABLE: &[&str] = &include!("../wit/immutable-headers.rs");
 
 /// A head's headers, or trailers: a view of what the gateway holds, so reading copies only what is asked for. Names are
 /// case-insensitive, as HTTP's are.
@@ -34,6 +38,25 @@ pub struct Changes<'a> {
 impl<'a> Headers<'a> {
     pub(crate) fn new(raw: RawHeaders<'a>) -> Self {
         Self { raw }
+    }
+
+    /// The field name, where a filter may write it: for configurations that name a header, so that a mistake is told when the
+    /// route is written.
+    ///
+    /// ```
+    /// # use tidegate_sdk::{HeaderError, Headers};
+    /// assert_eq!(Headers::writable("X-Api-Key").unwrap(), "x-api-key");
+    /// assert_eq!(Headers::writable("Host"), Err(HeaderError::Immutable));
+    /// assert_eq!(Headers::writable("x api key"), Err(HeaderError::Invalid));
+    /// ```
+    pub fn writable(name: impl AsRef<str>) -> Result<HeaderName, HeaderError> {
+        let name = name.as_ref();
+        if name.starts_with(':') {
+            return Err(HeaderError::Immutable);
+        }
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::Invalid)?;
+        let immutable = IMMUTABLE.contains(&name.as_str()) || name == http::header::PROXY_AUTHORIZATION;
+        if immutable { Err(HeaderError::Immutable) } else { Ok(name) }
     }
 
     /// The first value of `name`.
@@ -78,7 +101,7 @@ impl<'a> Headers<'a> {
 
     /// Replaces every field of this name by one.
     pub fn insert(&mut self, name: impl AsRef<str>, value: impl AsRef<[u8]>) -> Result<(), HeaderError> {
-        self.raw.apply(&[Change::Set((name.as_ref(), value.as_ref()))])
+        self.raw.set(name.as_ref(), value.as_ref())
     }
 
     /// Adds a field behind those of this name.
@@ -127,8 +150,10 @@ impl fmt::Display for HeaderError {
         f.write_str(match self {
             Self::Invalid => "a header name or value is not valid",
             Self::Immutable => "a header that filters may not write",
-            Self::TooLarge => "the header section would be too large",
-            Self::TooMany => "the header section would have too many fields",
+            Self::TooLarge => "the header section would be larger than a filter may make it (setting filter_header_bytes)",
+            Self::TooMany => {
+                "the header section would have more fields than a filter may make it have (setting filter_header_count)"
+            }
         })
     }
 }

@@ -85,8 +85,8 @@ pub(crate) fn milliseconds(time: Duration) -> u32 {
 impl fmt::Display for KvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLarge => "the key or value is too large",
-            Self::Full => "no room for more shared values",
+            Self::TooLarge => "the key or value is too large (settings filter_kv_key_bytes and filter_kv_value_bytes)",
+            Self::Full => "no room for more shared values (settings filter_kv_entries and filter_kv_bytes)",
             Self::Mismatch => "the value is not what was expected",
         })
     }

@@ -52,7 +52,7 @@
 //! | what instances share | [`kv`] |
 //! | requests of the filter's own | [`outbound`] |
 //!
-//! Build it as a `cdylib` with `cargo build --target wasm32-unknown-unknown --profile filter` and upload what cargo made.
+//! Build it as a `cdylib` with `cargo build --release --target wasm32-unknown-unknown` and upload what cargo made.
 //! On every other target the crate is its own small host, so that `cargo test` runs a filter natively: see [`testing`].
 
 /// The README's example is compiled with the others.
@@ -87,7 +87,7 @@ mod reply;
 pub mod upstream;
 
 pub use body::{Body, BodyError, Trailers};
-pub use config::ConfigError;
+pub use config::{ConfigError, pointer_step};
 pub use filter::{Exchange, Filter};
 pub use flow::{BodyFlow, Flow, TrailerFlow};
 pub use headers::{Changes, HeaderError, Headers};
@@ -105,14 +105,13 @@ pub fn random(count: u32) -> Vec<u8> {
 macro_rules! export {
     ($filter:ty) => {
         ::std::thread_local! {
-            static TIDEGATE_FILTER: ::core::cell::Cell<::core::option::Option<&'static $filter>> =
-                const { ::core::cell::Cell::new(::core::option::Option::None) };
+            static TIDEGATE_FILTER: $crate::glue::Place<$filter> = const { $crate::glue::Place::new() };
         }
         #[doc(hidden)]
         pub struct TidegateFilter;
         impl $crate::glue::Installed for TidegateFilter {
             type Filter = $filter;
-            fn place() -> &'static ::std::thread::LocalKey<::core::cell::Cell<::core::option::Option<&'static $filter>>> {
+            fn place() -> &'static ::std::thread::LocalKey<$crate::glue::Place<$filter>> {
                 &TIDEGATE_FILTER
             }
         }

@@ -153,12 +153,12 @@ impl fmt::Display for CallError {
         f.write_str(match self {
             Self::UnknownTarget => "not an absolute URL of a registered service",
             Self::NotPermitted => "no rule allows the filter's call: allow the principal filter/<plugin>",
-            Self::Timeout => "the call took too long",
+            Self::Timeout => "the call took too long: longer than its own timeout, or than the setting filter_call_timeout",
             Self::Connect => "no connection to the service",
             Self::Tls => "TLS to the service failed",
             Self::Protocol => "the answer was not HTTP, or broke off",
-            Self::TooLarge => "the request or the answer is too large",
-            Self::Budget => "too many calls are open",
+            Self::TooLarge => "the request or the answer is too large (settings filter_call_bytes and filter_header_count)",
+            Self::Budget => "too many calls (settings filter_calls and filter_calls_per_exchange)",
             Self::Invalid => "the method, a header or the URL is not valid",
         })
     }

@@ -113,8 +113,9 @@ pub fn select_endpoint(address: impl AsRef<str>, port: u16) -> Result<(), Policy
     host::select_endpoint(address.as_ref(), port)
 }
 
-/// Originates TLS so; what is `None` stays as it was chosen before, else as it is registered. The route must grant the credentials that are named (`grants.credentials`), and what loosens
-/// verification (`grants.loosen_tls`): plaintext where the service registers TLS, other names, a lower version.
+/// Originates TLS so; what is `None` stays as it was chosen before, else as it is registered. The route must grant the
+/// credentials that are named (`grants.credentials`), and what loosens verification (`grants.loosen_tls`): plaintext where the
+/// service registers TLS, other names, a lower version.
 pub fn originate_tls(tls: &Tls) -> Result<(), PolicyError> {
     host::originate_tls(tls)
 }

@@ -51,6 +51,13 @@ impl Filter for Caller {
         assert_eq!((body.take(), body.len(), body.is_empty()), (b"<a-d!>".to_vec(), 0, true));
         assert_eq!(body.replace("new"), Ok(()));
         assert_eq!(body.append(vec![b'x'; 1 << 20]), Err(BodyError::TooLarge));
+        assert_eq!(body.bytes(), b"new", "all of it or nothing");
+        let long: Vec<u8> = (0..600 << 10).map(|index: u32| index.to_le_bytes()[1]).collect();
+        assert_eq!(body.append(&long), Ok(()));
+        assert_eq!(body.pieces().collect::<Vec<_>>().concat(), [b"new", long.as_slice()].concat());
+        assert_eq!((body.replace(&long), body.bytes() == long), (Ok(()), true));
+        assert_eq!((body.replace(vec![b'x'; (1 << 20) + 1]), body.bytes() == long), (Err(BodyError::TooLarge), true));
+        assert_eq!(body.replace("new"), Ok(()));
         assert_eq!(message::rewrite("GET", "/late"), Err(LineError::TooLate));
         assert_eq!(upstream::select_service("other"), Err(PolicyError::TooLate));
         BodyFlow::Forward

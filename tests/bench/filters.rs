@@ -17,6 +17,10 @@ use setting::{Run, Stage, request, response};
 use std::{hint::black_box, io::Write, time::Instant};
 use tidegate_gateway::{filter::Outcome, http::body::Body};
 
+/// The gateway's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Exchanges per measurement, long enough that the clock does not count.
 const BATCH: u32 = 2_000;
 /// Measurements, of which the least disturbed one counts.

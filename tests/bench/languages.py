@@ -26,7 +26,7 @@ BINARY = os.environ.get("TIDEGATE", TARGET / "release/tidegate")
 SOURCES = ROOT / "tests/bench/languages"
 CONTRACT = ROOT / "sdk/wit/filter.wit"
 # Above what any of them needs: what they need of the defaults is what is measured.
-ROOMY = ["--filter-module-bytes", "33554432", "--filter-compile-timeout", "10m",
+ROOMY = ["--filter-compile-timeout", "10m",
          "--filter-memory-bytes", "134217728"]
 
 

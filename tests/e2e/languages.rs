@@ -55,11 +55,10 @@ async fn the_template_in_javascript_works() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_template_in_python_works_with_the_setting_that_it_names() {
+async fn the_template_in_python_works() {
     if let Some(project) = PYTHON.project() {
         PYTHON.build(&project).await;
-        let options = patient().flag("--filter-module-bytes", 32 << 20);
-        works(&project, World::start_with(options).await).await;
+        works(&project, World::start_with(patient()).await).await;
     }
 }
 

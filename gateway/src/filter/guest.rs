@@ -7,7 +7,7 @@ use super::{
 };
 use wasmtime::{
     Result, Store,
-    component::{Component, ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower, Resource, ResourceAny, TypedFunc},
+    component::{Component, ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower, Resource, TypedFunc},
 };
 
 /// What a filter exports.
@@ -15,9 +15,8 @@ pub(super) const HANDLER: &str = "tidegate:filter/handler@0.1.0";
 
 type Headers = Resource<HeadersView>;
 type Body = Resource<BodyView>;
-type OnOpen = TypedFunc<(u64, Headers, bool), ((Option<ResourceAny>, Flow),)>;
-type OnBody = TypedFunc<(ResourceAny, Option<Headers>, Body, bool), (BodyFlow,)>;
-type OnTrailers = TypedFunc<(ResourceAny, Option<Headers>, Body, Headers), (TrailerFlow,)>;
+type OnBody = TypedFunc<(u32, Option<Headers>, Body, bool), (BodyFlow,)>;
+type OnTrailers = TypedFunc<(u32, Option<Headers>, Body, Headers), (TrailerFlow,)>;
 
 /// Where a module's exports are.
 #[derive(Clone, Copy)]
@@ -35,13 +34,13 @@ pub(super) struct Exports {
 /// An instance's exports.
 pub(super) struct Guest {
     pub(super) configure: TypedFunc<(), (Result<(), String>,)>,
-    pub(super) open: OnOpen,
+    pub(super) open: TypedFunc<(u32, u64, Headers, bool), (Flow,)>,
     pub(super) request_body: OnBody,
     pub(super) request_trailers: OnTrailers,
-    pub(super) response_headers: TypedFunc<(ResourceAny, u16, Headers, bool), (Flow,)>,
+    pub(super) response_headers: TypedFunc<(u32, u16, Headers, bool), (Flow,)>,
     pub(super) response_body: OnBody,
     pub(super) response_trailers: OnTrailers,
-    pub(super) close: TypedFunc<(ResourceAny,), ()>,
+    pub(super) close: TypedFunc<(u32,), ()>,
 }
 
 /// Whether an instance's calls may suspend. That is a property of its store, which wasmtime enforces.
@@ -59,11 +58,11 @@ impl Exports {
         Ok(Self {
             configure: function("configure")?,
             open: function("open")?,
-            request_body: function("[method]exchange.on-request-body")?,
-            request_trailers: function("[method]exchange.on-request-trailers")?,
-            response_headers: function("[method]exchange.on-response-headers")?,
-            response_body: function("[method]exchange.on-response-body")?,
-            response_trailers: function("[method]exchange.on-response-trailers")?,
+            request_body: function("on-request-body")?,
+            request_trailers: function("on-request-trailers")?,
+            response_headers: function("on-response-headers")?,
+            response_body: function("on-response-body")?,
+            response_trailers: function("on-response-trailers")?,
             close: function("close")?,
         })
     }
@@ -89,16 +88,37 @@ impl Guest {
     }
 }
 
-impl Calls {
+/// How an export is called, by what its store may do.
+pub(super) trait Enter {
     /// Calls an export.
-    pub(super) async fn enter<P, R>(self, store: &mut Store<State>, function: &TypedFunc<P, R>, with: P) -> Result<R>
+    async fn enter<P, R>(store: &mut Store<State>, function: &TypedFunc<P, R>, with: P) -> Result<R>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static;
+}
+
+/// In a store whose calls never suspend.
+pub(super) struct Plainly;
+
+/// In one whose calls may.
+pub(super) struct Suspendably;
+
+impl Enter for Plainly {
+    async fn enter<P, R>(store: &mut Store<State>, function: &TypedFunc<P, R>, with: P) -> Result<R>
     where
         P: ComponentNamedList + Lower + Send + Sync,
         R: ComponentNamedList + Lift + Send + Sync + 'static,
     {
-        match self {
-            Self::Plain => function.call(store, with),
-            Self::Suspending => function.call_async(store, with).await,
-        }
+        function.call(store, with)
+    }
+}
+
+impl Enter for Suspendably {
+    async fn enter<P, R>(store: &mut Store<State>, function: &TypedFunc<P, R>, with: P) -> Result<R>
+    where
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
+        function.call_async(store, with).await
     }
 }

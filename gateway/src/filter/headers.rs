@@ -60,21 +60,19 @@ pub(super) fn value(bytes: &[u8]) -> Result<HeaderValue, Refusal> {
 /// Applies all changes or none. The size is an upper bound: what a `set` replaces counts until the next batch.
 pub(super) fn apply(headers: &mut HeaderMap, changes: Vec<Change>, room: Room) -> Result<(), Refusal> {
     fits(headers, &changes, room)?;
-    for change in changes {
-        change.apply(headers);
-    }
+    changes.into_iter().for_each(|change| change.make(headers));
     Ok(())
 }
 
-/// Applies one change or none.
+/// As `apply`, for one.
 pub(super) fn apply_one(headers: &mut HeaderMap, change: Change, room: Room) -> Result<(), Refusal> {
     fits(headers, std::slice::from_ref(&change), room)?;
-    change.apply(headers);
+    change.make(headers);
     Ok(())
 }
 
 impl Change {
-    fn apply(self, headers: &mut HeaderMap) {
+    fn make(self, headers: &mut HeaderMap) {
         match self {
             Self::Set(name, value) => {
                 headers.insert(name, value);

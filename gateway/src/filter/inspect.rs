@@ -126,7 +126,9 @@ fn component_of(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Vec<String>> {
         .module(bytes)
         .and_then(|encoder| encoder.validate(true).encode())
         .map(Cow::Owned)
-        .map_err(|error| vec![format!("it cannot be made a component of {WORLD}: {error:#}")])
+        .map_err(|error| {
+            vec![format!("it cannot be made a component of {WORLD}: {error:#}; rebuild it with this gateway's sdk/wit")]
+        })
 }
 
 fn check_size(bytes: &[u8], limits: &Limits) -> Result<(), Vec<String>> {
@@ -252,7 +254,7 @@ mod tests {
         assert!(reasons(b"#!/bin/sh").contains("not a WebAssembly binary"));
         assert!(reasons(b"\0asm\x01\0\0\0").contains("component-type"));
         assert!(reasons(b"\0asm\x01\0\0\0\x07\x7f").contains("damaged"));
-        assert!(reasons(&vec![0; (16 << 20) + 1]).contains("filter_module_bytes"));
+        assert!(reasons(&vec![0; (32 << 20) + 1]).contains("filter_module_bytes"));
     }
 
     #[test]

@@ -5,9 +5,10 @@ use super::{
     bindings::tidegate::filter::types::{BodyFlow, Flow, TrailerFlow},
     chain::Filter,
     engine::Shared,
-    guest::{Calls, Guest},
+    guest::{Calls, Enter, Guest, Plainly, Suspendably},
     inspect::Code,
     lent::{Part, Shown},
+    limits::Limits,
     outbound::Errands,
     state::{Phase, State},
     time::Allowance,
@@ -15,16 +16,14 @@ use super::{
 use futures_util::FutureExt as _;
 use std::{sync::Arc, time::Duration};
 use tidegate_policy::exchange::AuditEvent;
-use wasmtime::{
-    Store, Trap,
-    component::{Resource, ResourceAny},
-};
+use wasmtime::{Store, Trap, component::Resource};
 
 /// One running module.
 pub(super) struct Instance {
     store: Store<State>,
     guest: Guest,
     calls: Calls,
+    numbers: Numbers,
     shared: Arc<Shared>,
 }
 
@@ -33,26 +32,22 @@ pub(super) struct Instance {
 pub(super) struct Open {
     /// Which of its place's instances it is.
     pub(super) number: u64,
-    pub(super) handle: Handle,
-}
-
-/// What an exchange is to the instance.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Handle {
-    /// A resource that the filter made.
-    Exchange(ResourceAny),
-    /// A context of a Proxy-Wasm VM.
-    Context(u32),
+    /// Which of the instance's exchanges, or which context of a Proxy-Wasm VM.
+    pub(super) exchange: u32,
 }
 
 impl Open {
-    /// The VM's number and the context, where it is on one.
-    pub(super) fn context(self) -> Option<(u64, u32)> {
-        match self.handle {
-            Handle::Context(context) => Some((self.number, context)),
-            Handle::Exchange(_) => None,
-        }
+    /// The number of the VM's machine and the context, where it is on one.
+    pub(super) fn context(self) -> (u64, u32) {
+        (self.number, self.exchange)
     }
+}
+
+/// The numbers that exchanges have on an instance: small, and given out again.
+#[derive(Debug, Default)]
+struct Numbers {
+    free: Vec<u32>,
+    next: u32,
 }
 
 /// What one filter did in one exchange so far.
@@ -90,7 +85,8 @@ pub(super) enum Answer {
 pub(super) struct Visit<'a> {
     pub(super) callback: Callback,
     pub(super) known: &'a Arc<Known>,
-    pub(super) shown: Shown,
+    /// What of the message is shown; it is changed in place.
+    pub(super) shown: Option<&'a mut Box<Shown>>,
     /// Whether a failure must leave the message as it was.
     pub(super) undoable: bool,
 }
@@ -129,54 +125,69 @@ impl Instance {
                 Calls::Suspending => compiled.ready.instantiate_async(&mut store).await?,
             };
             let guest = Guest::of(&mut store, &instance, &compiled.exports)?;
-            let (configured,) = compiled.calls.enter(&mut store, &guest.configure, ()).await?;
+            let (configured,) = match compiled.calls {
+                Calls::Plain => guest.configure.call(&mut store, ())?,
+                Calls::Suspending => guest.configure.call_async(&mut store, ()).await?,
+            };
             Ok::<_, wasmtime::Error>((guest, configured))
         };
         match started.await {
             Ok((guest, Ok(()))) => {
                 shared.metrics.starts.add(1);
                 shared.metrics.instances.add(1);
-                Ok(Self { store, guest, calls: compiled.calls, shared: Arc::clone(shared) })
+                Ok(Self { store, guest, calls: compiled.calls, numbers: Numbers::default(), shared: Arc::clone(shared) })
             }
             Ok((_, Err(refusal))) => Err(refusal),
-            Err(error) => Err(format!("it failed while it started: {}", shared.describe(&error))),
+            Err(error) => Err(format!("it failed while it started: {}", shared.failed(&error, &Bound::of_start(&limits)))),
         }
     }
 
-    /// Makes one callback. What was shown comes back, with the filter's changes or as it was.
-    pub(super) async fn serve(
-        &mut self,
-        trail: &mut Trail,
-        number: u64,
-        visit: Visit<'_>,
-    ) -> (Result<Answer, wasmtime::Error>, Shown) {
-        let Visit { callback, known, shown, undoable } = visit;
-        let body = shown.body.clone().filter(|_| undoable);
+    /// How many exchanges are open on it.
+    pub(super) fn open(&self) -> usize {
+        self.numbers.in_use()
+    }
+
+    /// Makes one callback. After a failure what was shown is as it was, where the message is to go on without the filter.
+    pub(super) async fn serve(&mut self, trail: &mut Trail, number: u64, visit: Visit<'_>) -> wasmtime::Result<Answer> {
+        let Visit { callback, known, mut shown, undoable } = visit;
+        let body = shown.as_deref().filter(|_| undoable).and_then(|shown| shown.body.clone());
         let state = self.store.data_mut();
         state.phase = callback.phase();
         state.known = Some(Arc::clone(known));
         state.event_bytes = trail.event_bytes;
         state.event_count = trail.event_count;
         state.calls = trail.calls;
-        state.lent.begin(shown, undoable);
+        state.lent.begin(shown.as_deref_mut(), undoable);
         arm(&mut self.store, self.shared.limits.callback);
-        let answer = self.call(trail, number, known.id(), callback).await;
+        let answer = match self.calls {
+            Calls::Plain => self.call::<Plainly>(trail, number, known.id(), callback).await,
+            Calls::Suspending => Box::pin(self.call::<Suspendably>(trail, number, known.id(), callback)).await,
+        };
         let state = self.store.data_mut();
         state.known = None;
         trail.event_bytes = state.event_bytes;
         trail.event_count = state.event_count;
         trail.calls = state.calls;
         trail.events.append(&mut state.events);
-        let shown = match &answer {
-            Ok(_) => state.lent.end(),
-            Err(_) if undoable => Shown { body, ..state.lent.undo() },
-            Err(_) => state.lent.end(),
-        };
-        (answer, shown)
+        if answer.is_err() && undoable {
+            state.lent.undo(shown.as_deref_mut());
+            if let Some(shown) = shown {
+                shown.body = body;
+            }
+        } else {
+            state.lent.end(shown);
+        }
+        answer
     }
 
-    async fn call(&mut self, trail: &mut Trail, number: u64, id: u64, callback: Callback) -> wasmtime::Result<Answer> {
-        let Self { store, guest, calls, .. } = self;
+    async fn call<E: Enter>(
+        &mut self,
+        trail: &mut Trail,
+        number: u64,
+        id: u64,
+        callback: Callback,
+    ) -> wasmtime::Result<Answer> {
+        let Self { store, guest, numbers, .. } = self;
         let lent = &store.data().lent;
         let head = || Resource::new_borrow(lent.handle(Part::Head));
         let held = || lent.shown.head.is_some().then(head);
@@ -184,41 +195,69 @@ impl Instance {
         let trailers = || Resource::new_borrow(lent.handle(Part::Trailers));
         let exchange = match (callback, trail.open) {
             (Callback::Open { end }, _) => {
-                let with = (id, head(), end);
-                let ((exchange, flow),) = calls.enter(store, &guest.open, with).await?;
-                trail.open = exchange.map(|exchange| Open { number, handle: Handle::Exchange(exchange) });
-                return Ok(Answer::Head(flow));
+                let exchange = numbers.take();
+                let with = (exchange, id, head(), end);
+                let flow = E::enter(store, &guest.open, with).await?.0;
+                trail.open = Some(Open { number, exchange });
+                return Ok(numbers.head(trail, flow));
             }
-            (_, Some(Open { handle: Handle::Exchange(exchange), .. })) => exchange,
-            (_, _) => wasmtime::bail!("it was called for an exchange that it does not have open"),
+            (_, Some(open)) => open.exchange,
+            (_, None) => wasmtime::bail!("it was called for an exchange that it does not have open"),
         };
         Ok(match callback {
             Callback::RequestBody { end } => {
                 let with = (exchange, held(), body(), end);
-                Answer::Body(calls.enter(store, &guest.request_body, with).await?.0)
+                Answer::Body(E::enter(store, &guest.request_body, with).await?.0)
             }
             Callback::RequestTrailers => {
                 let with = (exchange, held(), body(), trailers());
-                Answer::Trailers(calls.enter(store, &guest.request_trailers, with).await?.0)
+                Answer::Trailers(E::enter(store, &guest.request_trailers, with).await?.0)
             }
             Callback::ResponseHeaders { status, end } => {
                 let with = (exchange, status, head(), end);
-                Answer::Head(calls.enter(store, &guest.response_headers, with).await?.0)
+                let flow = E::enter(store, &guest.response_headers, with).await?.0;
+                numbers.head(trail, flow)
             }
             Callback::ResponseBody { end } => {
                 let with = (exchange, held(), body(), end);
-                Answer::Body(calls.enter(store, &guest.response_body, with).await?.0)
+                Answer::Body(E::enter(store, &guest.response_body, with).await?.0)
             }
             Callback::ResponseTrailers => {
                 let with = (exchange, held(), body(), trailers());
-                Answer::Trailers(calls.enter(store, &guest.response_trailers, with).await?.0)
+                Answer::Trailers(E::enter(store, &guest.response_trailers, with).await?.0)
             }
             Callback::Open { .. } | Callback::Close => {
-                trail.open = None;
-                calls.enter(store, &guest.close, (exchange,)).await?;
+                E::enter(store, &guest.close, (exchange,)).await?;
+                numbers.close(trail);
                 Answer::Closed
             }
         })
+    }
+}
+
+impl Numbers {
+    fn in_use(&self) -> usize {
+        self.next as usize - self.free.len()
+    }
+
+    fn take(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            let next = self.next;
+            self.next += 1;
+            next
+        })
+    }
+
+    /// A filter's answer to a head; after one that says so it has nothing more to do with the exchange.
+    fn head(&mut self, trail: &mut Trail, flow: Flow) -> Answer {
+        if flow == Flow::Done {
+            self.close(trail);
+        }
+        Answer::Head(flow)
+    }
+
+    fn close(&mut self, trail: &mut Trail) {
+        self.free.extend(trail.open.take().map(|open| open.exchange));
     }
 }
 
@@ -243,15 +282,30 @@ impl Drop for Instance {
     }
 }
 
+/// How long a call may take, and which setting says so.
+pub(super) struct Bound {
+    time: Duration,
+    setting: &'static str,
+}
+
+impl Bound {
+    pub(super) fn of_start(limits: &Limits) -> Self {
+        Self { time: limits.configure, setting: "filter_configure_timeout" }
+    }
+
+    pub(super) fn of_callback(limits: &Limits) -> Self {
+        Self { time: limits.callback, setting: "filter_callback_timeout" }
+    }
+}
+
 impl Shared {
-    /// Counts a failure and says what it was, without what the filter itself could have written into it.
-    pub(super) fn describe(&self, error: &wasmtime::Error) -> String {
+    /// Counts a failure of a call and says what it was, without what the filter itself could have written into it.
+    pub(super) fn failed(&self, error: &wasmtime::Error, bound: &Bound) -> String {
         self.metrics.failures.add(1);
         match error.downcast_ref::<Trap>() {
             Some(Trap::Interrupt) => {
                 self.metrics.timeouts.add(1);
-                let limit = self.limits.callback.as_millis();
-                format!("it ran for longer than {limit} ms (setting filter_callback_timeout)")
+                format!("it ran for longer than {} ms (setting {})", bound.time.as_millis(), bound.setting)
             }
             Some(Trap::UnreachableCodeReached) => "it trapped: a panic, or memory it could not get".to_owned(),
             Some(Trap::StackOverflow) => "it trapped: its stack overflowed".to_owned(),

@@ -1,7 +1,7 @@
 //! What a filter is lent for one callback: the head, the body on offer and the trailers of the message at hand. Handles
 //! carry the callback's number, so that one that was kept is worth nothing in the next.
 
-use super::message::Line;
+use super::{bindings::tidegate::filter::types::LocalReply, message::Line};
 use bytes::Bytes;
 use http::HeaderMap;
 
@@ -26,6 +26,8 @@ pub(super) struct Shown {
     pub(super) body: Option<Bytes>,
     /// The first line.
     pub(super) line: Line,
+    /// The answer that the filter wants given in the message's place.
+    pub(super) reply: Option<Box<LocalReply>>,
 }
 
 /// Which part of the message a handle is for: its two lowest bits.
@@ -42,7 +44,8 @@ pub(super) struct Lent {
     /// Counts callbacks.
     serial: u32,
     during_callback: bool,
-    pub(super) shown: Shown,
+    /// An empty one between callbacks. It is large, and goes from hand to hand in every callback, so it never moves.
+    pub(super) shown: Box<Shown>,
     /// Whether a failure must leave the message as it was.
     undoable: bool,
     /// What it was before the first change.
@@ -57,29 +60,32 @@ struct Before {
 }
 
 impl Lent {
-    /// Lends `shown` for one callback.
-    pub(super) fn begin(&mut self, shown: Shown, undoable: bool) {
+    /// Lends what is shown for one callback, if anything is; `end` or `undo` give it back.
+    pub(super) fn begin(&mut self, shown: Option<&mut Box<Shown>>, undoable: bool) {
         self.serial = self.serial.wrapping_add(1);
         (self.during_callback, self.undoable) = (true, undoable);
-        self.shown = shown;
+        if let Some(shown) = shown {
+            std::mem::swap(&mut self.shown, shown);
+        }
+        self.shown.reply = None;
     }
 
-    /// Takes it back, with the changes that were made.
-    pub(super) fn end(&mut self) -> Shown {
+    /// Gives it back with the changes that were made.
+    pub(super) fn end(&mut self, shown: Option<&mut Box<Shown>>) {
         self.during_callback = false;
         self.before = None;
-        std::mem::take(&mut self.shown)
+        if let Some(shown) = shown {
+            std::mem::swap(&mut self.shown, shown);
+        }
     }
 
-    /// Takes it back after a failure: without the changes, where it is to go on without the filter.
-    pub(super) fn undo(&mut self) -> Shown {
-        let before = self.before.take();
-        let mut shown = self.end();
-        if let Some(before) = before {
+    /// Gives it back after a failure: without the changes, where it is to go on without the filter.
+    pub(super) fn undo(&mut self, shown: Option<&mut Box<Shown>>) {
+        if let Some(before) = self.before.take() {
             let Before { head, trailers, line } = *before;
-            (shown.head, shown.trailers, shown.line) = (head, trailers, line);
+            (self.shown.head, self.shown.trailers, self.shown.line) = (head, trailers, line);
         }
-        shown
+        self.end(shown);
     }
 
     /// The number of the handle to `part`.
@@ -138,7 +144,7 @@ impl Lent {
 
     fn keep_before(&mut self) {
         if self.undoable && self.before.is_none() {
-            let Shown { head, trailers, line, .. } = &self.shown;
+            let Shown { head, trailers, line, .. } = &*self.shown;
             self.before = Some(Box::new(Before { head: head.clone(), trailers: trailers.clone(), line: line.clone() }));
         }
     }
@@ -151,23 +157,26 @@ mod tests {
     #[test]
     fn a_handle_is_worth_nothing_after_its_callback() {
         let mut lent = Lent::default();
-        lent.begin(Shown { head: Some(HeaderMap::new()), body: Some(Bytes::new()), ..Shown::default() }, false);
+        let mut shown = Box::new(Shown { head: Some(HeaderMap::new()), body: Some(Bytes::new()), ..Shown::default() });
+        lent.begin(Some(&mut shown), false);
         let (head, body) = (lent.handle(Part::Head), lent.handle(Part::Body));
         assert!(lent.headers(head).is_some() && lent.body(body).is_some());
         assert!(lent.headers(body).is_none() && lent.body(head).is_none(), "a handle is for one part");
         assert!(lent.headers(lent.handle(Part::Trailers)).is_none(), "there are none");
-        let shown = lent.end();
-        assert!(lent.headers(head).is_none());
-        lent.begin(shown, false);
+        lent.end(Some(&mut shown));
+        assert!(lent.headers(head).is_none() && shown.head.is_some());
+        lent.begin(Some(&mut shown), false);
         assert!(lent.headers(head).is_none() && lent.body(body).is_none());
     }
 
     #[test]
     fn a_failure_is_undone() {
         let mut lent = Lent::default();
-        lent.begin(Shown { head: Some(HeaderMap::new()), ..Shown::default() }, true);
+        let mut shown = Box::new(Shown { head: Some(HeaderMap::new()), ..Shown::default() });
+        lent.begin(Some(&mut shown), true);
         let head = lent.handle(Part::Head);
         lent.headers_mut(head).unwrap().insert("x-a", http::HeaderValue::from_static("1"));
-        assert!(lent.undo().head.unwrap().is_empty());
+        lent.undo(Some(&mut shown));
+        assert!(shown.head.unwrap().is_empty());
     }
 }

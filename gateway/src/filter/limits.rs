@@ -18,9 +18,11 @@ pub struct Limits {
     pub configure: Duration,
     /// Bytes a filter may hand to the host in one call.
     pub hostcall_bytes: usize,
-    /// Handles an instance may hold: one for each exchange that is open on it, and those in use in a callback.
+    /// Handles an instance may hold: one for each of its metrics, and the three at most that it is lent in a callback.
     pub handles: usize,
-    /// Uploaded size. A filter in Rust takes some hundred KiB; one that brings its own interpreter takes 12 MiB.
+    /// Exchanges that may be open on one instance. What a filter keeps of each takes of its memory.
+    pub exchanges: usize,
+    /// Uploaded size. A filter in Rust takes some hundred KiB; one that brings its own interpreter takes 12 to 18 MiB.
     pub module_bytes: usize,
     /// Time for compiling a module. Cranelift takes about a second for 1 MiB.
     pub compile: Duration,
@@ -95,8 +97,9 @@ impl Default for Limits {
             callback: Duration::from_millis(100),
             configure: Duration::from_secs(1),
             hostcall_bytes: 1 << 20,
-            handles: 16_384,
-            module_bytes: 16 << 20,
+            handles: 1024,
+            exchanges: 16_384,
+            module_bytes: 32 << 20,
             compile: Duration::from_secs(30),
             compile_memory_bytes: 3 << 30,
             compilers: 2,
@@ -150,6 +153,10 @@ pub struct Metrics {
     pub memory_bytes: Gauge,
     /// Memory growth refused.
     pub memory_refused: Counter,
+    /// Table growth refused.
+    pub tables_refused: Counter,
+    /// Changes of first lines refused.
+    pub lines_refused: Counter,
     /// Header changes refused.
     pub headers_refused: Counter,
     /// Body changes refused, and bodies that were too large to be held.

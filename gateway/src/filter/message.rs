@@ -4,15 +4,16 @@
 use super::{
     bindings::tidegate::filter::{
         message::LineError,
-        types::{BodyError, HeaderError},
+        types::{BodyError, HeaderError, LocalReply},
     },
     headers::{self, Change, Refusal},
     lent::{BodyView, HeadersView},
+    reply,
     state::State,
 };
 use crate::upstream::Wish;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
 use wasmtime::{
     Result, StoreContextMut, bail,
     component::{ComponentType, Lift, Linker, LinkerInstance, Resource, ResourceType, WasmList, WasmStr},
@@ -61,6 +62,10 @@ pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
     link_headers(&mut types)?;
     link_body(&mut types)?;
     let mut message = linker.instance("tidegate:filter/message@0.1.0")?;
+    message.func_wrap("answer", |mut call: StoreContextMut<'_, State>, (reply,): (LocalReply,)| {
+        call.data_mut().lent.shown.reply = Some(Box::new(reply));
+        Ok(())
+    })?;
     message.func_wrap("rewrite", rewrite)?;
     message.func_wrap("set-status", set_status)
 }
@@ -90,6 +95,7 @@ fn link_headers(types: &mut LinkerInstance<'_, State>) -> Result<()> {
         let entries: Vec<_> = lent.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
         Ok((entries,))
     })?;
+    types.func_wrap("[method]headers.set", set)?;
     types.func_wrap("[method]headers.apply", apply)
 }
 
@@ -145,7 +151,26 @@ fn apply(mut call: Call<'_>, (handle, ops): (Handle, Vec<Op>)) -> Result<(Result
         (Err(refusal), _) => Err(refusal),
         (Ok(_), None) => bail!("a headers handle was used after its callback"),
     };
-    Ok((applied.map_err(|refusal| {
+    Ok((refused(state, applied),))
+}
+
+/// The change that filters make most, without a list.
+fn set(mut call: Call<'_>, (handle, name, value): (Handle, WasmStr, WasmList<u8>)) -> Result<(Result<(), HeaderError>,)> {
+    lent(&call, &handle)?;
+    let change = pair(&call, &name, &value)?.map(|(name, value)| Change::Set(name, value));
+    let state = call.data_mut();
+    let room = state.room();
+    let set = match (change, state.lent.headers_mut(handle.rep())) {
+        (Ok(change), Some(lent)) => headers::apply_one(lent, change, room),
+        (Err(refusal), _) => Err(refusal),
+        (Ok(_), None) => bail!("a headers handle was used after its callback"),
+    };
+    Ok((refused(state, set),))
+}
+
+/// Counts changes that were refused.
+fn refused(state: &State, changed: Result<(), Refusal>) -> Result<(), HeaderError> {
+    changed.map_err(|refusal| {
         state.metrics.headers_refused.add(1);
         match refusal {
             Refusal::Invalid => HeaderError::Invalid,
@@ -153,20 +178,22 @@ fn apply(mut call: Call<'_>, (handle, ops): (Handle, Vec<Op>)) -> Result<(Result
             Refusal::TooLarge => HeaderError::TooLarge,
             Refusal::TooMany => HeaderError::TooMany,
         }
-    }),))
+    })
 }
 
 /// The outer error is a filter that does not keep to its own types, such as a name that is not UTF-8.
 fn change(call: &Call<'_>, op: &Op) -> Result<Result<Change, Refusal>> {
-    let pair = |name: &WasmStr, value: &WasmList<u8>| {
-        let name = name.to_str(call)?;
-        Ok::<_, wasmtime::Error>(headers::writable(&name).and_then(|name| Ok((name, headers::value(value.as_le_slice(call))?))))
-    };
     Ok(match op {
-        Op::Set((name, value)) => pair(name, value)?.map(|(name, value)| Change::Set(name, value)),
-        Op::Append((name, value)) => pair(name, value)?.map(|(name, value)| Change::Append(name, value)),
+        Op::Set((name, value)) => pair(call, name, value)?.map(|(name, value)| Change::Set(name, value)),
+        Op::Append((name, value)) => pair(call, name, value)?.map(|(name, value)| Change::Append(name, value)),
         Op::Remove(name) => headers::writable(&name.to_str(call)?).map(Change::Remove),
     })
+}
+
+/// A field that a filter writes.
+fn pair(call: &Call<'_>, name: &WasmStr, value: &WasmList<u8>) -> Result<Result<(HeaderName, HeaderValue), Refusal>> {
+    let name = name.to_str(call)?;
+    Ok(headers::writable(&name).and_then(|name| Ok((name, headers::value(value.as_le_slice(call))?))))
 }
 
 /// Where a splice goes: offset and length.
@@ -217,30 +244,36 @@ fn rewrite(mut call: Call<'_>, (method, path): (WasmStr, WasmStr)) -> Result<(Re
     let state = call.data_mut();
     let permitted =
         asked.as_ref().is_some_and(|(_, path)| state.grants.paths.iter().any(|pattern| pattern.matches(path.path())));
-    let Some(line) = state.lent.line_mut().filter(|line| line.kind == Kind::Request) else {
-        return Ok((Err(LineError::TooLate),));
-    };
-    Ok((match asked {
-        None => Err(LineError::Invalid),
-        Some(_) if !permitted => Err(LineError::NotPermitted),
-        Some(asked) => {
-            line.rewritten = Some(asked);
+    let line = state.lent.line_mut().filter(|line| line.kind == Kind::Request);
+    let rewritten = match (line, asked) {
+        (None, _) => Err(LineError::TooLate),
+        (Some(_), None) => Err(LineError::Invalid),
+        (Some(_), Some(_)) if !permitted => Err(LineError::NotPermitted),
+        (Some(line), asked) => {
+            line.rewritten = asked;
             Ok(())
         }
-    },))
+    };
+    Ok((counted(state, rewritten),))
+}
+
+/// Counts a change of a first line that was refused.
+fn counted(state: &State, changed: Result<(), LineError>) -> Result<(), LineError> {
+    changed.inspect_err(|_| state.metrics.lines_refused.add(1))
 }
 
 fn set_status(mut call: Call<'_>, (status,): (u16,)) -> Result<(Result<(), LineError>,)> {
-    let Some(line) = call.data_mut().lent.line_mut().filter(|line| line.kind == Kind::Response) else {
-        return Ok((Err(LineError::TooLate),));
-    };
-    Ok((match StatusCode::from_u16(status) {
-        Ok(status) if (200..600).contains(&status.as_u16()) => {
-            line.status = Some(status);
+    let state = call.data_mut();
+    let line = state.lent.line_mut().filter(|line| line.kind == Kind::Response);
+    let set = match (line, reply::status(status)) {
+        (None, _) => Err(LineError::TooLate),
+        (Some(_), None) => Err(LineError::Invalid),
+        (Some(line), status) => {
+            line.status = status;
             Ok(())
         }
-        Ok(_) | Err(_) => Err(LineError::Invalid),
-    },))
+    };
+    Ok((counted(state, set),))
 }
 
 #[cfg(test)]

@@ -22,9 +22,9 @@ pub(super) struct Passage {
     pub(super) status: u16,
     /// Whether HTTP lets it have a body at all (RFC 9110 section 6.4.1).
     pub(super) may_have_body: bool,
-    line: Line,
-    /// The head's fields; gone once it is out.
-    head: Option<HeaderMap>,
+    kind: Kind,
+    /// What is shown of it. The head's fields are gone once it is out.
+    shown: Box<Shown>,
     /// How many filters have let the head go on.
     let_on: usize,
     /// What of each filter, in the order of this direction, is left to show; empty as long as none wants to see more.
@@ -85,12 +85,13 @@ impl Piece {
 
 impl Passage {
     pub(super) fn new(steps: &Rc<Steps>, kind: Kind, head: HeaderMap) -> Self {
-        let line = Line { kind, ..Line::default() };
-        Self { steps: Rc::clone(steps), status: 0, may_have_body: true, line, head: Some(head), let_on: 0, stages: Vec::new() }
+        let shown = Shown { head: Some(head), line: Line { kind, ..Line::default() }, ..Shown::default() };
+        let (steps, shown) = (Rc::clone(steps), Box::new(shown));
+        Self { steps, status: 0, may_have_body: true, kind, shown, let_on: 0, stages: Vec::new() }
     }
 
     pub(super) fn kind(&self) -> Kind {
-        self.line.kind
+        self.kind
     }
 
     pub(super) fn steps(&self) -> &Steps {
@@ -115,8 +116,8 @@ impl Passage {
     /// The first line and the fields, to be sent on.
     pub(super) fn head(&mut self) -> (Line, HeaderMap) {
         // The body that follows is still of this kind.
-        let next = Line { kind: self.line.kind, ..Line::default() };
-        (std::mem::replace(&mut self.line, next), self.head.take().unwrap_or_default())
+        let next = Line { kind: self.kind, ..Line::default() };
+        (std::mem::replace(&mut self.shown.line, next), self.shown.head.take().unwrap_or_default())
     }
 
     /// Shows the head to the first filters. `end` says that nothing follows it.
@@ -143,12 +144,12 @@ impl Passage {
             return Vec::new();
         }
         let vms = (0..self.steps.len()).filter_map(|index| self.steps.vm(index));
-        vms.filter_map(|(vm, trail)| vm.held(trail, self.line.kind)).collect()
+        vms.filter_map(|(vm, trail)| vm.held(trail, self.kind)).collect()
     }
 
     /// Whether a VM has let go of something that it held.
     pub(super) fn lets_go(&self) -> bool {
-        let let_go = |(vm, trail): (&Place, _)| vm.lets_go(trail, self.line.kind);
+        let let_go = |(vm, trail): (&Place, _)| vm.lets_go(trail, self.kind);
         self.steps.holds && (0..self.steps.len()).any(|index| self.steps.vm(index).is_some_and(let_go))
     }
 
@@ -158,11 +159,12 @@ impl Passage {
         let mut piece = Piece::default();
         for stage in 0..self.steps.len() {
             let place = self.place(stage);
-            let lets_go = self.steps.vm(place).is_some_and(|(vm, trail)| vm.lets_go(trail, self.line.kind));
+            let lets_go = self.steps.vm(place).is_some_and(|(vm, trail)| vm.lets_go(trail, self.kind));
             if lets_go {
-                let (answer, shown) = self.steps.let_go(place, self.line.kind);
-                let shown = self.taken_back(shown);
-                let data = shown.body.unwrap_or_default();
+                let elsewhere = self.shown.head.take();
+                let answer = self.steps.let_go(place, self.kind, &mut self.shown);
+                self.shown.head = self.shown.head.take().or(elsewhere);
+                let data = self.shown.body.take().unwrap_or_default();
                 let let_go = self.after_body(stage, answer?, Piece { data, end: None }).await?;
                 // What comes from the filters before is behind what was held here.
                 let behind = if piece.is_nothing() { piece } else { self.stage(stage, piece).await? };
@@ -179,7 +181,7 @@ impl Passage {
 
     /// The place in the route's chain of the filter at this place of the direction.
     fn place(&self, stage: usize) -> usize {
-        match self.line.kind {
+        match self.kind {
             Kind::Request => stage,
             Kind::Response => self.steps.len() - 1 - stage,
         }
@@ -193,24 +195,25 @@ impl Passage {
                 self.let_on += 1;
                 continue;
             }
-            let callback = match self.line.kind {
+            let callback = match self.kind {
                 Kind::Request => Callback::Open { end },
                 Kind::Response => {
-                    Callback::ResponseHeaders { status: self.line.status.map_or(self.status, |set| set.as_u16()), end }
+                    let set = self.shown.line.status;
+                    Callback::ResponseHeaders { status: set.map_or(self.status, |set| set.as_u16()), end }
                 }
             };
-            let flow = match self.show(self.let_on, callback, None, None).await?.0 {
+            let flow = match self.show(self.let_on, callback).await? {
                 Some(Answer::Head(flow)) => flow,
-                _ => Flow::Proceed,
+                _ => Flow::Done,
             };
             let (follows, holds) = match flow {
-                Flow::Proceed => (Follows::Nothing, false),
+                Flow::Done | Flow::Proceed => (Follows::Nothing, false),
                 Flow::Trailers => (Follows::Trailers, false),
                 Flow::Stream => (Follows::Pieces, false),
                 Flow::Hold => (Follows::Pieces, true),
                 Flow::Buffer => (Follows::Whole, true),
-                Flow::Reply(local) => {
-                    self.steps.replied(place, local)?;
+                Flow::Reply => {
+                    self.steps.replied(place, self.shown.reply.take())?;
                     (Follows::Nothing, false)
                 }
                 Flow::Reset => return Err(self.steps.reset(place)),
@@ -268,12 +271,14 @@ impl Passage {
 
     async fn body(&mut self, stage: usize, piece: Piece) -> Result<Piece, Halt> {
         let end = piece.ends_plainly();
-        let callback = match self.line.kind {
+        let callback = match self.kind {
             Kind::Request => Callback::RequestBody { end },
             Kind::Response => Callback::ResponseBody { end },
         };
-        let (answer, shown) = self.show(stage, callback, Some(piece.data), None).await?;
-        self.after_body(stage, answer, Piece { data: shown.body.unwrap_or_default(), end: piece.end }).await
+        self.shown.body = Some(piece.data);
+        let answer = self.show(stage, callback).await?;
+        let data = self.shown.body.take().unwrap_or_default();
+        self.after_body(stage, answer, Piece { data, end: piece.end }).await
     }
 
     /// What a filter has answered about a piece of the body, and left of it.
@@ -301,8 +306,8 @@ impl Passage {
                 }
             }
             BodyFlow::SkipRest => self.stages[stage].follows = Follows::Nothing,
-            BodyFlow::Reply(local) => {
-                self.steps.replied(place, local)?;
+            BodyFlow::Reply => {
+                self.steps.replied(place, self.shown.reply.take())?;
                 self.stages[stage].follows = Follows::Nothing;
             }
             BodyFlow::Reset => return Err(self.steps.reset(place)),
@@ -319,19 +324,21 @@ impl Passage {
         let place = self.place(stage);
         let Piece { data, end: Some(End::Trailers(trailers)) } = piece else { return Ok(piece) };
         let held = std::mem::take(&mut self.stages[stage].held);
-        let callback = match self.line.kind {
+        let callback = match self.kind {
             Kind::Request => Callback::RequestTrailers,
             Kind::Response => Callback::ResponseTrailers,
         };
-        let (answer, shown) = self.show(stage, callback, Some(held), Some(trailers)).await?;
+        (self.shown.body, self.shown.trailers) = (Some(held), Some(trailers));
+        let answer = self.show(stage, callback).await?;
+        let (held, trailers) = (self.shown.body.take(), self.shown.trailers.take());
         self.stages[stage].follows = Follows::Nothing;
         match answer {
-            Some(Answer::Trailers(TrailerFlow::Reply(local))) => self.steps.replied(place, local)?,
+            Some(Answer::Trailers(TrailerFlow::Reply)) => self.steps.replied(place, self.shown.reply.take())?,
             Some(Answer::Trailers(TrailerFlow::Reset)) => return Err(self.steps.reset(place)),
             _ => {}
         }
-        let data = join(data, shown.body.unwrap_or_default());
-        let end = match shown.trailers {
+        let data = join(data, held.unwrap_or_default());
+        let end = match trailers {
             Some(trailers) if !trailers.is_empty() => End::Trailers(trailers),
             _ => End::Plain,
         };
@@ -340,40 +347,26 @@ impl Passage {
         Ok(out)
     }
 
-    /// Makes a callback, with the head where it is with this filter.
-    async fn show(
-        &mut self,
-        stage: usize,
-        callback: Callback,
-        body: Option<Bytes>,
-        trailers: Option<HeaderMap>,
-    ) -> Result<(Option<Answer>, Shown), Halt> {
+    /// Makes a callback about what is in `shown`, with the head where it is with this filter.
+    async fn show(&mut self, stage: usize, callback: Callback) -> Result<Option<Answer>, Halt> {
         let place = self.place(stage);
-        let head = if self.let_on == stage { self.head.take() } else { None };
-        let next = Line { kind: self.line.kind, ..Line::default() };
-        let shown = Shown { head, trailers, body, line: std::mem::replace(&mut self.line, next) };
-        let (answer, shown) = self.steps.show(place, callback, shown).await;
-        let shown = self.taken_back(shown);
-        Ok((answer?, shown))
-    }
-
-    /// The head comes back, where the filter did not keep it, and its line with it.
-    fn taken_back(&mut self, mut shown: Shown) -> Shown {
-        let kind = self.line.kind;
-        self.line = Line { kind, ..std::mem::take(&mut shown.line) };
-        self.head = shown.head.take().or(self.head.take());
-        shown
+        let elsewhere = if self.let_on == stage { None } else { self.shown.head.take() };
+        let answer = self.steps.show(place, callback, &mut self.shown).await;
+        if elsewhere.is_some() {
+            self.shown.head = elsewhere;
+        }
+        answer
     }
 
     /// What is held and what has come, together, within the limit on what is held.
     fn joined(&self, place: usize, held: Bytes, data: Bytes) -> Result<Bytes, Halt> {
-        let kind = self.line.kind;
+        let kind = self.kind;
         let in_vm = self.steps.vm(place).map_or(0, |(vm, trail)| vm.held_bytes(trail, kind));
         if in_vm > 0 && in_vm + data.len() > self.steps.body_bytes(place) {
             return Err(self.steps.too_large(place, kind));
         }
         if !held.is_empty() && held.len() + data.len() > self.steps.body_bytes(place) {
-            return Err(self.steps.too_large(place, self.line.kind));
+            return Err(self.steps.too_large(place, self.kind));
         }
         Ok(join(held, data))
     }

@@ -248,15 +248,15 @@ impl Steps {
     }
 
     /// Makes one callback. None where the filter failed and is left out from now on.
-    pub(super) async fn show(&self, index: usize, callback: Callback, shown: Shown) -> (Result<Option<Answer>, Halt>, Shown) {
+    pub(super) async fn show(&self, index: usize, callback: Callback, shown: &mut Box<Shown>) -> Result<Option<Answer>, Halt> {
         let (link, step) = (&self.chain.links[index], &self.each[index]);
         // It may have been left out in the other direction meanwhile; its instance is not to be asked about it again.
         let (Some(seat), Ok(filter), true) = (&step.seat, &link.filter, self.takes_part(index)) else {
-            return (Ok(None), shown);
+            return Ok(None);
         };
-        let visit = Visit { callback, known: &self.known, shown, undoable: link.on_error == OnError::Skip };
-        let (answer, shown) = seat.visit(filter, &step.trail, visit).await;
-        (self.visited(index, answer), shown)
+        let visit = Visit { callback, known: &self.known, shown: Some(shown), undoable: link.on_error == OnError::Skip };
+        let answer = seat.visit(filter, &step.trail, visit).await;
+        self.visited(index, answer)
     }
 
     /// What a callback means for the filter; none where it failed and is left out from now on.
@@ -280,10 +280,10 @@ impl Steps {
     }
 
     /// Takes what a VM has let go of between two pieces.
-    pub(super) fn let_go(&self, index: usize, kind: Kind) -> (Result<Option<Answer>, Halt>, Shown) {
-        let Some((place, trail)) = self.vm(index) else { return (Ok(None), Shown::default()) };
-        let (answer, shown) = place.let_go(trail, kind);
-        (self.visited(index, answer), shown)
+    pub(super) fn let_go(&self, index: usize, kind: Kind, shown: &mut Box<Shown>) -> Result<Option<Answer>, Halt> {
+        let Some((place, trail)) = self.vm(index) else { return Ok(None) };
+        let answer = place.let_go(trail, kind, shown);
+        self.visited(index, answer)
     }
 
     /// Notes that the filter failed; an error where the exchange is lost with it.
@@ -299,11 +299,15 @@ impl Steps {
     }
 
     /// What becomes of a filter's own answer; none where it is not valid and the filter is left out.
-    pub(super) fn replied(&self, index: usize, local: LocalReply) -> Result<(), Halt> {
+    pub(super) fn replied(&self, index: usize, local: Option<Box<LocalReply>>) -> Result<(), Halt> {
         let (link, step) = (&self.chain.links[index], &self.each[index]);
         let Ok(filter) = &link.filter else { return Ok(()) };
+        let Some(local) = local else {
+            filter.shared.metrics.failures.add(1);
+            return self.failed(index, "it answered `reply` without having given an answer to `message.answer`".into());
+        };
         let details = Some(Arc::<str>::from(local.details.as_str())).filter(|details| !details.is_empty());
-        match reply::checked(local, self.dialect, &filter.shared.limits) {
+        match reply::checked(*local, self.dialect, &filter.shared.limits) {
             Ok(response) => {
                 filter.shared.metrics.replies.add(1);
                 step.fate.set(Fate::Replied);
@@ -356,17 +360,15 @@ impl Steps {
     }
 
     /// The last call to every filter that has the exchange open. A failure in it is recorded; there is nothing left to
-    /// refuse.
+    /// refuse. Its time is not the exchange's, which has ended.
     async fn close(&self) {
-        self.lap();
         for (link, step) in self.chain.links.iter().zip(&self.each) {
             let (Some(seat), Ok(filter)) = (&step.seat, &link.filter) else { continue };
             if step.trail.borrow().open.is_none() {
                 continue;
             }
-            let visit = Visit { callback: Callback::Close, known: &self.known, shown: Shown::default(), undoable: false };
-            let (closed, _) = seat.visit(filter, &step.trail, visit).await;
-            step.time.set(step.time.get() + self.lap());
+            let visit = Visit { callback: Callback::Close, known: &self.known, shown: None, undoable: false };
+            let closed = seat.visit(filter, &step.trail, visit).await;
             if let Err(error) = closed {
                 if step.fate.get() != Fate::Skipped {
                     step.fate.set(Fate::Failed);

@@ -5,8 +5,7 @@ use super::{
     chain::{Chains, Filter},
     guest::Calls,
     inspect::Code,
-    instance::{Answer, Callback, Instance, Trail, Visit},
-    lent::Shown,
+    instance::{Answer, Bound, Callback, Instance, Trail, Visit},
     outbound::Errands,
     proxy_wasm,
 };
@@ -102,8 +101,8 @@ pub(super) struct Failures {
     pub(super) reason: Arc<str>,
 }
 
-/// What came of a visit, and what was shown, as the filter left it.
-pub(super) type Visited = (Result<Answer, Arc<str>>, Shown);
+/// What came of a visit, or why there was none or it failed.
+pub(super) type Visited = Result<Answer, Arc<str>>;
 
 impl Instances {
     /// None yet. Calls of filters' own go to `errands`.
@@ -182,35 +181,37 @@ impl Seat {
 impl Slot {
     fn visit(&self, filter: &Filter, trail: &mut Trail, visit: Visit<'_>) -> Visited {
         let mut health = self.health.borrow_mut();
-        let unavailable = |reason: String, shown: Shown| {
+        let unavailable = |reason: String| {
             filter.shared.metrics.unavailable.add(1);
-            (Err(Arc::from(reason)), shown)
+            Err(Arc::from(reason))
         };
         if trail.open.is_some_and(|open| open.number != health.number || health.instance.is_none()) {
             trail.open = None;
-            return unavailable(format!("its instance was lost in another exchange: {}", health.failures.reason), visit.shown);
+            return unavailable(format!("its instance was lost in another exchange: {}", health.failures.reason));
         }
         if health.instance.is_none() {
             if let Some(wait) = health.failures.wait(filter.shared.limits.back_off) {
                 let wait = wait.as_millis();
-                let reason = format!("it is started again in {wait} ms after it failed: {}", health.failures.reason);
-                return unavailable(reason, visit.shown);
+                let reason = &health.failures.reason;
+                return unavailable(format!("it is started again in {wait} ms after it failed: {reason}"));
             }
             match at_once(Instance::start(filter, None)) {
                 Ok(instance) => health.started(instance),
-                Err(reason) => return (Err(health.fail(reason.into())), visit.shown),
+                Err(reason) => return Err(health.fail(reason.into())),
             }
         }
         let number = health.number;
         let Some(instance) = health.instance.as_mut() else {
-            return unavailable("it is not running".to_owned(), visit.shown);
+            return unavailable("it is not running".to_owned());
         };
-        let (answer, shown) = at_once(instance.serve(trail, number, visit));
-        let answer = answer.map_err(|error| {
+        let limit = filter.shared.limits.exchanges;
+        if trail.open.is_none() && instance.open() >= limit {
+            return unavailable(format!("{limit} exchanges are open on its instance, the limit (setting filter_exchanges)"));
+        }
+        at_once(instance.serve(trail, number, visit)).map_err(|error| {
             trail.open = None;
-            health.fail(filter.shared.describe(&error).into())
-        });
-        (answer, shown)
+            health.fail(filter.shared.failed(&error, &Bound::of_callback(&filter.shared.limits)).into())
+        })
     }
 
     /// An instance for one exchange: one that waits, or a new one.
@@ -257,18 +258,15 @@ impl Slot {
 
 impl Own {
     async fn visit(&self, filter: &Filter, trail: &RefCell<Trail>, visit: Visit<'_>) -> Visited {
-        let mut instance = match self.claim(filter).await {
-            Ok(instance) => instance,
-            Err(reason) => return (Err(reason), visit.shown),
-        };
+        let mut instance = self.claim(filter).await?;
         let closes = visit.callback == Callback::Close;
         let mut taken = trail.take();
-        let (answer, shown) = instance.serve(&mut taken, 0, visit).await;
+        let answer = instance.serve(&mut taken, 0, visit).await;
         let over = closes || taken.open.is_none();
         trail.replace(taken);
         let answer = answer.map_err(|error| {
             trail.borrow_mut().open = None;
-            Arc::from(filter.shared.describe(&error))
+            Arc::from(filter.shared.failed(&error, &Bound::of_callback(&filter.shared.limits)))
         });
         let next = match &answer {
             Err(reason) => {
@@ -284,7 +282,7 @@ impl Own {
         };
         self.tenure.replace(next);
         self.free.notify_waiters();
-        (answer, shown)
+        answer
     }
 
     /// The instance, as soon as the other direction does not use it.

@@ -198,7 +198,11 @@ impl ResourceLimiter for Guard {
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        self.limits.table_growing(current, desired, maximum)
+        let granted = self.limits.table_growing(current, desired, maximum)?;
+        if !granted {
+            self.metrics.tables_refused.add(1);
+        }
+        Ok(granted)
     }
 
     fn instances(&self) -> usize {

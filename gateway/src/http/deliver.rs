@@ -167,17 +167,39 @@ fn gateway_error(status: StatusCode) -> bool {
 
 /// Runs `work` until the clock expires.
 pub(super) async fn within<T>(downstream: &Downstream, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    run(downstream, None, work).await
+}
+
+/// Runs `work` for at most `pace` from when it first has to wait; what never waits needs no reading of the clock.
+pub(super) async fn paced<T>(
+    downstream: &Downstream,
+    pace: Duration,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    run(downstream, Some(pace), work).await
+}
+
+async fn run<T>(
+    downstream: &Downstream,
+    mut pace: Option<Duration>,
+    work: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
     let clock = &downstream.clock;
     let mut work = pin!(work);
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(outcome),
-        Poll::Pending => clock.poll_expired(cx).map(|()| {
-            if downstream.awaited.get() && !clock.spent() {
-                let detail = "the request's body did not go on in time (timeouts.idle or http_body_timeout)";
-                return Err(Fault::new(Reason::DownstreamTimeout, detail));
+        Poll::Pending => {
+            if let Some(pace) = pace.take() {
+                clock.arm(pace);
             }
-            Err(Fault::new(Reason::Timeout, "the upstream did not answer in time (timeouts.first_byte or timeouts.total)"))
-        }),
+            clock.poll_expired(cx).map(|()| {
+                if downstream.awaited.get() && !clock.spent() {
+                    let detail = "the request's body did not go on in time (timeouts.idle or http_body_timeout)";
+                    return Err(Fault::new(Reason::DownstreamTimeout, detail));
+                }
+                Err(Fault::new(Reason::Timeout, "the upstream did not answer in time (timeouts.first_byte or timeouts.total)"))
+            })
+        }
     })
     .await
 }

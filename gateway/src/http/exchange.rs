@@ -367,8 +367,7 @@ impl Course {
     /// The request, as its filters let it go on. They may have to see of its body first, within its pace.
     async fn ask(&self, downstream: &Downstream, run: &Run, request: Request) -> Result<Outcome<Request>, Fault> {
         let (head, body) = request.into_parts();
-        downstream.clock.arm(self.pace.idle);
-        let asked = deliver::within(downstream, run.request(head, body)).await;
+        let asked = deliver::paced(downstream, self.pace.idle, run.request(head, body)).await;
         match (asked, run.late_reply()) {
             (Err(_), Some(reply)) => Ok(Outcome::Reply(reply)),
             (asked, _) => asked,
@@ -390,8 +389,7 @@ impl Course {
             (Err(fault), None) => return Err(fault),
         };
         record.tell(run);
-        downstream.clock.arm(self.pace.idle);
-        match deliver::within(downstream, run.response(head, body)).await? {
+        match deliver::paced(downstream, self.pace.idle, run.response(head, body)).await? {
             Outcome::Continue(response) => Ok(response),
             Outcome::Reply(reply) => Ok(reply::of_filter(reply, record)),
         }

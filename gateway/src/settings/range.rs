@@ -41,6 +41,7 @@ const NEVER_ZERO: &[&str] = &[
     "filter_configure_timeout",
     "filter_hostcall_bytes",
     "filter_handles",
+    "filter_exchanges",
     "filter_module_bytes",
     "filter_compile_timeout",
     "filter_compile_memory_bytes",

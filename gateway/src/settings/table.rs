@@ -121,7 +121,8 @@ settings! {
     "filter_callback_timeout" => filter.callback, "Time for one callback of a filter.";
     "filter_configure_timeout" => filter.configure, "Time for starting a filter instance and for its configure.";
     "filter_hostcall_bytes" => filter.hostcall_bytes, "Bytes a filter may hand to the host in one call.";
-    "filter_handles" => filter.handles, "Handles an instance may hold: one for each exchange open on it.";
+    "filter_handles" => filter.handles, "Handles an instance may hold: its metrics, and what it is lent in a callback.";
+    "filter_exchanges" => filter.exchanges, "Exchanges that may be open on one instance.";
     "filter_module_bytes" => filter.module_bytes, "Largest filter module, when it is uploaded and when it is compiled.";
     "filter_compile_timeout" => filter.compile, "Time for compiling a module.";
     "filter_compile_memory_bytes" => filter.compile_memory_bytes, "Address space of the process that compiles a filter module.";

@@ -96,6 +96,8 @@ pub fn filter(page: &mut Page, metrics: &filter::Metrics) {
     let help = "What filters asked for beyond a limit, by kind.";
     let refused = page.family(Kind::Counter, "tidegate_filter_refused_total", help);
     refused.add(&[("kind", "memory")], metrics.memory_refused.value());
+    refused.add(&[("kind", "table")], metrics.tables_refused.value());
+    refused.add(&[("kind", "line")], metrics.lines_refused.value());
     refused.add(&[("kind", "header")], metrics.headers_refused.value());
     refused.add(&[("kind", "body")], metrics.bodies_refused.value());
     refused.add(&[("kind", "upstream")], metrics.wishes_refused.value());

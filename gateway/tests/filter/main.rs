@@ -5,6 +5,7 @@ mod archive;
 mod company;
 mod hostile;
 mod lifecycle;
+mod numbers;
 mod proxy_wasm;
 mod rehearsal;
 mod replacement;

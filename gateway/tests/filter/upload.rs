@@ -83,6 +83,7 @@ fn the_filter_itself_refuses_its_configuration() {
 fn a_configuration_that_never_ends_is_refused() {
     let host = Host::start(Limits { configure: std::time::Duration::from_millis(50), ..Limits::default() }).unwrap();
     let refusal = host.configure(&module(filter("hostile")), &used(r#"{"at": "configure", "mode": "loop"}"#)).unwrap_err();
+    assert!(refusal.contains("longer than 50 ms (setting filter_configure_timeout)"), "{refusal}");
     assert!(refusal.contains("ran for longer than"), "{refusal}");
     let refusal = host.configure(&module(filter("hostile")), &used(r#"{"at": "configure", "mode": "trap"}"#)).unwrap_err();
     assert!(refusal.contains("trapped"), "{refusal}");

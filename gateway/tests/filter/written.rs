@@ -4,34 +4,66 @@ use crate::setting::module;
 use tidegate_policy::publication::Module;
 use wit_component::StringEncoding;
 
-/// It proceeds and keeps nothing of the exchange. All answers are at 0, where the memory is zero: no error, no exchange,
-/// proceed.
+/// What follows the dropping of what was lent is written by its parts. What `configure` answers is at 0, where the memory is zero: no error.
 const SMALLEST: &str = r#"(module
     (import "tidegate:filter/types@0.1.0" "[resource-drop]headers" (func $drop (param i32)))
     (memory (export "memory") 1)
     (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
     (func (export "tidegate:filter/handler@0.1.0#configure") (result i32) CONFIGURE)
-    (func (export "tidegate:filter/handler@0.1.0#open") (param i64 i32 i32) (result i32)
-        (call $drop (local.get 1))
-        i32.const 0)
-    (func (export "tidegate:filter/handler@0.1.0#[method]exchange.on-request-body")
+    (func (export "tidegate:filter/handler@0.1.0#open") (param i32 i64 i32 i32) (result i32)
+        (call $drop (local.get 2))
+        OPEN)
+    (func (export "tidegate:filter/handler@0.1.0#on-request-body")
         (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#[method]exchange.on-request-trailers")
+    (func (export "tidegate:filter/handler@0.1.0#on-request-trailers")
         (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#[method]exchange.on-response-headers")
-        (param i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#[method]exchange.on-response-body")
+    (func (export "tidegate:filter/handler@0.1.0#on-response-headers")
+        (param i32 i32 i32 i32) (result i32)
+        (call $drop (local.get 2))
+        RESPONSE)
+    (func (export "tidegate:filter/handler@0.1.0#on-response-body")
         (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#[method]exchange.on-response-trailers")
+    (func (export "tidegate:filter/handler@0.1.0#on-response-trailers")
         (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#close") (param i32)))"#;
+    (func (export "tidegate:filter/handler@0.1.0#close") (param i32) CLOSE))"#;
+
+/// What a filter does in its callbacks, as text. A number that is pushed is the answer, in the order of `flow` in the contract.
+pub(crate) struct Parts<'a> {
+    pub(crate) configure: &'a str,
+    pub(crate) open: &'a str,
+    pub(crate) response: &'a str,
+    pub(crate) close: &'a str,
+}
+
+/// It is done with each exchange at its head.
+impl Default for Parts<'_> {
+    fn default() -> Self {
+        Self { configure: "i32.const 0", open: DONE, response: "unreachable", close: "unreachable" }
+    }
+}
+
+pub(crate) const DONE: &str = "i32.const 0";
+pub(crate) const PROCEED: &str = "i32.const 1";
+pub(crate) const REPLY: &str = "i32.const 6";
 
 /// The smallest filter as a module, as cargo would have made it. `configure` is the body of its function of that name.
 pub(crate) fn smallest(configure: &str) -> Vec<u8> {
+    written(&Parts { configure, ..Parts::default() })
+}
+
+/// A filter of these parts, as cargo would have made it.
+pub(crate) fn written(parts: &Parts<'_>) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
     let (package, _) = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/wit")).unwrap();
     let world = resolve.select_world(&[package], Some("filter")).unwrap();
-    let mut bytes = wat::parse_str(SMALLEST.replace("CONFIGURE", configure)).unwrap();
+    let mut bytes = wat::parse_str(
+        SMALLEST
+            .replace("CONFIGURE", parts.configure)
+            .replace("OPEN", parts.open)
+            .replace("RESPONSE", parts.response)
+            .replace("CLOSE", parts.close),
+    )
+    .unwrap();
     wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8).unwrap();
     bytes
 }

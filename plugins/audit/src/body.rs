@@ -1,11 +1,10 @@
 //! What is remembered of a body: the values at JSON pointers, and the digest of all of it. Pure.
 
 use crate::redaction::{REDACTED, Redaction, is_secret_field};
-use detection::Mistake;
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
-use tidegate_sdk::attributes::Value;
+use tidegate_sdk::{ConfigError, attributes::Value};
 
 /// Most pointers in one direction.
 const POINTERS: usize = 32;
@@ -52,12 +51,12 @@ pub(crate) struct Collected {
 }
 
 impl BodySelection {
-    pub(crate) fn new(prefix: &str, at: &str, pointers: Vec<String>, digest: bool) -> Result<Self, Mistake> {
+    pub(crate) fn new(prefix: &str, at: &str, pointers: Vec<String>, digest: bool) -> Result<Self, ConfigError> {
         if pointers.len() > POINTERS {
-            return Err(Mistake { pointer: at.to_owned(), detail: format!("at most {POINTERS} pointers are followed") });
+            return Err(ConfigError::new(at, format!("at most {POINTERS} pointers are followed")));
         }
         for (index, pointer) in pointers.iter().enumerate() {
-            check(pointer).map_err(|detail| Mistake { pointer: format!("{at}/{index}"), detail })?;
+            check(pointer).map_err(|detail| ConfigError::new(format!("{at}/{index}"), detail))?;
         }
         let pointers = pointers.into_iter().map(|pointer| Pointer { label: format!("{prefix}.body{pointer}"), pointer });
         let (sha256, unread) = (format!("{prefix}.sha256"), format!("{prefix}.unread"));
@@ -302,9 +301,9 @@ mod tests {
     fn pointers_that_are_none_are_pointed_at() {
         for wrong in ["a", "/a~", "/~2", "a/b"] {
             let mistake = BodySelection::new("request", "/request_pointers", vec![String::new(), wrong.to_owned()], false);
-            assert_eq!(mistake.unwrap_err().pointer, "/request_pointers/1", "{wrong}");
+            assert_eq!(mistake.unwrap_err().pointer(), "/request_pointers/1", "{wrong}");
         }
         assert!(BodySelection::new("request", "/p", vec!["/a~0b~1".to_owned()], false).is_ok());
-        assert_eq!(BodySelection::new("request", "/p", vec![String::new(); 33], false).unwrap_err().pointer, "/p");
+        assert_eq!(BodySelection::new("request", "/p", vec![String::new(); 33], false).unwrap_err().pointer(), "/p");
     }
 }

@@ -5,7 +5,9 @@ use crate::{
     redaction::Redaction,
     selection::{Sample, Selection},
 };
-use detection::{Mistake, Setting};
+use detection::Setting;
+use std::rc::Rc;
+use tidegate_sdk::ConfigError;
 
 /// The configuration. Every field has a default.
 #[derive(Debug, serde::Deserialize)]
@@ -49,7 +51,7 @@ pub(crate) struct Checked {
     pub(crate) kind: String,
     pub(crate) request: Message,
     pub(crate) response: Message,
-    pub(crate) redaction: Redaction,
+    pub(crate) redaction: Rc<Redaction>,
     pub(crate) sample: Sample,
 }
 
@@ -58,30 +60,33 @@ pub(crate) struct Checked {
 pub(crate) struct Message {
     pub(crate) headers: Selection,
     pub(crate) body: BodySelection,
+    pub(crate) redaction: Rc<Redaction>,
 }
 
 impl Config {
-    pub(crate) fn check(self) -> Result<Checked, Mistake> {
-        let mistake = |pointer: &str, detail: String| Err(Mistake { pointer: pointer.to_owned(), detail });
+    pub(crate) fn check(self) -> Result<Checked, ConfigError> {
         if self.kind.is_empty() || self.kind.len() > 64 {
-            return mistake("/kind", "a kind has 1 to 64 bytes".to_owned());
+            return Err(ConfigError::new("/kind", "a kind has 1 to 64 bytes"));
         }
         if !(1..=100).contains(&self.sample) {
-            return mistake("/sample", format!("{} is not a percentage from 1 to 100", self.sample));
+            return Err(ConfigError::new("/sample", format!("{} is not a percentage from 1 to 100", self.sample)));
         }
         let digested = |direction| self.digests.contains(&direction);
         let (request, response) = (digested(Direction::Request), digested(Direction::Response));
+        let redaction = Rc::new(Redaction::new(self.redact.check("/redact")?));
         Ok(Checked {
             kind: self.kind,
             request: Message {
                 headers: Selection::new("request", "/request_headers", self.request_headers)?,
                 body: BodySelection::new("request", "/request_pointers", self.request_pointers, request)?,
+                redaction: Rc::clone(&redaction),
             },
             response: Message {
                 headers: Selection::new("response", "/response_headers", self.response_headers)?,
                 body: BodySelection::new("response", "/response_pointers", self.response_pointers, response)?,
+                redaction: Rc::clone(&redaction),
             },
-            redaction: Redaction::new(self.redact.check("/redact")?),
+            redaction,
             sample: Sample(self.sample),
         })
     }

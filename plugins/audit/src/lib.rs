@@ -7,7 +7,6 @@ mod selection;
 
 use body::{Collected, Showing};
 use config::{Checked, Config, Message};
-use redaction::Redaction;
 use selection::Field;
 use tidegate_sdk::{
     Body, BodyFlow, ConfigError, Exchange, Filter, Flow, Headers, StatusCode, TrailerFlow, Trailers, attributes, audit,
@@ -25,8 +24,6 @@ const ATTRIBUTES: [(&str, &str); 8] = [
     ("host", "target.host"),
     ("method", "request.method"),
 ];
-/// Bytes of a body that are copied at a time.
-const PIECE: u32 = 64 << 10;
 
 /// The filter.
 #[derive(Debug)]
@@ -52,38 +49,38 @@ impl Filter for Audit {
     type State = Exchanged;
 
     fn new(config: Config) -> Result<Self, ConfigError> {
-        config.check().map(Self).map_err(|mistake| ConfigError::new(mistake.pointer, mistake.detail))
+        config.check().map(Self)
     }
 
     fn on_request(&self, exchange: &mut Exchange<Exchanged>, head: &mut Headers<'_>, end: bool) -> Flow {
         if !self.0.sample.takes(exchange.id()) {
             return Flow::Done;
         }
-        self.0.request.head(&self.0.redaction, &mut exchange.state.request, head, end)
+        self.0.request.head(&mut exchange.state.request, head, end)
     }
 
     fn on_request_body(&self, exchange: &mut Exchange<Exchanged>, body: &mut Body<'_>, end: bool) -> BodyFlow {
-        self.0.request.piece(&self.0.redaction, &mut exchange.state.request, body, end);
+        self.0.request.piece(&mut exchange.state.request, body, end);
         BodyFlow::Forward
     }
 
     fn on_request_trailers(&self, exchange: &mut Exchange<Exchanged>, trailers: &mut Trailers<'_>) -> TrailerFlow {
-        self.0.request.piece(&self.0.redaction, &mut exchange.state.request, trailers.body(), true);
+        self.0.request.piece(&mut exchange.state.request, trailers.body(), true);
         TrailerFlow::Forward
     }
 
     fn on_response(&self, exchange: &mut Exchange<Exchanged>, status: StatusCode, head: &mut Headers<'_>, end: bool) -> Flow {
         exchange.state.status = Some(status.as_u16());
-        self.0.response.head(&self.0.redaction, &mut exchange.state.response, head, end)
+        self.0.response.head(&mut exchange.state.response, head, end)
     }
 
     fn on_response_body(&self, exchange: &mut Exchange<Exchanged>, body: &mut Body<'_>, end: bool) -> BodyFlow {
-        self.0.response.piece(&self.0.redaction, &mut exchange.state.response, body, end);
+        self.0.response.piece(&mut exchange.state.response, body, end);
         BodyFlow::Forward
     }
 
     fn on_response_trailers(&self, exchange: &mut Exchange<Exchanged>, trailers: &mut Trailers<'_>) -> TrailerFlow {
-        self.0.response.piece(&self.0.redaction, &mut exchange.state.response, trailers.body(), true);
+        self.0.response.piece(&mut exchange.state.response, trailers.body(), true);
         TrailerFlow::Forward
     }
 
@@ -114,8 +111,8 @@ impl Filter for Audit {
 }
 
 impl Message {
-    fn head(&self, redaction: &Redaction, seen: &mut Seen, head: &Headers<'_>, end: bool) -> Flow {
-        seen.headers = self.headers.fields(head.get_many(self.headers.names()), redaction);
+    fn head(&self, seen: &mut Seen, head: &Headers<'_>, end: bool) -> Flow {
+        seen.headers = self.headers.fields(head.get_many(self.headers.names()), &self.redaction);
         if self.body.is_nothing() {
             return Flow::Proceed;
         }
@@ -134,18 +131,13 @@ impl Message {
     }
 
     /// What of a body has come: all of it where pointers are followed.
-    fn piece(&self, redaction: &Redaction, seen: &mut Seen, body: &Body<'_>, end: bool) {
+    fn piece(&self, seen: &mut Seen, body: &Body<'_>, end: bool) {
         if seen.body.is_parsed() {
             let bytes = body.bytes();
             seen.body.digest(&bytes);
-            self.body.read(&mut seen.body, redaction, &bytes);
+            self.body.read(&mut seen.body, &self.redaction, &bytes);
         } else {
-            let mut offset = 0;
-            while offset < body.len() {
-                let piece = body.read(offset, PIECE);
-                seen.body.digest(&piece);
-                offset += piece.len() as u64;
-            }
+            body.pieces().for_each(|piece| seen.body.digest(&piece));
         }
         if end {
             seen.body.end();

@@ -1,8 +1,8 @@
 //! Which headers are remembered of which exchanges: pure, and knows nothing of the gateway.
 
 use crate::redaction::{REDACTED, Redaction, is_secret_header};
-use detection::Mistake;
 use matching::is_header_name;
+use tidegate_sdk::ConfigError;
 
 /// Most header names in one direction.
 const NAMES: usize = 32;
@@ -35,13 +35,13 @@ pub(crate) struct Field {
 pub(crate) struct Sample(pub(crate) u8);
 
 impl Selection {
-    pub(crate) fn new(prefix: &str, pointer: &str, names: Vec<String>) -> Result<Self, Mistake> {
+    pub(crate) fn new(prefix: &str, pointer: &str, names: Vec<String>) -> Result<Self, ConfigError> {
         if names.len() > NAMES {
-            return Err(Mistake { pointer: pointer.to_owned(), detail: format!("at most {NAMES} headers are remembered") });
+            return Err(ConfigError::new(pointer, format!("at most {NAMES} headers are remembered")));
         }
         if let Some(index) = names.iter().position(|name| !is_header_name(name)) {
             let detail = format!("{:?} is not a header name (RFC 9110 section 5.1)", names[index]);
-            return Err(Mistake { pointer: format!("{pointer}/{index}"), detail });
+            return Err(ConfigError::new(format!("{pointer}/{index}"), detail));
         }
         let names: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
         let chosen =

@@ -1,15 +1,13 @@
 //! The configuration, and whose credential a request gets. Pure.
 
-use matching::{Facts, Selector, is_header_name};
+use matching::{Facts, Selector};
 use std::collections::BTreeSet;
-use tidegate_sdk::ConfigError;
+use tidegate_sdk::{ConfigError, HeaderError, Headers};
 
 /// Most entries: they are gone through one by one.
 const ENTRIES: usize = 1024;
 /// Longest prefix, in bytes.
 const PREFIX_BYTES: usize = 64;
-/// Headers that no filter may write.
-const IMMUTABLE: &[&str] = &include!("../../../sdk/wit/immutable-headers.rs");
 
 /// The configuration.
 #[derive(Debug, serde::Deserialize)]
@@ -114,12 +112,10 @@ fn authorization() -> String {
 }
 
 fn check_header(name: &str) -> Result<(), String> {
-    match name {
-        name if !is_header_name(name) => Err(format!("{name:?} is not a header name (RFC 9110 section 5.1)")),
-        name if IMMUTABLE.iter().chain(&["proxy-authorization"]).any(|immutable| name.eq_ignore_ascii_case(immutable)) => {
-            Err(format!("{name:?} is a header that filters never write"))
-        }
-        _ => Ok(()),
+    match Headers::writable(name) {
+        Ok(_) => Ok(()),
+        Err(HeaderError::Immutable) => Err(format!("{name:?} is a header that filters never write")),
+        Err(_) => Err(format!("{name:?} is not a header name (RFC 9110 section 5.1)")),
     }
 }
 

@@ -23,5 +23,5 @@ pub use find::{Detectors, LONGEST};
 pub use form::FormMasker;
 pub use json::JsonMasker;
 pub use mask::Mask;
-pub use setting::{Mistake, Setting};
+pub use setting::Setting;
 pub use text::TextMasker;

@@ -5,6 +5,7 @@ use crate::{
     pattern::Pattern,
 };
 use serde::{Deserialize, Deserializer, de};
+use tidegate_sdk::ConfigError;
 
 /// Most patterns of one configuration: each has an automaton of its own, and filters have little memory.
 const PATTERNS: usize = 16;
@@ -17,15 +18,6 @@ const KEYS: &str = "keys";
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
 pub struct Setting(Vec<Wanted>);
-
-/// What is wrong with a configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
-    /// Where, as a JSON pointer.
-    pub pointer: String,
-    /// A sentence for the operator.
-    pub detail: String,
-}
 
 #[derive(Debug, Clone)]
 enum Wanted {
@@ -47,11 +39,11 @@ impl Setting {
     }
 
     /// The detectors, compiled. `pointer` says where in the configuration the list stands.
-    pub fn check(self, pointer: &str) -> Result<Detectors, Mistake> {
+    pub fn check(self, pointer: &str) -> Result<Detectors, ConfigError> {
         let mut builtins: Vec<(String, Builtin)> = Vec::new();
         let mut patterns: Vec<(String, Pattern)> = Vec::new();
         for (index, wanted) in self.0.into_iter().enumerate() {
-            let at = |field: &str, detail: String| Mistake { pointer: format!("{pointer}/{index}{field}"), detail };
+            let at = |field: &str, detail: String| ConfigError::new(format!("{pointer}/{index}{field}"), detail);
             match wanted {
                 Wanted::Named(name) => {
                     for (name, builtin) in named(&name).ok_or_else(|| at("", unknown(&name)))? {
@@ -135,7 +127,7 @@ mod tests {
 
     fn check(setting: Value) -> Result<Detectors, String> {
         let setting: Setting = serde_json::from_value(setting).map_err(|error| error.to_string())?;
-        setting.check("/detectors").map_err(|Mistake { pointer, detail }| format!("{pointer}: {detail}"))
+        setting.check("/detectors").map_err(|error| error.to_string())
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The configuration as it is written, checked once; every mistake is pointed at.
 
 use crate::origins::{Allowed, Credentials, Origins, is_origin};
+use tidegate_sdk::ConfigError;
 
 /// The configuration. Only `origins` is required, for nobody should allow every page by leaving something out.
 #[derive(Debug, serde::Deserialize)]
@@ -16,13 +17,6 @@ pub struct Config {
     max_age: Option<String>,
 }
 
-/// What is wrong with a configuration.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Mistake {
-    pub(crate) pointer: String,
-    pub(crate) detail: String,
-}
-
 /// Most origins, and most headers of a kind.
 const LIST: usize = 64;
 /// What gRPC-Web clients send that a browser asks about first.
@@ -33,31 +27,28 @@ const EXPOSED_HEADERS: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-
 const MAX_AGE: u64 = 7200;
 
 impl Config {
-    pub(crate) fn check(self) -> Result<Origins, Mistake> {
-        let mistake = |pointer: String, detail: &str| Err(Mistake { pointer, detail: detail.to_owned() });
+    pub(crate) fn check(self) -> Result<Origins, ConfigError> {
+        let mistake = |pointer: &str, detail: &str| Err(ConfigError::new(pointer, detail));
         if self.origins.len() > LIST {
-            return mistake("/origins".to_owned(), &format!("at most {LIST} origins are compared"));
+            return mistake("/origins", &format!("at most {LIST} origins are compared"));
         }
         let any = self.origins.iter().any(|origin| origin == "*");
         if any && self.origins.len() > 1 {
-            return mistake("/origins".to_owned(), "\"*\" allows every page; name either it or origins");
+            return mistake("/origins", "\"*\" allows every page; name either it or origins");
         }
         if any && self.credentials {
-            return mistake(
-                "/credentials".to_owned(),
-                "browsers send credentials to named origins only, and `origins` says \"*\"",
-            );
+            return mistake("/credentials", "browsers send credentials to named origins only, and `origins` says \"*\"");
         }
         if let Some(index) = self.origins.iter().position(|origin| origin != "*" && !is_origin(origin)) {
             let detail =
                 format!("{:?} is not an origin as browsers send it, such as \"https://app.example\"", self.origins[index]);
-            return mistake(format!("/origins/{index}"), &detail);
+            return mistake(&format!("/origins/{index}"), &detail);
         }
         let max_age = match self.max_age.as_deref().map(seconds) {
             None => MAX_AGE,
             Some(Some(seconds)) => seconds,
             Some(None) => {
-                return mistake("/max_age".to_owned(), "a duration from \"0s\" to \"24h\" is expected, such as \"10m\"");
+                return mistake("/max_age", "a duration from \"0s\" to \"24h\" is expected, such as \"10m\"");
             }
         };
         Ok(Origins {
@@ -71,16 +62,17 @@ impl Config {
 }
 
 /// The names that are always listed, and those that are configured.
-fn headers(at: &str, always: &[&str], configured: &[String]) -> Result<String, Mistake> {
-    let mistake = |pointer: String, detail: String| Err(Mistake { pointer, detail });
+fn headers(at: &str, always: &[&str], configured: &[String]) -> Result<String, ConfigError> {
     if configured.len() > LIST {
-        return mistake(at.to_owned(), format!("at most {LIST} headers are listed"));
+        return Err(ConfigError::new(at, format!("at most {LIST} headers are listed")));
     }
     let mut names: Vec<String> = always.iter().map(|name| (*name).to_owned()).collect();
     for (index, name) in configured.iter().enumerate() {
+        // Without "*", which browsers read as every header.
         let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'+-.^_`|~".contains(&byte);
         if name.is_empty() || name.len() > 256 || !name.bytes().all(token) {
-            return mistake(format!("{at}/{index}"), format!("{name:?} is not a header name (RFC 9110 section 5.1)"));
+            let detail = format!("{name:?} is not a header name (RFC 9110 section 5.1)");
+            return Err(ConfigError::new(format!("{at}/{index}"), detail));
         }
         let name = name.to_ascii_lowercase();
         if !names.contains(&name) {
@@ -107,7 +99,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn check(config: Value) -> Result<Origins, Mistake> {
+    fn check(config: Value) -> Result<Origins, ConfigError> {
         serde_json::from_value::<Config>(config).unwrap().check()
     }
 
@@ -137,7 +129,7 @@ mod tests {
             (json!({"origins": [], "max_age": "-1s"}), "/max_age"),
         ];
         for (config, pointer) in rows {
-            assert_eq!(check(config.clone()).expect_err(&config.to_string()).pointer, pointer, "{config}");
+            assert_eq!(check(config.clone()).expect_err(&config.to_string()).pointer(), pointer, "{config}");
         }
     }
 }

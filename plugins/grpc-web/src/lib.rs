@@ -14,8 +14,8 @@ use media::Media;
 use origins::{Caller, Origins, VARY};
 use status::{Code, Status};
 use tidegate_sdk::{
-    Body, BodyError, BodyFlow, ConfigError, Exchange, Filter, Flow, HeaderError, Headers, Reply, StatusCode, TrailerFlow,
-    Trailers, attributes, log, message,
+    Body, BodyFlow, ConfigError, Exchange, Filter, Flow, HeaderError, Headers, Reply, StatusCode, TrailerFlow, Trailers,
+    attributes, log, message,
 };
 
 /// The filter.
@@ -36,16 +36,12 @@ pub struct Call {
     answer: Option<Answer>,
 }
 
-/// What is written to the gateway at once, in bytes: its limit on one call is a MiB.
-const WRITTEN: usize = 256 << 10;
-
 impl Filter for GrpcWeb {
     type Config = Config;
     type State = Option<Call>;
 
     fn new(config: Config) -> Result<Self, ConfigError> {
-        let origins = config.check().map_err(|mistake| ConfigError::new(mistake.pointer, mistake.detail))?;
-        Ok(Self { origins })
+        Ok(Self { origins: config.check()? })
     }
 
     fn on_request(&self, exchange: &mut Exchange<Option<Call>>, head: &mut Headers<'_>, end: bool) -> Flow {
@@ -125,13 +121,13 @@ impl Filter for GrpcWeb {
         let Some(answer) = exchange.state.as_mut().and_then(|call| call.answer.as_mut()) else { return BodyFlow::Forward };
         let written = match answer.push(&body.bytes()) {
             Piece::AsItCame => Ok(()),
-            Piece::Instead(bytes) => write(body, &bytes),
+            Piece::Instead(bytes) => body.replace(bytes),
         };
         let Ok(()) = written else { return BodyFlow::Reset };
         if !end {
             return BodyFlow::Forward;
         }
-        match answer.finish(None).map(|rest| append(body, &rest)) {
+        match answer.finish(None).map(|rest| body.append(rest)) {
             Ok(Ok(())) => BodyFlow::Forward,
             _ => BodyFlow::Reset,
         }
@@ -140,7 +136,7 @@ impl Filter for GrpcWeb {
     fn on_response_trailers(&self, exchange: &mut Exchange<Option<Call>>, trailers: &mut Trailers<'_>) -> TrailerFlow {
         let Some(answer) = exchange.state.as_mut().and_then(|call| call.answer.as_mut()) else { return TrailerFlow::Forward };
         let fields = trailers.entries();
-        let written = answer.finish(Some(&fields)).map(|frame| append(trailers.body(), &frame));
+        let written = answer.finish(Some(&fields)).map(|frame| trailers.body().append(frame));
         let mut changes = trailers.change();
         for (name, _) in &fields {
             changes = changes.remove(name);
@@ -180,7 +176,7 @@ impl Call {
         let frames = call::request(&self.request, body.bytes())?;
         match self.request.coding {
             media::Coding::Binary => Ok(()),
-            media::Coding::Text => write(body, &frames).map_err(|error| misplaced(&error.to_string())),
+            media::Coding::Text => body.replace(frames).map_err(|error| misplaced(&error.to_string())),
         }
     }
 
@@ -206,16 +202,6 @@ impl Call {
         let fields = status.fields().into_iter().chain(self.page.iter().cloned());
         fields.fold(reply, |reply, (name, value)| reply.header(name, value)).details(&*status.message)
     }
-}
-
-/// Replaces what is on offer of a body.
-fn write(body: &mut Body<'_>, bytes: &[u8]) -> Result<(), BodyError> {
-    body.take();
-    append(body, bytes)
-}
-
-fn append(body: &mut Body<'_>, bytes: &[u8]) -> Result<(), BodyError> {
-    bytes.chunks(WRITTEN).try_for_each(|piece| body.append(piece))
 }
 
 /// The gateway did not let the filter do its work.

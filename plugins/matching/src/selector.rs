@@ -3,7 +3,7 @@
 use crate::{Facts, HostPattern, PathPattern, TextPattern, is_header_name};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use tidegate_sdk::ConfigError;
+use tidegate_sdk::{ConfigError, pointer_step};
 
 /// Whom an entry is about.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -43,8 +43,8 @@ impl Selector {
     pub fn check(&self, pointer: &str) -> Result<(), ConfigError> {
         match self.headers.keys().find(|name| !is_header_name(name)) {
             Some(name) => {
-                let step = name.replace('~', "~0").replace('/', "~1");
-                Err(ConfigError::new(format!("{pointer}/headers/{step}"), format!("{name:?} is not a header name")))
+                let at = format!("{pointer}/headers{}", pointer_step(name));
+                Err(ConfigError::new(at, format!("{name:?} is not a header name")))
             }
             None => Ok(()),
         }

@@ -1,6 +1,7 @@
 //! The configuration, and what is made of it once it holds.
 
-use detection::{Detectors, Mask, Mistake, Setting};
+use detection::{Detectors, Mask, Setting};
+use tidegate_sdk::ConfigError;
 
 /// Content types that are looked at unless told otherwise: what APIs and forms send as text.
 const CONTENT_TYPES: [&str; 9] = [
@@ -84,8 +85,8 @@ pub(crate) struct MediaRange {
 }
 
 impl Config {
-    pub(crate) fn check(self) -> Result<Checked, Mistake> {
-        let mistake = |pointer: &str, detail: &str| Err(Mistake { pointer: pointer.to_owned(), detail: detail.to_owned() });
+    pub(crate) fn check(self) -> Result<Checked, ConfigError> {
+        let mistake = |pointer: &str, detail: &str| Err(ConfigError::new(pointer, detail));
         let detectors = self.detectors.check("/detectors")?;
         if detectors.is_empty() {
             return mistake("/detectors", "name at least one detector, or leave the filter out");
@@ -111,7 +112,7 @@ impl Config {
             return mistake("/content_types", "give 1 to 64 content types; \"*/*\" is all of them");
         }
         let content_types = self.content_types.iter().enumerate().map(|(index, range)| {
-            MediaRange::new(range).map_err(|detail| Mistake { pointer: format!("/content_types/{index}"), detail })
+            MediaRange::new(range).map_err(|detail| ConfigError::new(format!("/content_types/{index}"), detail))
         });
         let content_types = content_types.collect::<Result<_, _>>()?;
         let mask = Mask::new(&self.mask, &detectors);
@@ -203,7 +204,7 @@ pub(crate) mod tests {
             (json!({"detectors": ["card"], "content_types": ["text/*", "json"]}), "/content_types/1"),
         ] {
             let mistake = serde_json::from_value::<Config>(config.clone()).unwrap().check().unwrap_err();
-            assert_eq!(mistake.pointer, pointer, "{config}");
+            assert_eq!(mistake.pointer(), pointer, "{config}");
         }
         let unread = |config: Value| serde_json::from_value::<Config>(config).unwrap_err().to_string();
         assert!(unread(json!({})).contains("detectors"));

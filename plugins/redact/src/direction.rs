@@ -5,10 +5,9 @@ use crate::{
     config::{Action, Checked, Unreadable},
     reading::{Head, Reader, Reading},
 };
+use std::rc::Rc;
 use tidegate_sdk::{Body, BodyFlow, Flow, Headers, Reply, StatusCode, TrailerFlow, Trailers, attributes::Value, log};
 
-/// Bytes of a body that are copied at a time.
-const PIECE: u32 = 64 << 10;
 /// What a sender said of the bytes of a body (RFC 9530, and its predecessors), which is not true of a masked one.
 const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
 /// `PERMISSION_DENIED`, for gRPC callers.
@@ -17,10 +16,20 @@ const GRPC_PERMISSION_DENIED: u32 = 7;
 /// What is done with the messages of one direction.
 #[derive(Debug)]
 pub(crate) struct Message {
+    pub(crate) checked: Rc<Checked>,
     pub(crate) name: &'static str,
     pub(crate) action: Action,
     /// What is answered in the place of one that is refused.
     pub(crate) status: StatusCode,
+}
+
+/// What of a body follows a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Follows {
+    Nothing,
+    /// A part of something larger (RFC 9110 section 14).
+    Part,
+    Whole,
 }
 
 /// The message of one exchange.
@@ -33,22 +42,15 @@ pub(crate) struct Direction {
 }
 
 impl Message {
-    pub(crate) fn head(
-        &self,
-        checked: &Checked,
-        direction: &mut Direction,
-        head: &mut Headers<'_>,
-        end: bool,
-        partial: bool,
-    ) -> Flow {
-        if end || self.action == Action::Pass {
+    pub(crate) fn head(&self, direction: &mut Direction, head: &mut Headers<'_>, follows: Follows) -> Flow {
+        if follows == Follows::Nothing || self.action == Action::Pass {
             return Flow::Proceed;
         }
         let (content_types, codings) = (head.get_all("content-type"), head.get_all("content-encoding"));
-        let reading = checked.reading(&Head { content_types, codings, partial });
+        let reading = self.checked.reading(&Head { content_types, codings, partial: follows == Follows::Part });
         if let Reading::Unreadable(reason) = reading {
             direction.unreadable = Some(reason);
-            if checked.unreadable == Unreadable::Pass {
+            if self.checked.unreadable == Unreadable::Pass {
                 return Flow::Proceed;
             }
             direction.refused = true;
@@ -68,21 +70,21 @@ impl Message {
         }
     }
 
-    pub(crate) fn piece(&self, checked: &Checked, direction: &mut Direction, body: &mut Body<'_>, end: bool) -> BodyFlow {
+    pub(crate) fn piece(&self, direction: &mut Direction, body: &mut Body<'_>, end: bool) -> BodyFlow {
         let Some(reader) = &mut direction.reader else { return BodyFlow::Forward };
         if self.action == Action::Refuse {
-            return match self.judge(checked, direction, body) {
+            return match self.judge(direction, body) {
                 Some(reply) => BodyFlow::Reply(reply),
                 None => BodyFlow::Forward,
             };
         }
         let bytes = body.bytes();
         let mut masked = Vec::with_capacity(bytes.len());
-        reader.feed(checked, &bytes, end, &mut masked);
+        reader.feed(&self.checked, &bytes, end, &mut masked);
         if masked == bytes {
             return BodyFlow::Forward;
         }
-        direction.masked = reader.findings(checked).next().is_some();
+        direction.masked = reader.findings(&self.checked).next().is_some();
         if masked.is_empty() && !end {
             return BodyFlow::Drop;
         }
@@ -95,17 +97,17 @@ impl Message {
         }
     }
 
-    pub(crate) fn trailers(&self, checked: &Checked, direction: &mut Direction, trailers: &mut Trailers<'_>) -> TrailerFlow {
+    pub(crate) fn trailers(&self, direction: &mut Direction, trailers: &mut Trailers<'_>) -> TrailerFlow {
         let Some(reader) = &mut direction.reader else { return TrailerFlow::Forward };
         if self.action == Action::Refuse {
-            return match self.judge(checked, direction, trailers.body()) {
+            return match self.judge(direction, trailers.body()) {
                 Some(reply) => TrailerFlow::Reply(reply),
                 None => TrailerFlow::Forward,
             };
         }
         let mut rest = Vec::new();
-        reader.feed(checked, &[], true, &mut rest);
-        direction.masked |= reader.findings(checked).next().is_some();
+        reader.feed(&self.checked, &[], true, &mut rest);
+        direction.masked |= reader.findings(&self.checked).next().is_some();
         let appended = if rest.is_empty() { Ok(()) } else { trailers.body().append(rest) };
         let removed = DIGESTS.iter().fold(trailers.change(), |change, name| change.remove(name)).apply();
         match (appended, removed) {
@@ -118,13 +120,11 @@ impl Message {
     }
 
     /// Looks at a whole body, and says what is answered if something is found in it.
-    fn judge(&self, checked: &Checked, direction: &mut Direction, body: &Body<'_>) -> Option<Reply> {
+    fn judge(&self, direction: &mut Direction, body: &Body<'_>) -> Option<Reply> {
+        let checked = &self.checked;
         let reader = direction.reader.as_mut()?;
         let mut unused = Vec::new();
-        let mut offset = 0;
-        while offset < body.len() {
-            let piece = body.read(offset, PIECE);
-            offset += piece.len() as u64;
+        for piece in body.pieces() {
             reader.feed(checked, &piece, false, &mut unused);
             unused.clear();
         }
@@ -156,9 +156,9 @@ impl Direction {
     }
 
     /// What an event says of it: detectors and how often they found something, never what.
-    pub(crate) fn fields(&self, message: &Message, checked: &Checked, fields: &mut Vec<(String, Value)>) {
+    pub(crate) fn fields(&self, message: &Message, fields: &mut Vec<(String, Value)>) {
         let before = fields.len();
-        for (detector, count) in self.reader.iter().flat_map(|reader| reader.findings(checked)) {
+        for (detector, count) in self.reader.iter().flat_map(|reader| reader.findings(&message.checked)) {
             fields.push((format!("{}.{detector}", message.name), Value::from(u64::from(count))));
         }
         if let Some(reason) = self.unreadable {

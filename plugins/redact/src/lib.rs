@@ -4,8 +4,9 @@ mod config;
 mod direction;
 mod reading;
 
-use config::{Action, Checked, Config};
-use direction::{Direction, Message};
+use config::{Action, Config};
+use direction::{Direction, Follows, Message};
+use std::rc::Rc;
 use tidegate_sdk::{Body, BodyFlow, ConfigError, Exchange, Filter, Flow, Headers, StatusCode, TrailerFlow, Trailers, audit};
 
 /// What the gateway knows and an event repeats.
@@ -21,7 +22,6 @@ const ATTRIBUTES: [(&str, &str); 6] = [
 /// The filter.
 #[derive(Debug)]
 pub struct Redact {
-    checked: Checked,
     request: Message,
     response: Message,
 }
@@ -38,11 +38,14 @@ impl Filter for Redact {
     type State = Exchanged;
 
     fn new(config: Config) -> Result<Self, ConfigError> {
-        let checked = config.check().map_err(|mistake| ConfigError::new(mistake.pointer, mistake.detail))?;
+        let checked = config.check()?;
         let status = StatusCode::from_u16(checked.status).map_err(|error| ConfigError::new("/status", error.to_string()))?;
-        let request = Message { name: "request", action: checked.request, status };
-        let response = Message { name: "response", action: checked.response, status: StatusCode::BAD_GATEWAY };
-        Ok(Self { checked, request, response })
+        let checked = Rc::new(checked);
+        let message = |name, action, status| Message { checked: Rc::clone(&checked), name, action, status };
+        Ok(Self {
+            request: message("request", checked.request, status),
+            response: message("response", checked.response, StatusCode::BAD_GATEWAY),
+        })
     }
 
     fn on_request(&self, exchange: &mut Exchange<Exchanged>, head: &mut Headers<'_>, end: bool) -> Flow {
@@ -54,32 +57,34 @@ impl Filter for Redact {
                 return Flow::Reply(self.request.refusal(&format!("accept-encoding cannot be set: {error}")));
             }
         }
-        self.request.head(&self.checked, &mut exchange.state.request, head, end, false)
+        self.request.head(&mut exchange.state.request, head, if end { Follows::Nothing } else { Follows::Whole })
     }
 
     fn on_request_body(&self, exchange: &mut Exchange<Exchanged>, body: &mut Body<'_>, end: bool) -> BodyFlow {
-        self.request.piece(&self.checked, &mut exchange.state.request, body, end)
+        self.request.piece(&mut exchange.state.request, body, end)
     }
 
     fn on_request_trailers(&self, exchange: &mut Exchange<Exchanged>, trailers: &mut Trailers<'_>) -> TrailerFlow {
-        self.request.trailers(&self.checked, &mut exchange.state.request, trailers)
+        self.request.trailers(&mut exchange.state.request, trailers)
     }
 
     fn on_response(&self, exchange: &mut Exchange<Exchanged>, status: StatusCode, head: &mut Headers<'_>, end: bool) -> Flow {
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            // What follows is another protocol, not a body.
-            return Flow::Proceed;
-        }
-        let partial = status == StatusCode::PARTIAL_CONTENT;
-        self.response.head(&self.checked, &mut exchange.state.response, head, end, partial)
+        let follows = match status {
+            _ if end => Follows::Nothing,
+            // Another protocol, not a body.
+            StatusCode::SWITCHING_PROTOCOLS => Follows::Nothing,
+            StatusCode::PARTIAL_CONTENT => Follows::Part,
+            _ => Follows::Whole,
+        };
+        self.response.head(&mut exchange.state.response, head, follows)
     }
 
     fn on_response_body(&self, exchange: &mut Exchange<Exchanged>, body: &mut Body<'_>, end: bool) -> BodyFlow {
-        self.response.piece(&self.checked, &mut exchange.state.response, body, end)
+        self.response.piece(&mut exchange.state.response, body, end)
     }
 
     fn on_response_trailers(&self, exchange: &mut Exchange<Exchanged>, trailers: &mut Trailers<'_>) -> TrailerFlow {
-        self.response.trailers(&self.checked, &mut exchange.state.response, trailers)
+        self.response.trailers(&mut exchange.state.response, trailers)
     }
 
     fn on_log(&self, exchange: &mut Exchange<Exchanged>) {
@@ -87,7 +92,7 @@ impl Filter for Redact {
         let sides = [(&self.request, request), (&self.response, response)];
         let mut fields = Vec::new();
         for (message, direction) in sides {
-            direction.fields(message, &self.checked, &mut fields);
+            direction.fields(message, &mut fields);
         }
         if fields.is_empty() {
             return;

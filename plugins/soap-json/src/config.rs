@@ -8,11 +8,11 @@ use crate::{
     names::{Namespaces, RESERVED, is_ncname, split},
     operations::{Operation, Template},
     parse,
-    problem::Mistake,
     service::{Limits, Service},
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use tidegate_sdk::{ConfigError, pointer_step};
 
 /// The configuration. `version`, `path` and `operations` are required.
 #[derive(Debug, Deserialize)]
@@ -114,7 +114,7 @@ const TEXT_BYTES: usize = 2048;
 
 impl Config {
     /// The service that is meant.
-    pub(crate) fn check(self) -> Result<Service, Mistake> {
+    pub(crate) fn check(self) -> Result<Service, ConfigError> {
         let limits = self.limits.check()?;
         let namespaces = namespaces(self.namespaces)?;
         target(&self.path)?;
@@ -123,7 +123,7 @@ impl Config {
         }
         short("/headers", self.headers.len())?;
         for (index, header) in self.headers.iter().enumerate() {
-            header_entry(header, limits.bounds()).map_err(|detail| Mistake::new(format!("/headers/{index}"), detail))?;
+            header_entry(header, limits.bounds()).map_err(|detail| ConfigError::new(format!("/headers/{index}"), detail))?;
         }
         let shared = Hints {
             arrays: paths("/arrays", &self.arrays)?,
@@ -132,16 +132,16 @@ impl Config {
             order: Vec::new(),
         };
         if self.operations.is_empty() {
-            return Err(Mistake::new("/operations", "a service has at least one operation"));
+            return Err(ConfigError::new("/operations", "a service has at least one operation"));
         }
         short("/operations", self.operations.len())?;
         let mut operations: Vec<Operation> = Vec::with_capacity(self.operations.len());
         for (index, config) in self.operations.into_iter().enumerate() {
             let at = format!("/operations/{index}");
-            let operation = config.check(&at, self.namespace.as_deref(), &shared, &namespaces)?;
+            let operation = config.check(self.namespace.as_deref(), &shared, &namespaces).map_err(|error| error.within(&at))?;
             let same = |other: &Operation| other.method == operation.method && other.template.is_same(&operation.template);
             if let Some(first) = operations.iter().position(same) {
-                return Err(Mistake::new(format!("{at}/path"), format!("operation {first} has the same method and path")));
+                return Err(ConfigError::new(format!("{at}/path"), format!("operation {first} has the same method and path")));
             }
             operations.push(operation);
         }
@@ -171,8 +171,8 @@ impl Config {
 }
 
 impl OperationConfig {
-    fn check(self, at: &str, namespace: Option<&str>, shared: &Hints, namespaces: &Namespaces) -> Result<Operation, Mistake> {
-        let mistake = |field: &str, detail: String| Mistake::new(format!("{at}/{field}"), detail);
+    fn check(self, namespace: Option<&str>, shared: &Hints, namespaces: &Namespaces) -> Result<Operation, ConfigError> {
+        let mistake = |field: &str, detail: String| ConfigError::new(format!("/{field}"), detail);
         if self.method.is_empty() || !self.method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
             return Err(mistake("method", format!("{:?} is not a method; they are written in capitals", self.method)));
         }
@@ -186,9 +186,9 @@ impl OperationConfig {
             let detail = "the operation needs a namespace, its own or the one under `/namespace`; \"\" stands for none";
             return Err(mistake("namespace", detail.to_owned()));
         };
-        plain(&format!("{at}/namespace"), namespace)?;
+        plain("/namespace", namespace)?;
         let action = self.action.unwrap_or_default();
-        plain(&format!("{at}/action"), &action)?;
+        plain("/action", &action)?;
         if action.contains(['"', '\\']) || !action.is_ascii() {
             return Err(mistake("action", "an action is an ASCII URI without quotes".to_owned()));
         }
@@ -206,10 +206,10 @@ impl OperationConfig {
             }
         }
         let hints = Hints {
-            arrays: joined(&shared.arrays, paths(&format!("{at}/arrays"), &self.arrays)?),
-            numbers: joined(&shared.numbers, paths(&format!("{at}/numbers"), &self.numbers)?),
-            booleans: joined(&shared.booleans, paths(&format!("{at}/booleans"), &self.booleans)?),
-            order: order(&format!("{at}/order"), self.order)?,
+            arrays: joined(&shared.arrays, paths("/arrays", &self.arrays)?),
+            numbers: joined(&shared.numbers, paths("/numbers", &self.numbers)?),
+            booleans: joined(&shared.booleans, paths("/booleans", &self.booleans)?),
+            order: order("/order", self.order)?,
         };
         Ok(Operation {
             method: self.method,
@@ -225,7 +225,7 @@ impl OperationConfig {
 }
 
 impl LimitsConfig {
-    fn check(self) -> Result<Limits, Mistake> {
+    fn check(self) -> Result<Limits, ConfigError> {
         let rows = [
             ("bytes", self.bytes, 1 << 20),
             ("depth", self.depth, 64),
@@ -234,18 +234,18 @@ impl LimitsConfig {
         ];
         for (field, value, highest) in rows {
             if !(1..=highest).contains(&value) {
-                return Err(Mistake::new(format!("/limits/{field}"), format!("{value} is not between 1 and {highest}")));
+                return Err(ConfigError::new(format!("/limits/{field}"), format!("{value} is not between 1 and {highest}")));
             }
         }
         Ok(Limits { bytes: self.bytes, depth: self.depth, elements: self.elements, attributes: self.attributes })
     }
 }
 
-fn namespaces(configured: BTreeMap<String, String>) -> Result<Namespaces, Mistake> {
+fn namespaces(configured: BTreeMap<String, String>) -> Result<Namespaces, ConfigError> {
     short("/namespaces", configured.len())?;
     let mut checked: Vec<(String, String)> = Vec::with_capacity(configured.len());
     for (prefix, namespace) in configured {
-        let at = format!("/namespaces/{}", prefix.replace('~', "~0").replace('/', "~1"));
+        let at = format!("/namespaces{}", pointer_step(&prefix));
         plain(&at, &namespace)?;
         let detail = match () {
             () if !is_ncname(&prefix) => "this is not a prefix that XML allows".to_owned(),
@@ -257,16 +257,16 @@ fn namespaces(configured: BTreeMap<String, String>) -> Result<Namespaces, Mistak
                 continue;
             }
         };
-        return Err(Mistake::new(at, detail));
+        return Err(ConfigError::new(at, detail));
     }
     Ok(Namespaces::new(checked))
 }
 
 /// Where requests go: path and query as they are sent.
-fn target(path: &str) -> Result<(), Mistake> {
+fn target(path: &str) -> Result<(), ConfigError> {
     let sendable = path.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'\\'));
     if !path.starts_with('/') || !sendable || path.len() > TEXT_BYTES {
-        return Err(Mistake::new(
+        return Err(ConfigError::new(
             "/path",
             format!("{path:?} is not a path (and query) as it is sent, such as \"/services/orders\""),
         ));
@@ -286,51 +286,51 @@ fn header_entry(header: &str, bounds: parse::Bounds) -> Result<(), String> {
     }
 }
 
-fn understood(names: Vec<String>, namespaces: &Namespaces) -> Result<Vec<String>, Mistake> {
+fn understood(names: Vec<String>, namespaces: &Namespaces) -> Result<Vec<String>, ConfigError> {
     short("/understood", names.len())?;
     let wrong = |name: &String| !split(name).is_some_and(|(prefix, _)| prefix.is_none_or(|prefix| namespaces.knows(prefix)));
     match names.iter().position(wrong) {
         Some(index) => {
             let detail = format!("{:?} is not a name, or its prefix is not under `/namespaces`", names[index]);
-            Err(Mistake::new(format!("/understood/{index}"), detail))
+            Err(ConfigError::new(format!("/understood/{index}"), detail))
         }
         None => Ok(names),
     }
 }
 
-fn statuses(faults: BTreeMap<String, u16>) -> Result<Statuses, Mistake> {
+fn statuses(faults: BTreeMap<String, u16>) -> Result<Statuses, ConfigError> {
     short("/faults", faults.len())?;
-    let at = |name: &str| format!("/faults/{}", name.replace('~', "~0").replace('/', "~1"));
+    let at = |name: &str| format!("/faults{}", pointer_step(name));
     for (name, status) in &faults {
         if !is_ncname(name) {
             let detail = "faults are known by a code, a subcode or the name of a detail's element, without prefixes";
-            return Err(Mistake::new(at(name), detail));
+            return Err(ConfigError::new(at(name), detail));
         }
         if !(400..=599).contains(status) {
-            return Err(Mistake::new(at(name), format!("{status} is not the status of an error")));
+            return Err(ConfigError::new(at(name), format!("{status} is not the status of an error")));
         }
     }
     Ok(Statuses(faults.into_iter().collect()))
 }
 
-fn paths(at: &str, texts: &[String]) -> Result<Vec<Path>, Mistake> {
+fn paths(at: &str, texts: &[String]) -> Result<Vec<Path>, ConfigError> {
     short(at, texts.len())?;
     let path = |(index, text): (usize, &String)| match Path::read(text) {
-        Ok(_) if text.is_empty() => Err(Mistake::new(format!("{at}/{index}"), "a path has at least one name")),
+        Ok(_) if text.is_empty() => Err(ConfigError::new(format!("{at}/{index}"), "a path has at least one name")),
         Ok(path) => Ok(path),
-        Err(detail) => Err(Mistake::new(format!("{at}/{index}"), detail)),
+        Err(detail) => Err(ConfigError::new(format!("{at}/{index}"), detail)),
     };
     texts.iter().enumerate().map(path).collect()
 }
 
-fn order(at: &str, order: BTreeMap<String, Vec<String>>) -> Result<Vec<(Path, Vec<String>)>, Mistake> {
+fn order(at: &str, order: BTreeMap<String, Vec<String>>) -> Result<Vec<(Path, Vec<String>)>, ConfigError> {
     short(at, order.len())?;
     let one = |(text, names): (String, Vec<String>)| {
-        let at = format!("{at}/{}", text.replace('~', "~0").replace('/', "~1"));
-        let path = Path::read(&text).map_err(|detail| Mistake::new(at.as_str(), detail))?;
+        let at = format!("{at}{}", pointer_step(&text));
+        let path = Path::read(&text).map_err(|detail| ConfigError::new(at.as_str(), detail))?;
         short(&at, names.len())?;
         match names.iter().position(|name| split(name).is_none()) {
-            Some(index) => Err(Mistake::new(format!("{at}/{index}"), format!("{:?} is not a name", names[index]))),
+            Some(index) => Err(ConfigError::new(format!("{at}/{index}"), format!("{:?} is not a name", names[index]))),
             None => Ok((path, names)),
         }
     };
@@ -341,13 +341,13 @@ fn joined(shared: &[Path], own: Vec<Path>) -> Vec<Path> {
     shared.iter().cloned().chain(own).collect()
 }
 
-fn short(at: &str, count: usize) -> Result<(), Mistake> {
-    if count > LIST { Err(Mistake::new(at, format!("at most {LIST} are understood"))) } else { Ok(()) }
+fn short(at: &str, count: usize) -> Result<(), ConfigError> {
+    if count > LIST { Err(ConfigError::new(at, format!("at most {LIST} are understood"))) } else { Ok(()) }
 }
 
-fn plain(at: &str, text: &str) -> Result<(), Mistake> {
+fn plain(at: &str, text: &str) -> Result<(), ConfigError> {
     if text.len() > TEXT_BYTES || text.chars().any(|character| character.is_control() || character.is_whitespace()) {
-        return Err(Mistake::new(at, format!("at most {TEXT_BYTES} bytes without spaces and control characters")));
+        return Err(ConfigError::new(at, format!("at most {TEXT_BYTES} bytes without spaces and control characters")));
     }
     Ok(())
 }
@@ -357,7 +357,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn check(changes: Value) -> Result<Service, Mistake> {
+    fn check(changes: Value) -> Result<Service, ConfigError> {
         let mut config = json!({
             "version": "1.1", "path": "/soap", "namespace": "urn:a", "namespaces": {"c": "urn:c"},
             "operations": [{"method": "POST", "path": "/a/{id}", "element": "A", "query": ["q"]}],
@@ -428,11 +428,11 @@ mod tests {
         ];
         for (pointer, value, wanted) in rows {
             let mistake = check(json!({pointer: value})).expect_err(pointer);
-            assert_eq!(mistake.pointer, wanted, "{pointer} {value}: {mistake:?}");
+            assert_eq!(mistake.pointer(), wanted, "{pointer} {value}: {mistake:?}");
         }
         let twice = json!([
             {"method": "GET", "path": "/a/{x}", "element": "A"}, {"method": "GET", "path": "/a/{y}", "element": "B"},
         ]);
-        assert_eq!(check(json!({"/operations": twice})).unwrap_err().pointer, "/operations/1/path");
+        assert_eq!(check(json!({"/operations": twice})).unwrap_err().pointer(), "/operations/1/path");
     }
 }

@@ -19,8 +19,7 @@ use operations::Call;
 use problem::Problem;
 use service::{Answered, Service};
 use tidegate_sdk::{
-    Body, BodyError, BodyFlow, ConfigError, Exchange, Filter, Flow, Headers, Reply, StatusCode, TrailerFlow, Trailers,
-    attributes, log,
+    Body, BodyFlow, ConfigError, Exchange, Filter, Flow, Headers, Reply, StatusCode, TrailerFlow, Trailers, attributes, log,
     message::{self, LineError},
     metrics::Counter,
 };
@@ -50,7 +49,7 @@ impl Filter for SoapJson {
     type State = Progress;
 
     fn new(config: Config) -> Result<Self, ConfigError> {
-        let service = config.check().map_err(|mistake| ConfigError::new(mistake.pointer, mistake.detail))?;
+        let service = config.check()?;
         Ok(Self {
             service,
             refused: Counter::new("requests_refused"),
@@ -137,7 +136,7 @@ impl SoapJson {
             Ok(length) if length <= self.service.limits.bytes => self.service.envelope(&call, &body.take())?,
             _ => return Err(self.service.too_large()),
         };
-        write(body, &envelope).map_err(|error| Problem::new(413, "the request is too large", error.to_string()))?;
+        body.replace(envelope).map_err(|error| Problem::new(413, "the request is too large", error.to_string()))?;
         let headers = self.service.request_headers(call.operation)?;
         let head = body.head().ok_or_else(|| misplaced("the request's head has gone on already"))?;
         let mut changes = head.change().insert("accept-encoding", "identity");
@@ -175,7 +174,7 @@ impl SoapJson {
                 (problem.status, problem::MEDIA_TYPE, problem.body())
             }
         };
-        write(body, &text).map_err(|error| Problem::response(error.to_string()))?;
+        body.replace(text).map_err(|error| Problem::response(error.to_string()))?;
         message::set_status(status).map_err(|error| misplaced(error.to_string()))?;
         let head = body.head().ok_or_else(|| misplaced("the answer's head has gone on already"))?;
         let mut changes = head.change().insert("content-type", kind);
@@ -189,15 +188,6 @@ impl SoapJson {
         self.refused.add(1);
         reply(problem)
     }
-}
-
-/// What is written to the gateway at once, in bytes: its limit on one call is a MiB.
-const WRITTEN: usize = 256 << 10;
-
-/// Replaces what is on offer of a body.
-fn write(body: &mut Body<'_>, text: &str) -> Result<(), BodyError> {
-    body.take();
-    text.as_bytes().chunks(WRITTEN).try_for_each(|piece| body.append(piece))
 }
 
 /// What a head says of the bytes that are no longer its body.

@@ -5,7 +5,7 @@ use crate::json::Json;
 /// The content type.
 pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// What is wrong with a document or a configuration: a JSON pointer and a sentence.
+/// What is wrong with a caller's document: a JSON pointer and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mistake {
     pub(crate) pointer: String,

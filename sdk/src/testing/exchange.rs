@@ -8,7 +8,7 @@ use super::{
 use crate::{
     Body, BodyFlow, Exchange, Filter, Flow, Headers, Reply, TrailerFlow, Trailers,
     attributes::Value,
-    host::{Emitted, Here, RawBody, RawHeaders, World, valid, writable},
+    host::{Emitted, Here, RawBody, RawHeaders, World, valid},
     log::Level,
     outbound::Call,
 };
@@ -463,7 +463,7 @@ fn received(reply: &Reply, grpc: bool) -> Result<Received, &'static str> {
     }
     let mut headers = HeaderMap::new();
     for (name, value) in &reply.headers {
-        let field = writable(name).and_then(|name| Ok((name, valid(value)?)));
+        let field = Headers::writable(name).and_then(|name| Ok((name, valid(value)?)));
         let (name, value) = field.map_err(|_| "it answered with a header that is not valid or not its to set")?;
         headers.append(name, value);
     }

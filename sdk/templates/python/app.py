@@ -3,17 +3,8 @@ event says who was let through and who was not."""
 
 from componentize_py_types import Err
 from wit_world import exports
-from wit_world.imports import audit, host
-from wit_world.imports.types import (
-    Attr_Text,
-    BodyFlow_Forward,
-    Flow_Proceed,
-    Flow_Reply,
-    HeaderError,
-    HeaderOp_Set,
-    LocalReply,
-    TrailerFlow_Forward,
-)
+from wit_world.imports import audit, host, message
+from wit_world.imports.types import Attr_Text, BodyFlow, Flow, HeaderError, HeaderOp_Set, LocalReply, TrailerFlow
 
 from settings import Mistake, Settings
 
@@ -30,9 +21,9 @@ class Handler(exports.Handler):
         except Mistake as mistake:
             raise Err(str(mistake))
 
-    def open(self, id, head, end):
-        """A request has come. The answer is a pair: the exchange, or None where nothing more of it is to be shown to this filter;
-        and what becomes of the request."""
+    def open(self, exchange, id, head, end):
+        """A request has come; `exchange` is its number among those that are open, and the answer is what becomes of it. After DONE
+        nothing more of it is shown to this filter."""
         settings = self.settings
         value = head.get(settings.header)
         sent = "" if value is None else value.decode(errors="replace")
@@ -46,36 +37,34 @@ class Handler(exports.Handler):
             # The gateway refuses what could mislead the API, such as a header of its own; then it is better not to go on.
             return refuse(f"{settings.stamp} could not be set: {HeaderError(error.value).name}", sent)
         remember(audit.Outcome.ALLOWED, sent)
-        return None, Flow_Proceed()
+        return Flow.DONE
+
+    # The other callbacks, for filters that answer `open` with more than DONE: see wit/filter.wit for when each is called.
+
+    def on_request_body(self, exchange, head, body, end):
+        return BodyFlow.FORWARD
+
+    def on_request_trailers(self, exchange, head, body, trailers):
+        return TrailerFlow.FORWARD
+
+    def on_response_headers(self, exchange, status, head, end):
+        return Flow.PROCEED
+
+    def on_response_body(self, exchange, head, body, end):
+        return BodyFlow.FORWARD
+
+    def on_response_trailers(self, exchange, head, body, trailers):
+        return TrailerFlow.FORWARD
 
     def close(self, exchange):
-        """The exchange has ended. It comes only for an exchange that `open` has given."""
-
-
-class Exchange(exports.handler.Exchange):
-    """The other callbacks, for filters whose `open` answers `Exchange(), …`: see wit/filter.wit for when each is called. Such a filter
-    needs `"isolation": "exchange"` on its route, for its toolchain never gives an exchange's handle back (README.md)."""
-
-    def on_request_body(self, head, body, end):
-        return BodyFlow_Forward()
-
-    def on_request_trailers(self, head, body, trailers):
-        return TrailerFlow_Forward()
-
-    def on_response_headers(self, status, head, end):
-        return Flow_Proceed()
-
-    def on_response_body(self, head, body, end):
-        return BodyFlow_Forward()
-
-    def on_response_trailers(self, head, body, trailers):
-        return TrailerFlow_Forward()
+        """The exchange has ended, and its number is free. Not called after DONE."""
 
 
 def refuse(why, sent):
     """Answers the caller in the API's place. From 400 on, the record says that the filter denied it, and why (`details`)."""
     remember(audit.Outcome.DENIED, sent)
-    return None, Flow_Reply(LocalReply(403, [("content-type", b"text/plain")], f"{why}\n".encode(), None, why))
+    message.answer(LocalReply(403, [("content-type", b"text/plain")], f"{why}\n".encode(), None, why))
+    return Flow.REPLY
 
 
 def remember(outcome, sent):

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::filter::{
     bindings::tidegate::filter::types::{BodyFlow, Flow, TrailerFlow},
-    instance::{Answer, Callback, Handle, Open, Trail, Visit},
+    instance::{Answer, Callback, Open, Trail, Visit},
     lent::Shown,
-    message::Kind,
+    message::{Kind, Line},
     passage::join,
     slot::Visited,
 };
@@ -38,6 +38,9 @@ enum Turn {
     Holds,
 }
 
+/// What came of a callback, and what is left of what was shown.
+type Settlement = (Visited, Shown);
+
 /// Where in a VM an exchange is: the machine's number, and the context's.
 type At = (u64, u32);
 
@@ -45,17 +48,25 @@ impl Place {
     /// Makes one callback, and waits for as long as the guest has stopped what it is about.
     pub(in crate::filter) async fn visit(&self, trail: &RefCell<Trail>, visit: Visit<'_>) -> Visited {
         let Visit { callback, known, shown, undoable } = visit;
-        let open = trail.borrow().open;
-        let at = match (open.map(Open::context), callback) {
-            (Some(at), Callback::Close) => return (self.close(trail, at), shown),
-            (Some(Some(at)), _) => Ok(at),
-            (None, Callback::Open { .. }) => self.open(trail, known),
-            _ => Err(Arc::from("it was called for an exchange that it does not have open")),
+        let at = match (trail.borrow().open.map(Open::context), callback) {
+            (Some(at), _) => Ok(at),
+            (None, Callback::Open { .. }) => Err(()),
+            (None, _) => return Err(Arc::from("it was called for an exchange that it does not have open")),
         };
         let at = match at {
+            Ok(at) if callback == Callback::Close => return self.close(trail, at),
             Ok(at) => at,
-            Err(reason) => return (Err(reason), shown),
+            Err(()) => self.open(trail, known)?,
         };
+        let Some(shown) = shown else { return Ok(Answer::Closed) };
+        // The line goes with the head; without it, it is another filter's.
+        let line = if shown.head.is_some() { None } else { Some(std::mem::take(&mut shown.line)) };
+        let (answer, left) = self.call(trail, at, (callback, undoable), std::mem::take(&mut **shown)).await;
+        give_back(shown, left, line, kind(callback));
+        answer
+    }
+
+    async fn call(&self, trail: &RefCell<Trail>, at: At, (callback, undoable): (Callback, bool), shown: Shown) -> Settlement {
         let mut shown = Some(shown);
         let turn = self.vm.enter(at, |machine| {
             let Some(stream) = machine.store.data_mut().stream_of(at.1) else {
@@ -80,7 +91,7 @@ impl Place {
     }
 
     /// Waits until something is to become of what was stopped.
-    async fn wait(&self, trail: &RefCell<Trail>, at: At, callback: Callback, bell: &Notify) -> Visited {
+    async fn wait(&self, trail: &RefCell<Trail>, at: At, callback: Callback, bell: &Notify) -> Settlement {
         loop {
             // Made before the look, so that no ring between the two is missed.
             let rung = bell.notified();
@@ -115,20 +126,23 @@ impl Place {
     }
 
     /// Takes what the VM has let go of, as if it had been shown just now.
-    pub(in crate::filter) fn let_go(&self, trail: &RefCell<Trail>, kind: Kind) -> Visited {
+    pub(in crate::filter) fn let_go(&self, trail: &RefCell<Trail>, kind: Kind, shown: &mut Box<Shown>) -> Visited {
         let callback = match kind {
             Kind::Request => Callback::RequestBody { end: false },
             Kind::Response => Callback::ResponseBody { end: false },
         };
-        match self.of(trail) {
+        let (answer, left) = match self.of(trail) {
             Some(at) if self.vm.number() == Some(at.0) => self.settled(trail, at, callback),
             Some(at) => self.failed(trail, at, (callback, self.lost()), None),
-            None => (Err(self.lost()), Shown::default()),
-        }
+            None => return Err(self.lost()),
+        };
+        let line = std::mem::take(&mut shown.line);
+        give_back(shown, left, Some(line), kind);
+        answer
     }
 
     fn of(&self, trail: &RefCell<Trail>) -> Option<At> {
-        trail.borrow().open.and_then(Open::context)
+        trail.borrow().open.map(Open::context)
     }
 
     fn lost(&self) -> Arc<str> {
@@ -152,15 +166,14 @@ impl Place {
             }
             Ok(Some(context))
         })?;
-        let context = context.ok_or("it has as many contexts as it may (setting filter_handles)")?;
-        trail.borrow_mut().open = Some(Open { number, handle: Handle::Context(context) });
+        let context = context.ok_or("it has as many contexts as it may (setting filter_exchanges)")?;
+        trail.borrow_mut().open = Some(Open { number, exchange: context });
         Ok((number, context))
     }
 
     /// The last callbacks about an exchange.
-    fn close(&self, trail: &RefCell<Trail>, at: Option<At>) -> std::result::Result<Answer, Arc<str>> {
+    fn close(&self, trail: &RefCell<Trail>, at: At) -> Visited {
         trail.borrow_mut().open = None;
-        let Some(at) = at else { return Ok(Answer::Closed) };
         let ended = self.vm.enter(at, |machine| {
             if let Some(stream) = machine.store.data_mut().stream_of(at.1) {
                 stream.phase = Callback::Close.phase();
@@ -178,18 +191,19 @@ impl Place {
     }
 
     /// What is to become of what was shown.
-    fn settled(&self, trail: &RefCell<Trail>, at: At, callback: Callback) -> Visited {
+    fn settled(&self, trail: &RefCell<Trail>, at: At, callback: Callback) -> Settlement {
         let kind = kind(callback);
         let settled = self.vm.look(at, |stream| {
             trail.borrow_mut().events.append(&mut stream.events);
-            let answer = if let Some(reply) = stream.reply.take() {
-                answer(callback, Flow::Reply(reply.clone()), BodyFlow::Reply(reply.clone()), TrailerFlow::Reply(reply))
+            let reply = stream.reply.take().map(Box::new);
+            let answer = if reply.is_some() {
+                answer(callback, Flow::Reply, BodyFlow::Reply, TrailerFlow::Reply)
             } else if stream.closes {
                 answer(callback, Flow::Reset, BodyFlow::Reset, TrailerFlow::Reset)
             } else {
                 answer(callback, self.flow(kind), BodyFlow::Forward, TrailerFlow::Forward)
             };
-            (answer, stream.message_mut(kind).take())
+            (answer, Shown { reply, ..stream.message_mut(kind).take() })
         });
         match settled {
             Some((answer, shown)) => (Ok(answer), shown),
@@ -217,7 +231,7 @@ impl Place {
         at: At,
         (callback, reason): (Callback, Arc<str>),
         shown: Option<Shown>,
-    ) -> Visited {
+    ) -> Settlement {
         trail.borrow_mut().open = None;
         let fetched = self.vm.lost(at, |stream| {
             let stream = stream?;
@@ -232,12 +246,24 @@ impl Place {
                 head: before.head.or(shown.head),
                 trailers: shown.trailers,
                 line: before.line,
+                reply: None,
             },
             (Some(one), None) | (None, Some(one)) => one,
             (None, None) => Shown::default(),
         };
         (Err(reason), shown)
     }
+}
+
+/// Gives back what is left of what was shown, with the line that it came without.
+fn give_back(shown: &mut Shown, left: Shown, line: Option<Line>, kind: Kind) {
+    *shown = left;
+    if shown.head.is_none()
+        && let Some(line) = line
+    {
+        shown.line = line;
+    }
+    shown.line.kind = kind;
 }
 
 fn kind(callback: Callback) -> Kind {

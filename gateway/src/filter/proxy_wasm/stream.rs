@@ -196,7 +196,7 @@ impl Message {
 
     /// Takes what is shown in a callback; what is held of the body goes before it.
     pub(super) fn lend(&mut self, shown: Shown) {
-        let Shown { head, trailers, body, line } = shown;
+        let Shown { head, trailers, body, line, reply: _ } = shown;
         if head.is_some() {
             (self.fields, self.line, self.has_head) = (head, line, true);
         }

@@ -17,6 +17,7 @@ use crate::filter::{
     chain::Filter,
     engine::Shared,
     holdings::Holding,
+    instance::Bound,
     outbound::Errands,
     slot::Failures,
     state::{Guard, LogBudget},
@@ -253,7 +254,7 @@ impl Vm {
     }
 
     fn fail(&self, inner: &mut Inner, error: &wasmtime::Error) -> Arc<str> {
-        let reason = inner.failures.fail(self.shared.describe(error).into());
+        let reason = inner.failures.fail(self.shared.failed(error, &Bound::of_callback(&self.shared.limits)).into());
         tracing::warn!(
             plugin = &*self.key.plugin,
             reason = &*reason,
@@ -262,7 +263,7 @@ impl Vm {
         if let Some(machine) = inner.machine.take() {
             let number = inner.number;
             // Exchanges fetch what they lent sooner or later; those that were given up never do.
-            if inner.lost.len() > self.shared.limits.handles {
+            if inner.lost.len() > self.shared.limits.exchanges {
                 inner.lost.clear();
             }
             let mut state = machine.store.into_data();
@@ -298,7 +299,7 @@ impl Vm {
                 let counted = Counted(Arc::clone(shared));
                 Ok(Machine { store, guest, roots: HashMap::default(), _counted: counted })
             }
-            Err(error) => Err(format!("it failed while it started: {}", shared.describe(&error))),
+            Err(error) => Err(format!("it failed while it started: {}", shared.failed(&error, &Bound::of_start(&limits)))),
         }
     }
 
@@ -327,7 +328,7 @@ impl Vm {
             memory: None,
             allocator: None,
             allocating: false,
-            contexts: Contexts::new(limits.handles),
+            contexts: Contexts::new(limits.exchanges),
             current: 0,
             callouts: Callouts::default(),
             foreign: bytes::Bytes::new(),
@@ -352,7 +353,7 @@ impl Machine {
         let root = Root { setup: Arc::clone(place.setup), grants: Arc::clone(place.grants), timer: None, ending: false };
         let (vm_bytes, bytes) = (place.setup.machine.vm_config.len(), place.setup.config.len());
         let Some(context) = self.store.data_mut().contexts.insert(Context::Root(root)) else {
-            return Ok(Err("it has too many contexts (setting filter_handles)".into()));
+            return Ok(Err("it has too many contexts (setting filter_exchanges)".into()));
         };
         self.arm(context, time);
         let Self { store, guest, .. } = self;

@@ -1,12 +1,9 @@
 //! What concerns the message at hand.
 
 use super::WORLD;
-use crate::{BodyError, HeaderError, attributes::Value, audit::Event, message::LineError};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, uri::PathAndQuery};
+use crate::{BodyError, HeaderError, Headers, attributes::Value, audit::Event, message::LineError};
+use http::{HeaderMap, HeaderValue, Method, uri::PathAndQuery};
 use std::cell::RefCell;
-
-/// What filters never write, as the gateway has it.
-const IMMUTABLE: &[&str] = &include!("../../../wit/immutable-headers.rs");
 
 /// What the gateway holds of a body for one filter, unless its settings say otherwise.
 pub(crate) const BODY_BYTES: usize = 1 << 20;
@@ -50,29 +47,23 @@ impl RawHeaders<'_> {
         for change in changes {
             match *change {
                 Change::Set((name, value)) => {
-                    changed.insert(writable(name)?, valid(value)?);
+                    changed.insert(Headers::writable(name)?, valid(value)?);
                 }
                 Change::Append((name, value)) => {
-                    changed.append(writable(name)?, valid(value)?);
+                    changed.append(Headers::writable(name)?, valid(value)?);
                 }
                 Change::Remove(name) => {
-                    changed.remove(writable(name)?);
+                    changed.remove(Headers::writable(name)?);
                 }
             }
         }
         self.0.replace(changed);
         Ok(())
     }
-}
 
-/// A field name that a filter may write.
-pub(crate) fn writable(name: &str) -> Result<HeaderName, HeaderError> {
-    if name.starts_with(':') {
-        return Err(HeaderError::Immutable);
+    pub(crate) fn set(self, name: &str, value: &[u8]) -> Result<(), HeaderError> {
+        self.apply(&[Change::Set((name, value))])
     }
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::Invalid)?;
-    let immutable = IMMUTABLE.contains(&name.as_str()) || name == http::header::PROXY_AUTHORIZATION;
-    if immutable { Err(HeaderError::Immutable) } else { Ok(name) }
 }
 
 pub(crate) fn valid(value: &[u8]) -> Result<HeaderValue, HeaderError> {

@@ -1,7 +1,8 @@
 //! What concerns the way to the upstream, and calls of the filter's own.
 
-use super::{WORLD, World, gateway, writable};
+use super::{WORLD, World, gateway};
 use crate::{
+    Headers,
     outbound::{Answer, Call, CallError},
     testing::{Chosen, Secret},
     upstream::{PolicyError, Tls, TlsMode, TlsVersion},
@@ -94,7 +95,7 @@ fn is_host(name: &str) -> bool {
 }
 
 pub(crate) fn inject_secret(header: &str, credential: &str, prefix: &str) -> Result<(), PolicyError> {
-    let header = writable(header).map_err(|_| PolicyError::Invalid)?;
+    let header = Headers::writable(header).map_err(|_| PolicyError::Invalid)?;
     super::valid(prefix.as_bytes()).map_err(|_| PolicyError::Invalid)?;
     choose(
         |grants| grants.credential(credential),

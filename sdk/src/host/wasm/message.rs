@@ -37,12 +37,20 @@ impl RawHeaders<'_> {
     }
 
     pub(crate) fn apply(self, changes: &[Change<'_>]) -> Result<(), HeaderError> {
-        self.0.apply(changes).map_err(|error| match error {
-            types::HeaderError::Invalid => HeaderError::Invalid,
-            types::HeaderError::Immutable => HeaderError::Immutable,
-            types::HeaderError::TooLarge => HeaderError::TooLarge,
-            types::HeaderError::TooMany => HeaderError::TooMany,
-        })
+        self.0.apply(changes).map_err(header_error)
+    }
+
+    pub(crate) fn set(self, name: &str, value: &[u8]) -> Result<(), HeaderError> {
+        self.0.set(name, value).map_err(header_error)
+    }
+}
+
+fn header_error(error: types::HeaderError) -> HeaderError {
+    match error {
+        types::HeaderError::Invalid => HeaderError::Invalid,
+        types::HeaderError::Immutable => HeaderError::Immutable,
+        types::HeaderError::TooLarge => HeaderError::TooLarge,
+        types::HeaderError::TooMany => HeaderError::TooMany,
     }
 }
 

@@ -3,6 +3,7 @@
 
 import { emit } from "tidegate:filter/audit@0.1.0";
 import { config } from "tidegate:filter/host@0.1.0";
+import { answer } from "tidegate:filter/message@0.1.0";
 import { readSettings } from "./settings.js";
 
 const bytesOf = (text) => new TextEncoder().encode(text);
@@ -18,9 +19,9 @@ export const handler = {
     settings = readSettings(textOf(config()));
   },
 
-  // A request has come. The answer is a pair: the exchange, or null where nothing more of it is to be shown to this filter; and what
-  // becomes of the request.
-  open(id, head, end) {
+  // A request has come; `exchange` is its number among those that are open, and the answer is what becomes of it. After "done"
+  // nothing more of it is shown to this filter.
+  open(exchange, id, head, end) {
     const bytes = head.get(settings.header);
     const sent = bytes ? textOf(bytes) : "";
     if (!bytes) {
@@ -36,38 +37,36 @@ export const handler = {
       return refuse(`${settings.stamp} could not be set: ${error.payload ?? error}`, sent);
     }
     remember("allowed", sent);
-    return [null, { tag: "proceed" }];
+    return "done";
   },
 
-  // The exchange has ended. It comes only for an exchange that `open` has given.
+  // The other callbacks, for filters that answer `open` with more than "done": see wit/filter.wit for when each is called.
+  onRequestBody(exchange, head, body, end) {
+    return "forward";
+  },
+  onRequestTrailers(exchange, head, body, trailers) {
+    return "forward";
+  },
+  onResponseHeaders(exchange, status, head, end) {
+    return "proceed";
+  },
+  onResponseBody(exchange, head, body, end) {
+    return "forward";
+  },
+  onResponseTrailers(exchange, head, body, trailers) {
+    return "forward";
+  },
+
+  // The exchange has ended, and its number is free. Not called after "done".
   close(exchange) {},
-
-  // The other callbacks, for filters that answer `[new Exchange(), …]` above: see wit/filter.wit for when each is called. Such a filter
-  // needs `"isolation": "exchange"` on its route, for its toolchain mixes up exchanges that are open at the same time (README.md).
-  Exchange: class Exchange {
-    onRequestBody(head, body, end) {
-      return { tag: "forward" };
-    }
-    onRequestTrailers(head, body, trailers) {
-      return { tag: "forward" };
-    }
-    onResponseHeaders(status, head, end) {
-      return { tag: "proceed" };
-    }
-    onResponseBody(head, body, end) {
-      return { tag: "forward" };
-    }
-    onResponseTrailers(head, body, trailers) {
-      return { tag: "forward" };
-    }
-  },
 };
 
 // Answers the caller in the API's place. From 400 on, the record says that the filter denied it, and why (`details`).
 function refuse(why, sent) {
   remember("denied", sent);
   const headers = [["content-type", bytesOf("text/plain")]];
-  return [null, { tag: "reply", val: { status: 403, headers, body: bytesOf(`${why}\n`), grpcStatus: null, details: why } }];
+  answer({ status: 403, headers, body: bytesOf(`${why}\n`), grpcStatus: undefined, details: why });
+  return "reply";
 }
 
 // Leaves the one audit event. The gateway itself fills in who called: `principal`, from its attribute `caller.principal`.

@@ -52,7 +52,7 @@ pub(super) fn hand_over(call: Option<Call>, hand: Hand<'_, '_>) {
     let Some(call) = call else { return };
     let giant = "x".repeat(SIZE);
     let accepted = match call {
-        Call::BodySplice => hand.body().is_some_and(|body| body.append(&giant).is_ok()),
+        Call::BodySplice => hand.body().is_some_and(|body| body.splice(.., &giant).is_ok()),
         Call::HeaderGet
         | Call::HeaderGetAll
         | Call::HeaderGetMany

@@ -45,7 +45,8 @@ impl Filter for Stamp {
         if headers.get("content-type").is_some() {
             let _ = headers.insert("x-stamp", self.0.value.as_str());
         }
-        Flow::Proceed
+        // There is nothing to log, so no third callback is needed.
+        Flow::Done
     }
 }
 
