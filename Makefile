@@ -51,7 +51,7 @@ demo: filters build ## Register an external API and send a pod's traffic through
 run: setup ## Start the gateway on ./data and stay
 	$(CARGO) run --profile $(PROFILE) -p tidegate-gateway --bin tidegate -- serve --data-dir data
 
-bench-beside: ## Measure the gateway beside nginx, HAProxy and Envoy, a core each (docs/performance.md says what it needs)
+bench-beside: filters envoy ## Measure the gateway beside nginx, HAProxy and Envoy, a core each (docs/performance.md says what it needs)
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate
 	tests/bench/beside.py
 
