@@ -26,6 +26,9 @@ class Root extends RootContext {
 }
 
 class Stamp extends Context {
+  // Hosts are of two minds whether a filter is shown its own answer.
+  replied: bool = false;
+
   constructor(context: u32, root: Root) {
     super(context, root);
   }
@@ -35,6 +38,7 @@ class Stamp extends Context {
     request.add("x-assembly", this.root_context.getConfiguration());
     const what = request.get("x-what");
     if (what == "reply") {
+      this.replied = true;
       send_local_response(418, "teapot", String.UTF8.encode("short and stout\n"), [pair("x-pot", "tea")], GrpcStatusValues.Unknown);
       return FilterHeadersStatusValues.StopIteration;
     }
@@ -49,7 +53,9 @@ class Stamp extends Context {
   }
 
   onResponseHeaders(count: u32, end: bool): FilterHeadersStatusValues {
-    stream_context.headers.response.add("x-assembly", this.root_context.getConfiguration());
+    if (!this.replied) {
+      stream_context.headers.response.add("x-assembly", this.root_context.getConfiguration());
+    }
     return FilterHeadersStatusValues.Continue;
   }
 

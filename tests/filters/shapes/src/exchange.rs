@@ -209,9 +209,8 @@ fn stream(step: &Step) -> StreamType {
 /// Pairs that hosts do not add of their own, in the order of their names: hosts keep pseudo-headers in orders of their own.
 pub(crate) fn shown(mut pairs: Vec<(String, String)>) -> String {
     pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let own = |name: &str| {
-        name == "date" || name == "server" || name.starts_with("x-forwarded") || name.starts_with("x-envoy") || name == "x-do"
-    };
+    const OWN: [&str; 6] = ["date", "server", "via", "traceparent", "content-length", "x-do"];
+    let own = |name: &str| OWN.contains(&name) || name.starts_with("x-forwarded") || name.starts_with("x-envoy");
     let pairs = pairs.iter().filter(|(name, _)| !own(name)).map(|(name, value)| format!("{name}={value}"));
     pairs.collect::<Vec<_>>().join("|")
 }

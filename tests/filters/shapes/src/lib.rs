@@ -68,21 +68,25 @@ impl Shape {
     fn run(&self, phase: &str, seen: String, end: bool) -> Action {
         let mut exchange = self.0.borrow_mut();
         exchange.note(if end { format!("{seen} end") } else { seen });
-        let action = exchange.run(phase);
-        if !end {
-            return action;
+        let mut action = exchange.run(phase);
+        let at_end = format!("{phase}-end");
+        if end && exchange.steps.iter().any(|step| step.phase == at_end) {
+            action = exchange.run(&at_end);
         }
-        match exchange.run(&format!("{phase}-end")) {
-            Action::Continue if exchange.steps.iter().any(|step| step.phase == format!("{phase}-end")) => Action::Continue,
-            Action::Continue => action,
-            stop => stop,
+        if action == Action::Pause {
+            self.await_tick(&exchange);
         }
+        action
     }
 
-    /// Begins to wait for the timer, where anything is to be done then.
-    fn await_tick(&self) {
-        if self.0.borrow().steps.iter().any(|step| step.phase == "tick") {
-            WAITING.with_borrow_mut(|waiting| waiting.push(Rc::clone(&self.0)));
+    /// Begins to wait for the timer, where anything is to be done then. Only what is stopped waits: what else the timer found of an
+    /// exchange would depend on how fast that is.
+    fn await_tick(&self, exchange: &Exchange) {
+        if exchange.steps.iter().any(|step| step.phase == "tick") {
+            WAITING.with_borrow_mut(|waiting| {
+                waiting.retain(|other| !Rc::ptr_eq(other, &self.0));
+                waiting.push(Rc::clone(&self.0));
+            });
         }
     }
 }
@@ -99,7 +103,6 @@ impl HttpContext for Shape {
             exchange.shape = header("x-shape").unwrap_or_default();
             exchange.steps = script::steps(&header("x-do").unwrap_or_default());
         }
-        self.await_tick();
         self.run("request", "request".to_owned(), end)
     }
 

@@ -108,11 +108,11 @@ fn metric(exchange: &Exchange, kind: &str, name: &str, by: usize) {
         _ => MetricType::Histogram,
     };
     let id = hostcalls::define_metric(kind, name).unwrap_or_default();
-    let again = hostcalls::define_metric(kind, name).unwrap_or_default();
     let (increment, record) = (raw::increment(id, by as i64), raw::record(id, by as u64 + 1));
-    let (status, value) = raw::metric(id);
-    exchange
-        .note(format!("{name}: the same twice {}, increment {increment}, record {record}, get {status}: {value}", id == again));
+    // By its second number, where it has another one.
+    let again = hostcalls::define_metric(kind, name).unwrap_or_default();
+    let (status, value) = raw::metric(again);
+    exchange.note(format!("{name}: increment {increment}, record {record}, get {status}: {value}"));
     exchange.note(format!("{name}: down {}, get {:?}", raw::increment(id, -1), raw::metric(id)));
 }
 
