@@ -1,9 +1,12 @@
-//! What callbacks answer, number by number, from a module in text: the SDKs have words for two of them.
+//! Modules in text: what callbacks answer, number by number, since the SDKs have words for two of them, and the oldest version of the
+//! ABI, which no SDK makes any more.
 
 use super::{
     shape::{Shape, shape},
     sides::{Sides, place},
 };
+use std::path::PathBuf;
+use tempfile::TempDir;
 use tidegate_tests::envoy::{OnHeadersStop, Place};
 
 fn shapes() -> Vec<Shape> {
@@ -55,14 +58,36 @@ fn shapes() -> Vec<Shape> {
     ]
 }
 
+/// A module in text, as a file in `folder`.
+fn written(folder: &TempDir, name: &str, text: &str) -> PathBuf {
+    let module = folder.path().join(name).with_extension("wasm");
+    let bytes = wat::parse_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
+    std::fs::write(&module, bytes).expect("a temporary file can be written");
+    module
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_mean_what_they_mean_beside_envoy() {
     let folder = tempfile::tempdir().expect("a temporary directory can be made");
-    let module = folder.path().join("answers.wasm");
-    let bytes = wat::parse_bytes(include_bytes!("answers.wat")).unwrap_or_else(|error| panic!("{error}"));
-    std::fs::write(&module, bytes).expect("a temporary file can be written");
+    let module = written(&folder, "answers", include_str!("answers.wat"));
     let answers = Place { module, ..place("answers") };
     let iterated = Place { name: "answers-iterated", on_headers_stop: OnHeadersStop::GoOn, ..answers.clone() };
     let Some(mut sides) = Sides::start(&[answers, iterated]).await else { return };
     sides.compare("answers", &shapes()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_module_of_the_oldest_version_is_as_beside_envoy() {
+    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let module = written(&folder, "oldest", include_str!("oldest.wat"));
+    let Some(mut sides) = Sides::start(&[Place { module, ..place("oldest") }]).await else { return };
+    let at = |name| shape(name, "").at("oldest").without_notes();
+    let shapes = [
+        at("oldest"),
+        at("oldest-2").http2(),
+        at("oldest-with-bodies").chunks(&["one", "two"]).trailer("x-t", "1"),
+        at("oldest-with-trailers").header("te", "trailers").to("/trailers"),
+        at("oldest-without-body").to("/status/204"),
+    ];
+    sides.compare("oldest", &shapes).await;
 }
