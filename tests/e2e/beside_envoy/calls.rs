@@ -23,15 +23,19 @@ fn shapes() -> Vec<Shape> {
         shape("call-to-the-unknown", "request call unknown / 5000"),
         shape("call-without-pseudo-headers", "request bare-call api"),
         shape("call-without-waiting", "request call api /status/200 5000").without_notes(),
-        shape("call-in-body", "request-body pause; request-body-end call api /status/201 5000; answer resume request")
-            .sized("abcdef"),
+        shape(
+            "call-in-body",
+            "request-body pause; request-body-end call api /status/201 5000; request-body-end pause; \
+             answer resume request",
+        )
+        .sized("abcdef"),
         shape(
             "call-in-answer",
             "response pause; response call api /status/202 5000; answer add response x-b 1; answer resume response",
         ),
         shape(
             "call-in-answer-body",
-            "response-body pause; response-body-end call api /status/203 5000; answer resume response",
+            "response-body pause; response-body-end call api /status/203 5000; response-body-end pause; answer resume response",
         )
         .to("/charges"),
         shape("call-in-log", "log call api /status/200 5000"),

@@ -19,8 +19,7 @@ fn shapes() -> Vec<Shape> {
         shape("body-in-chunks-held-for-a-tick", "request-body pause; tick resume request").chunks(&["one", "two"]),
         shape(
             "body-changed-while-held",
-            "request remove request content-length; request-body pause; tick write request 0 all LATE; \
-             tick resume request",
+            "request remove request content-length; request-body pause; tick write request 0 all LATE; tick resume request",
         )
         .sized("abcdef"),
         shape("head-changed-while-the-body-is-held", "request-body pause; tick try-add 0 x-late 1; tick resume request")
@@ -39,7 +38,7 @@ fn shapes() -> Vec<Shape> {
         shape(
             "answer-body-changed-while-held",
             "response remove response content-length; response-body pause; tick write response 0 all LATE; \
-             tick resume response",
+                 tick resume response",
         )
         .to("/charges"),
         shape(
@@ -55,14 +54,14 @@ fn shapes() -> Vec<Shape> {
         shape(
             "held-twice",
             "request pause; answer-1 try-add 0 x-a 1; answer-1 resume request; \
-             request call api /status/200 5000; response pause; response call api /status/201 5000; \
-             answer-2 try-add 2 x-b 1; answer-2 resume response",
+                 request call api /status/200 5000; response pause; response call api /status/201 5000; \
+                 answer-2 try-add 2 x-b 1; answer-2 resume response",
         ),
         shape(
             "held-everywhere",
             "request pause; request call api /status/200 5000; request-body pause; \
-             request-body-end call api /status/201 5000; request-trailers pause; \
-             request-trailers call api /status/202 5000; answer resume request",
+                 request-body-end call api /status/201 5000; request-body-end pause; request-trailers pause; \
+                 request-trailers call api /status/202 5000; answer resume request",
         )
         .sized("abcdef"),
         shape("resumed-at-once", "request pause; request resume request"),
@@ -74,8 +73,7 @@ fn shapes() -> Vec<Shape> {
         shape("iterated-head", "request pause; request-body-end resume request").sized("abcdef").at("iterate"),
         shape(
             "iterated-head-and-held-body",
-            "request pause; request-body pause; request-body-end add request x-late 1; \
-             request-body-end resume request",
+            "request pause; request-body pause; request-body-end add request x-late 1; request-body-end resume request",
         )
         .chunks(&["one", "two"])
         .at("iterate"),
@@ -89,8 +87,7 @@ fn shapes() -> Vec<Shape> {
             .at("iterate"),
         shape(
             "iterated-answer",
-            "response pause; response-body pause; response-body-end add response x-late 1; \
-             response-body-end continue",
+            "response pause; response-body pause; response-body-end add response x-late 1; response-body-end continue",
         )
         .to("/charges")
         .at("iterate"),
