@@ -1,13 +1,13 @@
 //! What the control plane asks of the data plane, and nothing more.
 
-use tidegate_policy::publication::Module;
+use tidegate_policy::{publication::Module, route::FilterUse};
 
 /// The data plane, as the control plane sees it. Called from blocking threads, so it may take its time.
 pub trait DataPlane: Send + Sync + 'static {
     /// Compiles and inspects an uploaded module, or says every reason to refuse it.
     fn inspect(&self, bytes: &[u8]) -> Result<Inspection, Vec<String>>;
-    /// Starts a filter with `config` (JSON text; `null` where the route gives none); the error is the filter's own message.
-    fn configure(&self, module: &Module, config: &[u8]) -> Result<(), String>;
+    /// Starts a filter as a route uses it; the error is the filter's own message.
+    fn configure(&self, module: &Module, used: &FilterUse) -> Result<(), String>;
     /// Its metrics in the Prometheus text format.
     fn metrics(&self) -> String;
     /// Whether it takes traffic, or why not.

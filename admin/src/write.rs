@@ -12,7 +12,7 @@ use crate::{
 use axum::http::StatusCode;
 use sqlx::{Connection, SqliteConnection};
 use std::{collections::HashSet, sync::Arc};
-use tidegate_policy::{Mistake, Name, Publication, Snapshot, plugin::Digest, publication::Module};
+use tidegate_policy::{Mistake, Name, Publication, Snapshot, plugin::Digest, publication::Module, route::FilterUse};
 
 /// A write that was asked for.
 #[derive(Debug)]
@@ -205,12 +205,12 @@ async fn compile(
     // Both may take long: at many rows, and with large modules.
     let work = tokio::task::spawn_blocking(move || {
         let compiled = Snapshot::compile(&held.rows);
-        let known: HashSet<_> = uses(&current.held).into_iter().map(|filter| (filter.module.digest, filter.config)).collect();
+        let known: HashSet<_> = uses(&current.held).into_iter().map(|filter| (filter.module.digest, filter.start)).collect();
         let refused: Vec<Mistake> = uses(&held)
             .into_iter()
-            .filter(|filter| !known.contains(&(filter.module.digest, filter.config.clone())))
+            .filter(|filter| !known.contains(&(filter.module.digest, filter.start.clone())))
             .filter_map(|filter| {
-                plane.configure(filter.module, &filter.config).err().map(|detail| Mistake::at(filter.pointer, detail))
+                plane.configure(filter.module, filter.used).err().map(|detail| Mistake::at(filter.pointer, detail))
             })
             .collect();
         match compiled {
@@ -236,18 +236,21 @@ fn seen_from(noun: Noun, name: &Name, mistake: Mistake) -> Mistake {
 struct Use<'a> {
     pointer: String,
     module: &'a Module,
-    config: Vec<u8>,
+    used: &'a FilterUse,
+    /// What decides whether it starts.
+    start: String,
 }
 
 fn uses(held: &Held) -> Vec<Use<'_>> {
     let mut uses = Vec::new();
-    let mut seen: HashSet<(Digest, Vec<u8>)> = HashSet::new();
+    let mut seen: HashSet<(Digest, String)> = HashSet::new();
     for (name, route) in &held.rows.routes {
         for (index, filter) in route.filters.iter().enumerate() {
             let Some(module) = held.modules.get(&filter.plugin) else { continue };
-            let config = filter.config.to_string().into_bytes();
-            if seen.insert((module.digest, config.clone())) {
-                uses.push(Use { pointer: format!("/routes/{name}/filters/{index}/config"), module, config });
+            let start = filter.start();
+            if seen.insert((module.digest, start.clone())) {
+                let pointer = format!("/routes/{name}/filters/{index}/config");
+                uses.push(Use { pointer, module, used: filter, start });
             }
         }
     }

@@ -71,7 +71,7 @@ impl Grants {
 
 impl Service {
     /// Its first host that is no pattern: where a request goes that is sent to this service without having named it.
-    pub(crate) fn first_host(&self) -> Option<&Host> {
+    pub fn first_host(&self) -> Option<&Host> {
         self.hosts.iter().find_map(|pattern| match pattern {
             HostPattern::Exact(host) => Some(host),
             HostPattern::Suffix(_) => None,

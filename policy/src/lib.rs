@@ -11,6 +11,7 @@ pub mod credential;
 pub mod decide;
 pub mod duration;
 pub mod exchange;
+mod filter_use;
 pub mod grants;
 pub mod host;
 pub mod identity;

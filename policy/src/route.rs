@@ -3,13 +3,14 @@
 use crate::{
     Mistake, Name,
     duration::Span,
-    grants::{Grants, is_false},
     mistake::step,
     selector::{From, MethodName, PathPattern, TextPattern},
     snapshot::Rows,
 };
 use http::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
+
+pub use crate::filter_use::{FilterUse, Isolation, OnError};
 
 /// What happens to exchanges with one service. Of a service's routes the first that matches is taken, in the order of
 /// `order` and then of their names; where none matches, the exchange is forwarded as it is and no filter runs.
@@ -211,61 +212,6 @@ pub struct Rate {
     pub burst: Option<u32>,
 }
 
-/// A filter's place on a route.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub struct FilterUse {
-    /// The plugin that is run.
-    pub plugin: Name,
-    /// What the filter is told when it starts, any JSON value.
-    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
-    pub config: serde_json::Value,
-    /// What becomes of the exchange when the filter fails.
-    #[serde(default)]
-    pub on_error: OnError,
-    /// Whether its exchanges share an instance of it.
-    #[serde(default, skip_serializing_if = "Isolation::is_default")]
-    pub isolation: Isolation,
-    /// Whether it must emit an audit event on every exchange it sees; the record says so where it did not.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub required: bool,
-    /// What it may choose.
-    #[serde(default, skip_serializing_if = "Grants::is_default")]
-    pub grants: Grants,
-}
-
-/// Whether the exchanges of a worker share an instance of a filter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum Isolation {
-    /// One instance serves many exchanges.
-    #[default]
-    Shared,
-    /// Each exchange has an instance of its own, which no other has used or will use. It costs some 30 microseconds.
-    Exchange,
-}
-
-impl Isolation {
-    fn is_default(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// What becomes of an exchange whose filter failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-pub enum OnError {
-    /// It is refused as `filter_failed`.
-    #[default]
-    Deny,
-    /// It goes on without the filter, and the record says so.
-    Skip,
-}
-
 /// The largest weight of a destination: two decimal places more than percent, and sums stay far from overflowing.
 const MAX_WEIGHT: u32 = 1000;
 /// The most retries: beyond ten, an upstream in trouble is only given more of it.
@@ -291,12 +237,8 @@ impl Route {
             mistakes.push(Mistake::at("/filters", format!("a route runs at most {MAX_FILTERS} filters")));
         }
         for (at, filter) in self.filters.iter().enumerate() {
-            if !rows.plugins.contains_key(&filter.plugin) {
-                let detail = format!("there is no plugin {}: upload it first", filter.plugin);
-                mistakes.push(Mistake::at(format!("/filters/{at}/plugin"), detail));
-            }
-            let granted = filter.grants.check(&self.service, rows);
-            mistakes.extend(granted.into_iter().map(|mistake| mistake.under(&format!("/filters/{at}/grants"))));
+            let mistaken = filter.check(&self.service, rows);
+            mistakes.extend(mistaken.into_iter().map(|mistake| mistake.under(&format!("/filters/{at}"))));
         }
         mistakes
     }

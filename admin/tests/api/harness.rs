@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::{net::SocketAddr, path::Path, sync::Arc};
 use tempfile::TempDir;
 use tidegate_admin::{ControlPlane, DataPlane, Inspection, Metrics, Settings, StartError};
-use tidegate_policy::{Publication, exchange::Batch, publication::Module};
+use tidegate_policy::{Publication, exchange::Batch, publication::Module, route::FilterUse};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -26,9 +26,8 @@ impl DataPlane for Plane {
         Err(vec!["it is not WebAssembly".to_owned(), "and it is too short".to_owned()])
     }
 
-    fn configure(&self, module: &Module, config: &[u8]) -> Result<(), String> {
-        let config: Value = serde_json::from_slice(config).expect("it is JSON");
-        match config.get("refuse").and_then(Value::as_str) {
+    fn configure(&self, module: &Module, used: &FilterUse) -> Result<(), String> {
+        match used.config.get("refuse").and_then(Value::as_str) {
             Some(why) => Err(why.to_owned()),
             None if module.bytes.ends_with(b"picky") => Err("this version wants more".to_owned()),
             None => Ok(()),

@@ -203,8 +203,12 @@ impl tidegate_admin::DataPlane for Seen {
         Ok(tidegate_admin::Inspection { world: found.world, imports: found.imports })
     }
 
-    fn configure(&self, module: &tidegate_policy::publication::Module, config: &[u8]) -> Result<(), String> {
-        self.0.filters().configure(module, config)
+    fn configure(
+        &self,
+        module: &tidegate_policy::publication::Module,
+        used: &tidegate_policy::route::FilterUse,
+    ) -> Result<(), String> {
+        self.0.filters().configure(module, used)
     }
 
     fn metrics(&self) -> String {

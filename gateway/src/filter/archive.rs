@@ -10,9 +10,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
-use tidegate_artefact::{Key, Refusal};
+use tidegate_artefact::{Key, Native, Refusal};
 use tidegate_policy::plugin::Digest;
-use wasmtime::{Engine, component::Component};
+use wasmtime::Engine;
 use zeroize::Zeroizing;
 
 /// How a file is called until it is whole.
@@ -50,7 +50,7 @@ impl Archive {
     }
 
     /// What was compiled from this module before, if it is here and can be used.
-    pub(super) fn find(&self, engine: &Engine, digest: Digest) -> Option<Component> {
+    pub(super) fn find(&self, engine: &Engine, digest: Digest) -> Option<Native> {
         let path = self.path(digest);
         let sealed = match self.read(&path) {
             Ok(sealed) => sealed,
@@ -61,9 +61,9 @@ impl Archive {
             }
         };
         match tidegate_artefact::open(&self.key, digest.bytes(), engine, &sealed) {
-            Ok(component) => {
+            Ok(native) => {
                 self.metrics.artefacts_loaded.add(1);
-                Some(component)
+                Some(native)
             }
             Err(refusal) => {
                 self.refused(&path, &refusal);
@@ -73,9 +73,9 @@ impl Archive {
     }
 
     /// Keeps what was compiled from this module; files of modules that are not `in_use` make room for it.
-    pub(super) fn keep(&self, digest: Digest, component: &Component, in_use: impl Fn(Digest) -> bool) {
+    pub(super) fn keep(&self, digest: Digest, native: &Native, in_use: impl Fn(Digest) -> bool) {
         let path = self.path(digest);
-        let sealed = match tidegate_artefact::seal(&self.key, digest.bytes(), component) {
+        let sealed = match tidegate_artefact::seal(&self.key, digest.bytes(), native) {
             Ok(sealed) => sealed,
             Err(error) => return self.failed("made", &path, &io::Error::other(error.to_string())),
         };

@@ -4,6 +4,7 @@ use super::{Facts, bindings::tidegate::filter::types::Attr, state::State};
 use crate::{credentials::Credentials, upstream};
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU16, Ordering},
@@ -25,6 +26,7 @@ const STATE: &str = "state.";
 pub(super) struct Known {
     id: u64,
     identity: Identity,
+    ends: (SocketAddr, SocketAddr),
     permit: Permit,
     snapshot: Arc<Snapshot>,
     credentials: Credentials,
@@ -71,6 +73,7 @@ impl Known {
         Self {
             id: facts.id,
             identity: facts.identity.clone(),
+            ends: (facts.peer, facts.local),
             permit: facts.permit.clone(),
             snapshot: Arc::clone(&facts.live.snapshot),
             credentials: facts.live.credentials.clone(),
@@ -94,6 +97,56 @@ impl Known {
     /// The policy that it was made by.
     pub(super) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// The same, to be kept.
+    pub(super) fn shared_snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    /// The caller.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Where the caller's connection comes from, and where it was accepted.
+    pub(super) fn ends(&self) -> (SocketAddr, SocketAddr) {
+        self.ends
+    }
+
+    /// The request's method, as the caller wrote it.
+    pub(super) fn method(&self) -> Option<&http::Method> {
+        self.request.get().map(|line| &line.method)
+    }
+
+    /// The request's path, as the caller wrote it.
+    pub(super) fn path_and_query(&self) -> Option<&http::uri::PathAndQuery> {
+        self.request.get()?.uri.path_and_query()
+    }
+
+    /// The request's authority, where its first line had one.
+    pub(super) fn authority(&self) -> Option<&http::uri::Authority> {
+        self.request.get()?.uri.authority()
+    }
+
+    /// The request's version.
+    pub(super) fn version(&self) -> Option<http::Version> {
+        self.request.get().map(|line| line.version)
+    }
+
+    /// The response's status, as it came.
+    pub(super) fn status(&self) -> Option<http::StatusCode> {
+        http::StatusCode::from_u16(self.status.load(Ordering::Relaxed)).ok()
+    }
+
+    /// The connection that the response came by.
+    pub(super) fn upstream(&self) -> Option<&upstream::Facts> {
+        self.connected.get().map(|connected| &connected.facts)
+    }
+
+    /// How it ended, once it has.
+    pub(super) fn closing(&self) -> Option<&Closing> {
+        self.closing.get()
     }
 
     /// The key material in force with it.
@@ -206,7 +259,7 @@ impl Known {
     }
 
     /// Sets an attribute of the filters' own; false where it may not be.
-    fn set(&self, name: &str, value: Attr, (count, bytes): (usize, usize)) -> bool {
+    pub(super) fn set(&self, name: &str, value: Attr, (count, bytes): (usize, usize)) -> bool {
         if name.strip_prefix(STATE).is_none_or(str::is_empty) {
             return false;
         }

@@ -2,7 +2,8 @@
 
 use super::{
     bindings::tidegate::filter::{host, telemetry::Level},
-    state::State,
+    limits::Metrics,
+    state::{LogBudget, State},
 };
 use std::time::SystemTime;
 use wasmtime::{
@@ -24,7 +25,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     host::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
 }
 
-fn enabled(level: Level) -> bool {
+pub(super) fn enabled(level: Level) -> bool {
     match level {
         Level::Trace => tracing::enabled!(target: "tidegate::filter", tracing::Level::TRACE),
         Level::Debug => tracing::enabled!(target: "tidegate::filter", tracing::Level::DEBUG),
@@ -35,18 +36,35 @@ fn enabled(level: Level) -> bool {
 }
 
 fn log(state: &mut State, level: Level, message: String) {
-    if !state.log.take() {
-        state.metrics.logs_dropped.add(1);
-        return;
-    }
-    let message = loggable(message, state.limits.log_bytes);
-    let plugin = &*state.plugin;
-    match level {
-        Level::Trace => tracing::trace!(target: "tidegate::filter", plugin, "{message}"),
-        Level::Debug => tracing::debug!(target: "tidegate::filter", plugin, "{message}"),
-        Level::Info => tracing::info!(target: "tidegate::filter", plugin, "{message}"),
-        Level::Warn => tracing::warn!(target: "tidegate::filter", plugin, "{message}"),
-        Level::Error | Level::Critical => tracing::error!(target: "tidegate::filter", plugin, "{message}"),
+    let State { plugin, log, metrics, limits, .. } = state;
+    Log { plugin, budget: log, metrics, limit: limits.log_bytes }.write(level, message);
+}
+
+/// The gateway's log as a filter has it.
+pub(super) struct Log<'a> {
+    pub(super) plugin: &'a str,
+    pub(super) budget: &'a mut LogBudget,
+    pub(super) metrics: &'a Metrics,
+    /// Bytes of one message.
+    pub(super) limit: usize,
+}
+
+impl Log<'_> {
+    /// Writes a message, unless the filter has had its share.
+    pub(super) fn write(self, level: Level, message: String) {
+        let Self { plugin, budget, metrics, limit } = self;
+        if !budget.take() {
+            metrics.logs_dropped.add(1);
+            return;
+        }
+        let message = loggable(message, limit);
+        match level {
+            Level::Trace => tracing::trace!(target: "tidegate::filter", plugin, "{message}"),
+            Level::Debug => tracing::debug!(target: "tidegate::filter", plugin, "{message}"),
+            Level::Info => tracing::info!(target: "tidegate::filter", plugin, "{message}"),
+            Level::Warn => tracing::warn!(target: "tidegate::filter", plugin, "{message}"),
+            Level::Error | Level::Critical => tracing::error!(target: "tidegate::filter", plugin, "{message}"),
+        }
     }
 }
 

@@ -1,6 +1,15 @@
 //! Chains: what runs on the exchanges of each route, compiled and configured before the first of them comes.
 
-use super::{Host, engine::Shared, holdings::Holding, inspect::Compiled, library::Turn, rehearsal::Rehearsal};
+use super::{
+    Host,
+    engine::Shared,
+    guest::Calls,
+    holdings::Holding,
+    inspect::{Code, Compiled},
+    library::Turn,
+    proxy_wasm::Setup,
+    rehearsal::Rehearsal,
+};
 use foldhash::HashMap;
 use std::{
     collections::BTreeMap,
@@ -48,6 +57,8 @@ pub(super) struct Link {
 pub(super) struct Made {
     pub(super) digest: Digest,
     pub(super) config: Arc<[u8]>,
+    /// What a Proxy-Wasm filter is told beside or in place of that.
+    pub(super) setup: Arc<Setup>,
 }
 
 /// A filter at its place on its route. Each worker has one instance of it, which no other place shares, even where
@@ -96,6 +107,16 @@ impl Filter {
         let id = IDS.fetch_add(1, Ordering::Relaxed);
         let open_calls = Arc::default();
         Self { id, plugin: plugin.into(), made, place, compiled, shared: Arc::clone(shared), holding, open_calls }
+    }
+}
+
+impl Filter {
+    /// Whether calls into it may suspend. Those into a VM never do: what a guest has stopped is waited for outside of it.
+    pub(super) fn calls(&self) -> Calls {
+        match &self.compiled.code {
+            Code::Typed(typed) => typed.calls,
+            Code::Proxy(_) => Calls::Plain,
+        }
     }
 }
 
@@ -180,8 +201,10 @@ fn rehearse(host: &Host, snapshot: &Snapshot, modules: &BTreeMap<Name, Module>, 
 }
 
 impl Made {
-    fn at(place: &FilterUse, module: &Module) -> Self {
-        Self { digest: module.digest, config: place.config.to_string().into_bytes().into() }
+    /// What a place on a route makes of a module.
+    pub(super) fn at(place: &FilterUse, module: &Module) -> Self {
+        let config = place.config.to_string().into_bytes().into();
+        Self { digest: module.digest, config, setup: Arc::new(Setup::of(place)) }
     }
 }
 

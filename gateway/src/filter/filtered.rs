@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{fault::Fault, http::body::Body};
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use std::{
@@ -24,11 +25,31 @@ pub struct Filtered {
     /// What has passed the filters and is not read yet.
     passed: Piece,
     ended: bool,
+    /// Rung when a filter lets go of what it holds.
+    rung: Option<Rung>,
     /// Whether the head has been sent on, so that nothing can be answered in its place.
     headless: bool,
 }
 
 type Passing = Pin<Box<dyn Future<Output = (Box<Passage>, Result<Piece, Halt>)>>>;
+
+type Rung = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What goes through the filters.
+enum Passed {
+    Piece(Piece),
+    /// What they held and have let go of.
+    LetGo,
+}
+
+impl Passed {
+    async fn through(self, passage: &mut Passage) -> Result<Piece, Halt> {
+        match self {
+            Self::Piece(piece) => passage.push(piece).await,
+            Self::LetGo => passage.resume().await,
+        }
+    }
+}
 
 enum State {
     Idle(Box<Passage>),
@@ -39,7 +60,14 @@ enum State {
 
 impl Filtered {
     pub(super) fn new(passage: Passage, body: Body) -> Self {
-        Self { body, state: State::Idle(Box::new(passage)), passed: Piece::default(), ended: false, headless: false }
+        Self {
+            body,
+            state: State::Idle(Box::new(passage)),
+            passed: Piece::default(),
+            ended: false,
+            rung: None,
+            headless: false,
+        }
     }
 
     /// Reads and shows the body until no filter holds the head any more.
@@ -81,6 +109,9 @@ impl Filtered {
             self.state = State::Idle(passage);
             return Poll::Ready(self.take(passed));
         }
+        if self.is_let_go(cx) {
+            return self.pass_on(cx, Passed::LetGo);
+        }
         let piece = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => Piece { data, end: self.body.is_end_stream().then_some(End::Plain) },
@@ -92,16 +123,40 @@ impl Filtered {
             }
             None => Piece { data: Bytes::new(), end: Some(End::Plain) },
         };
+        self.pass_on(cx, Passed::Piece(piece))
+    }
+
+    /// Whether a filter has let go of something that it holds between two pieces; if not, who polls is woken when one does.
+    fn is_let_go(&mut self, cx: &mut Context<'_>) -> bool {
+        let State::Idle(passage) = &self.state else { return false };
+        if passage.lets_go() {
+            return true;
+        }
+        let bells = passage.bells();
+        if bells.is_empty() {
+            return false;
+        }
+        let rung = bells.into_iter().map(|bell| Box::pin(async move { bell.notified().await }));
+        let mut rung: Rung = Box::pin(futures_util::future::select_all(rung).map(drop));
+        // One that rings at once would have been seen above.
+        let _ready = rung.as_mut().poll(cx);
+        self.rung = Some(rung);
+        false
+    }
+
+    /// Has a piece go through the filters, or what one of them has let go of.
+    fn pass_on(&mut self, cx: &mut Context<'_>, what: Passed) -> Poll<Result<(), Halt>> {
+        self.rung = None;
         match std::mem::replace(&mut self.state, State::Halted) {
             State::Idle(mut passage) if passage.suspends() => {
                 self.state = State::Passing(Box::pin(async move {
-                    let passed = passage.push(piece).await;
+                    let passed = what.through(&mut passage).await;
                     (passage, passed)
                 }));
                 self.poll_passed(cx)
             }
             State::Idle(mut passage) => {
-                let passed = at_once(passage.push(piece));
+                let passed = at_once(what.through(&mut passage));
                 self.state = State::Idle(passage);
                 Poll::Ready(self.take(passed))
             }

@@ -61,19 +61,32 @@ pub(super) fn value(bytes: &[u8]) -> Result<HeaderValue, Refusal> {
 pub(super) fn apply(headers: &mut HeaderMap, changes: Vec<Change>, room: Room) -> Result<(), Refusal> {
     fits(headers, &changes, room)?;
     for change in changes {
-        match change {
-            Change::Set(name, value) => {
+        change.apply(headers);
+    }
+    Ok(())
+}
+
+/// Applies one change or none.
+pub(super) fn apply_one(headers: &mut HeaderMap, change: Change, room: Room) -> Result<(), Refusal> {
+    fits(headers, std::slice::from_ref(&change), room)?;
+    change.apply(headers);
+    Ok(())
+}
+
+impl Change {
+    fn apply(self, headers: &mut HeaderMap) {
+        match self {
+            Self::Set(name, value) => {
                 headers.insert(name, value);
             }
-            Change::Append(name, value) => {
+            Self::Append(name, value) => {
                 headers.append(name, value);
             }
-            Change::Remove(name) => {
+            Self::Remove(name) => {
                 headers.remove(name);
             }
         }
     }
-    Ok(())
 }
 
 fn fits(headers: &HeaderMap, changes: &[Change], room: Room) -> Result<(), Refusal> {

@@ -7,18 +7,21 @@ use super::{
     instruments::{self, Instruments},
     kv,
     limits::{Limits, Metrics},
+    proxy_wasm::Commons,
 };
 use crate::telemetry::page::{Kind, Page};
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 use tidegate_policy::Name;
 
 /// The holdings of all plugins, by their names.
 pub(super) struct Holdings {
     by_plugin: Mutex<BTreeMap<Name, Arc<Holding>>>,
+    /// What Proxy-Wasm VMs of one `vm_id` share, for as long as there are any.
+    by_vm: Mutex<BTreeMap<Box<str>, Weak<Commons>>>,
     limits: Limits,
     metrics: Arc<Metrics>,
 }
@@ -27,12 +30,14 @@ pub(super) struct Holdings {
 #[derive(Debug)]
 pub(super) struct Holding {
     pub(super) store: kv::Store,
+    /// What its Proxy-Wasm VMs share that have no `vm_id`.
+    pub(super) commons: Arc<Commons>,
     pub(super) instruments: Instruments,
 }
 
 impl Holdings {
     pub(super) fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
-        Self { by_plugin: Mutex::default(), limits, metrics }
+        Self { by_plugin: Mutex::default(), by_vm: Mutex::default(), limits, metrics }
     }
 
     /// That of this plugin, made if absent.
@@ -51,7 +56,28 @@ impl Holdings {
     /// One that belongs to no plugin: what a canary leaves behind is nobody's.
     pub(super) fn detached(&self) -> Arc<Holding> {
         let store = kv::Store::new(self.limits, Arc::clone(&self.metrics));
-        Arc::new(Holding { store, instruments: Instruments::new(self.limits, Arc::clone(&self.metrics)) })
+        let commons = Arc::new(Commons::new(self.limits, Arc::clone(&self.metrics)));
+        Arc::new(Holding { store, commons, instruments: Instruments::new(self.limits, Arc::clone(&self.metrics)) })
+    }
+
+    /// What Proxy-Wasm VMs of this `vm_id` share, made if absent; those that have none share with their plugin's alone.
+    pub(super) fn commons(&self, vm_id: &str, holding: &Holding) -> Arc<Commons> {
+        if vm_id.is_empty() {
+            return Arc::clone(&holding.commons);
+        }
+        let mut by_vm = self.by_vm.lock().unwrap_or_else(PoisonError::into_inner);
+        by_vm.retain(|_, commons| commons.strong_count() > 0);
+        if let Some(commons) = by_vm.get(vm_id).and_then(Weak::upgrade) {
+            return commons;
+        }
+        let commons = Arc::new(Commons::new(self.limits, Arc::clone(&self.metrics)));
+        by_vm.insert(vm_id.into(), Arc::downgrade(&commons));
+        commons
+    }
+
+    /// What Proxy-Wasm VMs of this `vm_id` share, where there are any.
+    pub(super) fn commons_there(&self, vm_id: &str) -> Option<Arc<Commons>> {
+        self.by_vm.lock().unwrap_or_else(PoisonError::into_inner).get(vm_id)?.upgrade()
     }
 
     /// Drops those of plugins that are not there any more. Exchanges under way keep what they began with.

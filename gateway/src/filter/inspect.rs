@@ -3,12 +3,14 @@
 use super::{
     guest::{Calls, Exports, HANDLER},
     limits::Limits,
+    proxy_wasm,
     state::State,
 };
 use std::borrow::Cow;
+use tidegate_artefact::Native;
 use wasmparser::{Parser, Payload};
 use wasmtime::{
-    Engine,
+    Engine, Module,
     component::{
         Component, InstancePre, Linker,
         types::{Component as ComponentType, ComponentItem},
@@ -50,20 +52,51 @@ pub struct Inspection {
 /// A module ready to be started.
 pub(super) struct Compiled {
     pub(super) inspection: Inspection,
+    pub(super) code: Code,
+}
+
+/// What it is.
+pub(super) enum Code {
+    Typed(Typed),
+    Proxy(proxy_wasm::Ready),
+}
+
+/// A component of ours.
+pub(super) struct Typed {
     pub(super) ready: InstancePre<State>,
     pub(super) exports: Exports,
     pub(super) calls: Calls,
 }
 
-/// Compiles `bytes`. Takes long, and cannot be interrupted.
-pub(super) fn compile(engine: &Engine, limits: &Limits, bytes: &[u8]) -> Result<Component, Vec<String>> {
-    let component = component_of(bytes, limits)?;
-    Component::from_binary(engine, &component)
-        .map_err(|error| vec![format!("it does not compile: {}; rebuild it with a current toolchain", line(&error))])
+/// What filters of both kinds are linked to.
+pub(super) struct Linkers {
+    pub(super) typed: Linker<State>,
+    pub(super) proxy: proxy_wasm::Linkage,
 }
 
-/// Looks whether `component` is a filter, and links it to the host.
-pub(super) fn ready(engine: &Engine, linker: &Linker<State>, component: &Component) -> Result<Compiled, Vec<String>> {
+/// Compiles `bytes`. Takes long, and cannot be interrupted.
+pub(super) fn compile(engine: &Engine, limits: &Limits, bytes: &[u8]) -> Result<Native, Vec<String>> {
+    let refused =
+        |error: wasmtime::Error| vec![format!("it does not compile: {}; rebuild it with a current toolchain", line(&error))];
+    check_size(bytes, limits)?;
+    if Parser::is_core_wasm(bytes) && proxy_wasm::is_one(bytes) {
+        return Module::from_binary(engine, bytes).map(Native::Module).map_err(refused);
+    }
+    Component::from_binary(engine, &component_of(bytes)?).map(Native::Component).map_err(refused)
+}
+
+/// Looks whether what was compiled is a filter, and links it to the host.
+pub(super) fn ready(engine: &Engine, linkers: &Linkers, native: &Native) -> Result<Compiled, Vec<String>> {
+    match native {
+        Native::Component(component) => typed(engine, &linkers.typed, component),
+        Native::Module(module) => {
+            let (inspection, ready) = linkers.proxy.ready(module)?;
+            Ok(Compiled { inspection, code: Code::Proxy(ready) })
+        }
+    }
+}
+
+fn typed(engine: &Engine, linker: &Linker<State>, component: &Component) -> Result<Compiled, Vec<String>> {
     let component_type = component.component_type();
     let imports = check_world(engine, &component_type)?;
     let exports = Exports::of(component).map_err(|reason| vec![reason])?;
@@ -77,18 +110,11 @@ pub(super) fn ready(engine: &Engine, linker: &Linker<State>, component: &Compone
     let functions = functions(engine, &component_type);
     let exported = component_type.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let inspection = Inspection { world: world.to_owned(), imports, functions, exports: exported };
-    Ok(Compiled { inspection, ready, exports, calls })
+    Ok(Compiled { inspection, code: Code::Typed(Typed { ready, exports, calls }) })
 }
 
 /// The bytes as a component: as they are, or encoded from a core module that says in a custom section how.
-fn component_of<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Cow<'a, [u8]>, Vec<String>> {
-    if bytes.len() > limits.module_bytes {
-        return Err(vec![format!(
-            "it has {} bytes, over the limit of {} (setting filter_module_bytes); build it with opt-level \"s\" and strip it",
-            bytes.len(),
-            limits.module_bytes
-        )]);
-    }
+fn component_of(bytes: &[u8]) -> Result<Cow<'_, [u8]>, Vec<String>> {
     if Parser::is_component(bytes) {
         return Ok(Cow::Borrowed(bytes));
     }
@@ -103,13 +129,22 @@ fn component_of<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Cow<'a, [u8]>, V
         .map_err(|error| vec![format!("it cannot be made a component of {WORLD}: {error:#}")])
 }
 
+fn check_size(bytes: &[u8], limits: &Limits) -> Result<(), Vec<String>> {
+    if bytes.len() <= limits.module_bytes {
+        return Ok(());
+    }
+    Err(vec![format!(
+        "it has {} bytes, over the limit of {} (setting filter_module_bytes); build it with opt-level \"s\" and strip it",
+        bytes.len(),
+        limits.module_bytes
+    )])
+}
+
 /// What a core module says of itself.
 #[derive(Debug, Default)]
 struct Core {
     /// Whether it says how it is to be made a component.
     typed: bool,
-    /// The Proxy-Wasm ABI that it is written for.
-    proxy_abi: Option<String>,
     /// Its imports that no component of ours can have, as `module.name`.
     foreign: Vec<String>,
 }
@@ -123,12 +158,6 @@ impl Core {
         for payload in Parser::new(0).parse_all(bytes) {
             match payload.map_err(broken)? {
                 Payload::CustomSection(section) => core.typed |= section.name().starts_with("component-type"),
-                Payload::ExportSection(exports) => {
-                    for export in exports {
-                        let export = export.map_err(broken)?;
-                        core.proxy_abi = core.proxy_abi.or(export.name.strip_prefix("proxy_abi_version_").map(str::to_owned));
-                    }
-                }
                 Payload::ImportSection(imports) => {
                     for import in imports.into_imports() {
                         let import = import.map_err(broken)?;
@@ -145,16 +174,10 @@ impl Core {
 }
 
 fn check_core(core: &Core) -> Result<(), Vec<String>> {
-    if let Some(abi) = &core.proxy_abi {
-        let abi = abi.replace('_', ".");
-        return Err(vec![format!(
-            "it is a Proxy-Wasm module (ABI {abi}); such modules are not supported yet: build it for {WORLD}"
-        )]);
-    }
     let mut reasons = Vec::new();
     if !core.typed {
         reasons.push(format!(
-            "it is a core module without a component-type section, so its world is unknown: build it with tidegate-sdk or another wit-bindgen for {WORLD}"
+            "it is a core module without a component-type section and without a proxy_abi_version_ export, so it is neither kind of filter: build it with tidegate-sdk or another wit-bindgen for {WORLD}, or with a Proxy-Wasm SDK"
         ));
     }
     for name in &core.foreign {
@@ -195,13 +218,17 @@ fn functions(engine: &Engine, component: &ComponentType) -> Vec<String> {
 }
 
 /// An error and its causes in one line.
-fn line(error: &wasmtime::Error) -> String {
+pub(super) fn line(error: &wasmtime::Error) -> String {
     format!("{error:#}").replace('\n', " ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn compile_error(bytes: &[u8]) -> Vec<String> {
+        compile(&Engine::default(), &Limits::default(), bytes).err().unwrap()
+    }
 
     /// A core module of one section.
     fn module(section: u8, content: &[u8]) -> Vec<u8> {
@@ -220,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_is_no_filter_is_told_apart() {
-        let reasons = |bytes: &[u8]| component_of(bytes, &Limits::default()).unwrap_err().join("\n");
+        let reasons = |bytes: &[u8]| compile_error(bytes).join("\n");
         assert!(reasons(b"").contains("not a WebAssembly binary"));
         assert!(reasons(b"#!/bin/sh").contains("not a WebAssembly binary"));
         assert!(reasons(b"\0asm\x01\0\0\0").contains("component-type"));
@@ -229,22 +256,12 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_wasm_module_is_recognised() {
-        let mut export = vec![1];
-        export.extend(text("proxy_abi_version_0_2_1"));
-        export.extend([0, 0]);
-        let reasons = component_of(&module(7, &export), &Limits::default()).unwrap_err();
-        assert_eq!(reasons.len(), 1);
-        assert!(reasons[0].contains("Proxy-Wasm module (ABI 0.2.1)"), "{reasons:?}");
-    }
-
-    #[test]
     fn foreign_imports_are_named() {
         let mut import = vec![1];
         import.extend(text("wasi_snapshot_preview1"));
         import.extend(text("fd_write"));
         import.extend([0, 0]);
-        let reasons = component_of(&module(2, &import), &Limits::default()).unwrap_err();
+        let reasons = compile_error(&module(2, &import));
         assert!(reasons.iter().any(|reason| reason.contains("wasi_snapshot_preview1.fd_write")), "{reasons:?}");
         assert!(reasons.iter().any(|reason| reason.contains("component-type")), "{reasons:?}");
     }

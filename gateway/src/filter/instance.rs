@@ -6,6 +6,7 @@ use super::{
     chain::Filter,
     engine::Shared,
     guest::{Calls, Guest},
+    inspect::Code,
     lent::{Part, Shown},
     outbound::Errands,
     state::{Phase, State},
@@ -32,7 +33,26 @@ pub(super) struct Instance {
 pub(super) struct Open {
     /// Which of its place's instances it is.
     pub(super) number: u64,
-    exchange: ResourceAny,
+    pub(super) handle: Handle,
+}
+
+/// What an exchange is to the instance.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Handle {
+    /// A resource that the filter made.
+    Exchange(ResourceAny),
+    /// A context of a Proxy-Wasm VM.
+    Context(u32),
+}
+
+impl Open {
+    /// The VM's number and the context, where it is on one.
+    pub(super) fn context(self) -> Option<(u64, u32)> {
+        match self.handle {
+            Handle::Context(context) => Some((self.number, context)),
+            Handle::Exchange(_) => None,
+        }
+    }
 }
 
 /// What one filter did in one exchange so far.
@@ -76,7 +96,7 @@ pub(super) struct Visit<'a> {
 }
 
 impl Callback {
-    fn phase(self) -> Phase {
+    pub(super) fn phase(self) -> Phase {
         match self {
             Self::Open { .. } => Phase::RequestHeaders,
             Self::RequestBody { .. } => Phase::RequestBody,
@@ -100,7 +120,9 @@ impl Instance {
         store.set_max_component_handles(limits.handles);
         store.epoch_deadline_callback(|mut context| Ok(context.data_mut().allowance.met()));
         arm(&mut store, limits.configure);
-        let compiled = &filter.compiled;
+        let Code::Typed(compiled) = &filter.compiled.code else {
+            return Err("it is a Proxy-Wasm module, and runs in a VM of its own kind".to_owned());
+        };
         let started = async {
             let instance = match compiled.calls {
                 Calls::Plain => compiled.ready.instantiate(&mut store)?,
@@ -164,11 +186,11 @@ impl Instance {
             (Callback::Open { end }, _) => {
                 let with = (id, head(), end);
                 let ((exchange, flow),) = calls.enter(store, &guest.open, with).await?;
-                trail.open = exchange.map(|exchange| Open { number, exchange });
+                trail.open = exchange.map(|exchange| Open { number, handle: Handle::Exchange(exchange) });
                 return Ok(Answer::Head(flow));
             }
-            (_, Some(open)) => open.exchange,
-            (_, None) => wasmtime::bail!("it was called for an exchange that it does not have open"),
+            (_, Some(Open { handle: Handle::Exchange(exchange), .. })) => exchange,
+            (_, _) => wasmtime::bail!("it was called for an exchange that it does not have open"),
         };
         Ok(match callback {
             Callback::RequestBody { end } => {

@@ -4,10 +4,8 @@ use super::{
     archive::Archive,
     attributes, audit, calls,
     engine::Shared,
-    inspect::{self, Compiled},
-    message, outbound, shared,
-    state::State,
-    upstream,
+    inspect::{self, Compiled, Linkers},
+    message, outbound, proxy_wasm, shared, upstream,
 };
 use foldhash::HashMap;
 use std::{
@@ -16,13 +14,14 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread,
 };
+use tidegate_artefact::Native;
 use tidegate_policy::plugin::Digest;
-use wasmtime::component::{Component, Linker};
+use wasmtime::component::Linker;
 
 /// Compiled modules. Used by the control plane only; workers hold what they run.
 pub(super) struct Library {
     shared: Arc<Shared>,
-    linker: Arc<Linker<State>>,
+    linkers: Arc<Linkers>,
     shelf: Mutex<Shelf>,
     /// What outlives the process, where there is a place for it.
     archive: OnceLock<Archive>,
@@ -83,9 +82,10 @@ impl Library {
         upstream::link(&mut linker)?;
         shared::link(&mut linker)?;
         outbound::link(&mut linker)?;
+        let proxy = proxy_wasm::Linkage::new(&shared.engine)?;
         Ok(Self {
             shared,
-            linker: Arc::new(linker),
+            linkers: Arc::new(Linkers { typed: linker, proxy }),
             shelf: Mutex::default(),
             archive: OnceLock::new(),
             compilers: Arc::default(),
@@ -108,10 +108,10 @@ impl Library {
         if let Some(compiled) = self.unarchive(digest) {
             return Ok(self.shelve(digest, compiled));
         }
-        let (component, compiled) = self.compile(bytes, turn)?;
+        let (native, compiled) = self.compile(bytes, turn)?;
         let compiled = self.shelve(digest, compiled);
         if let Some(archive) = self.archive.get() {
-            archive.keep(digest, &component, |kept| self.in_use(kept));
+            archive.keep(digest, &native, |kept| self.in_use(kept));
         }
         Ok(compiled)
     }
@@ -131,8 +131,8 @@ impl Library {
 
     /// What was compiled in an earlier life, if it is still a filter of today's contract.
     fn unarchive(&self, digest: Digest) -> Option<Compiled> {
-        let component = self.archive.get()?.find(&self.shared.engine, digest)?;
-        inspect::ready(&self.shared.engine, &self.linker, &component).ok()
+        let native = self.archive.get()?.find(&self.shared.engine, digest)?;
+        inspect::ready(&self.shared.engine, &self.linkers, &native).ok()
     }
 
     fn in_use(&self, digest: Digest) -> bool {
@@ -179,7 +179,7 @@ impl Library {
 
     /// Compiles on a thread of its own, so that a module that takes too long can be given up on. It cannot be stopped,
     /// so it goes on counting against the number of compilers until it ends.
-    fn compile(&self, bytes: Arc<[u8]>, turn: Turn) -> Result<(Component, Compiled), Vec<String>> {
+    fn compile(&self, bytes: Arc<[u8]>, turn: Turn) -> Result<(Native, Compiled), Vec<String>> {
         let limits = self.shared.limits;
         let refused = |reason: String| {
             self.shared.metrics.compile_refused.add(1);
@@ -187,16 +187,16 @@ impl Library {
         };
         let compiler = self.compiler(turn).map_err(refused)?;
         let (done, outcome) = mpsc::sync_channel(1);
-        let (shared, linker) = (Arc::clone(&self.shared), Arc::clone(&self.linker));
+        let (shared, linkers) = (Arc::clone(&self.shared), Arc::clone(&self.linkers));
         thread::Builder::new()
             .name("filter-compiler".to_owned())
             // Validators and compilers recurse; the default of 2 MiB has overflowed on deeply nested blocks elsewhere.
             .stack_size(8 << 20)
             .spawn(move || {
                 let _compiler = compiler;
-                let compiled = inspect::compile(&shared.engine, &shared.limits, &bytes).and_then(|component| {
-                    let ready = inspect::ready(&shared.engine, &linker, &component)?;
-                    Ok((component, ready))
+                let compiled = inspect::compile(&shared.engine, &shared.limits, &bytes).and_then(|native| {
+                    let ready = inspect::ready(&shared.engine, &linkers, &native)?;
+                    Ok((native, ready))
                 });
                 // Nobody may be waiting any more.
                 let _ = done.send(compiled);

@@ -74,6 +74,12 @@ pub struct Limits {
     pub kv_key_bytes: usize,
     /// Bytes of one value.
     pub kv_value_bytes: usize,
+    /// Queues that the Proxy-Wasm VMs of one `vm_id` may share.
+    pub queues: usize,
+    /// Messages that wait in one of them.
+    pub queue_messages: usize,
+    /// Bytes of those.
+    pub queue_bytes: usize,
     /// Metrics that one plugin may define. Every one is a series, a histogram up to 67.
     pub instruments: usize,
 }
@@ -113,6 +119,9 @@ impl Default for Limits {
             kv_bytes: 16 << 20,
             kv_key_bytes: 1 << 10,
             kv_value_bytes: 64 << 10,
+            queues: 64,
+            queue_messages: 1024,
+            queue_bytes: 1 << 20,
             instruments: 64,
         }
     }
@@ -177,6 +186,8 @@ pub struct Metrics {
     pub kv_refused: Counter,
     /// Values forgotten because their time was over.
     pub kv_expired: Counter,
+    /// Messages that no queue had room for.
+    pub queues_refused: Counter,
     /// Metrics of plugins that were not made: of another kind than before, without a proper name, or too many.
     pub instruments_refused: Counter,
     /// Instances dropped because they had served nothing for a while.

@@ -5,7 +5,8 @@
 //! puts them on routes. `slot` keeps a worker's instances, each an `instance` of a `guest`, and `sweep` lets them go. `run`
 //! takes an exchange through them, a `passage` in each direction, whose bodies are `filtered`. `message`, `attributes`,
 //! `upstream`, `audit`, `calls`, `shared` and `outbound` are what filters may call, about what they are `lent` or beyond it, and `holdings` (`kv`,
-//! `instruments`) what outlives their instances.
+//! `instruments`) what outlives their instances. All of this is for typed filters; `proxy_wasm` is the same for the others, from
+//! the `Seat` inwards.
 
 mod archive;
 mod attributes;
@@ -28,6 +29,7 @@ mod limits;
 mod message;
 mod outbound;
 mod passage;
+mod proxy_wasm;
 mod rehearsal;
 mod reply;
 mod run;
@@ -43,14 +45,14 @@ pub use chain::Chains;
 pub use filtered::Filtered;
 pub use inspect::Inspection;
 pub use limits::{Limits, Metrics};
-pub use outbound::{CallError, Errand, Errands};
+pub use outbound::{Answer, CallError, Collected, Errand, Errands, Received, Sent};
 pub use run::{Outcome, Run};
 pub use slot::Instances;
 
 use crate::{http::reply::Dialect, live::Live, telemetry::page::Page};
 use library::Turn;
-use std::{fmt, path::Path, sync::Arc};
-use tidegate_policy::{Identity, Permit, plugin::Digest, publication::Module};
+use std::{fmt, net::SocketAddr, path::Path, sync::Arc};
+use tidegate_policy::{Identity, Permit, plugin::Digest, publication::Module, route::FilterUse};
 
 /// The process-wide half: the engine, the linker, compiled modules by digest, and the epoch ticker.
 pub struct Host {
@@ -71,6 +73,10 @@ pub struct Facts<'a> {
     pub live: &'a Live,
     /// How the caller reads failures.
     pub dialect: Dialect,
+    /// Where its connection comes from.
+    pub peer: SocketAddr,
+    /// Where its connection was accepted.
+    pub local: SocketAddr,
 }
 
 impl Host {
@@ -89,11 +95,10 @@ impl Host {
         self.modules.compiled(Digest::new(sha256), bytes.into(), Turn::Now).map(|compiled| compiled.inspection.clone())
     }
 
-    /// Starts a filter on a canary instance with `config`, as a route would: the filter's own `configure` decides.
-    pub fn configure(&self, module: &Module, config: &[u8]) -> Result<(), String> {
+    /// Starts a filter on a canary instance as a route uses it: the filter's own `configure` decides.
+    pub fn configure(&self, module: &Module, used: &FilterUse) -> Result<(), String> {
         let compiled = self.compiled(module, Turn::Now).map_err(|reasons| reasons.join("; "))?;
-        let made = chain::Made { digest: module.digest, config: config.into() };
-        instance::try_start(&chain::Filter::canary(&self.shared, compiled, made))
+        rehearsal::try_start(&chain::Filter::canary(&self.shared, compiled, chain::Made::at(used, module)))
     }
 
     /// Keeps compiled modules in this data directory, which is the gateway's own by now, and takes from there what an

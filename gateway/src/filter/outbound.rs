@@ -3,7 +3,7 @@
 
 use super::state::State;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use std::{
     sync::{
         Arc,
@@ -31,7 +31,7 @@ struct Call {
 
 #[derive(ComponentType, Lower)]
 #[component(record)]
-struct Answer {
+struct Answered {
     status: u16,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
@@ -77,23 +77,66 @@ pub struct Errand {
     /// The plugin that asks.
     pub plugin: Arc<str>,
     /// What for, in absolute form.
-    pub request: Request<Bytes>,
+    pub request: Request<Sent>,
     /// The longest it may take.
     pub timeout: Duration,
     /// The largest body of an answer.
     pub body_bytes: usize,
     /// Where the answer goes.
-    pub answer: oneshot::Sender<std::result::Result<Response<Bytes>, CallError>>,
+    pub answer: Answer,
+}
+
+/// What a call sends.
+#[derive(Debug)]
+pub enum Sent {
+    /// A body, and trailers behind it.
+    Whole(Bytes, HeaderMap),
+    /// Pieces as they come.
+    Streamed(mpsc::Receiver<Bytes>),
+}
+
+/// Where what a call brings goes.
+#[derive(Debug)]
+pub enum Answer {
+    /// All of it, once.
+    Whole(oneshot::Sender<std::result::Result<Response<Collected>, CallError>>),
+    /// As it comes.
+    Streamed(mpsc::Sender<Received>),
+}
+
+/// A whole answer's body and trailers.
+#[derive(Debug, Clone, Default)]
+pub struct Collected {
+    /// The body.
+    pub body: Bytes,
+    /// The trailers.
+    pub trailers: HeaderMap,
+}
+
+/// A piece of an answer.
+#[derive(Debug)]
+pub enum Received {
+    /// Its head.
+    Head(Box<http::response::Parts>),
+    /// A piece of its body.
+    Data(Bytes),
+    /// Its trailers.
+    Trailers(HeaderMap),
+    /// That it is over.
+    Ended,
+    /// That it broke off.
+    Failed(CallError),
 }
 
 /// The way to the worker that makes the calls of its instances.
 pub type Errands = mpsc::Sender<Errand>;
 
 /// A call that is open, counted until it is answered or given up.
-struct OpenCall(Arc<AtomicUsize>);
+#[derive(Debug)]
+pub(super) struct OpenCall(Arc<AtomicUsize>);
 
 impl OpenCall {
-    fn begin(open: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
+    pub(super) fn begin(open: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
         let one = Self(Arc::clone(open));
         (one.0.fetch_add(1, Ordering::Relaxed) < limit).then_some(one)
     }
@@ -123,7 +166,7 @@ pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
     })
 }
 
-async fn send(state: &mut State, call: Call) -> std::result::Result<Answer, CallError> {
+async fn send(state: &mut State, call: Call) -> std::result::Result<Answered, CallError> {
     let limits = state.limits;
     state.metrics.calls.add(1);
     // Outside of an exchange there is nothing that a call could belong to.
@@ -139,14 +182,15 @@ async fn send(state: &mut State, call: Call) -> std::result::Result<Answer, Call
     let asked = Some(Duration::from_millis(call.timeout_ms.into())).filter(|asked| !asked.is_zero());
     let timeout = asked.map_or(limits.call_timeout, |asked| asked.min(limits.call_timeout));
     let (answer, answered) = oneshot::channel();
-    let request = request(call, limits.header_count)?;
-    let errand = Errand { plugin: Arc::clone(&state.plugin), request, timeout, body_bytes: limits.call_bytes, answer };
+    let (answer, plugin) = (Answer::Whole(answer), Arc::clone(&state.plugin));
+    let request = request(call, limits.header_count)?.map(|body| Sent::Whole(body, HeaderMap::new()));
+    let errand = Errand { plugin, request, timeout, body_bytes: limits.call_bytes, answer };
     errands.try_send(errand).map_err(|_| CallError::Budget)?;
     // The worker answers in any case, unless it ends.
     let response = answered.await.unwrap_or(Err(CallError::Protocol))?;
-    let (head, body) = response.into_parts();
+    let (head, Collected { body, .. }) = response.into_parts();
     let headers = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
-    Ok(Answer { status: head.status.as_u16(), headers: headers.collect(), body: body.to_vec() })
+    Ok(Answered { status: head.status.as_u16(), headers: headers.collect(), body: body.to_vec() })
 }
 
 /// The request that a filter means. What frames it and where it goes is not the headers' to say.

@@ -6,12 +6,14 @@ use super::{
     instance::{Answer, Callback},
     lent::Shown,
     message::{Kind, Line},
+    proxy_wasm::Place,
     run::Steps,
 };
 use crate::{fault::Fault, http::Response};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use std::rc::Rc;
+use tokio::sync::Notify;
 
 /// A message on its way.
 pub(super) struct Passage {
@@ -135,6 +137,46 @@ impl Passage {
         Ok(piece)
     }
 
+    /// The bells that VMs ring when they let go of what they hold between two pieces; none where none holds anything.
+    pub(super) fn bells(&self) -> Vec<Rc<Notify>> {
+        if !self.steps.holds || self.stages.is_empty() {
+            return Vec::new();
+        }
+        let vms = (0..self.steps.len()).filter_map(|index| self.steps.vm(index));
+        vms.filter_map(|(vm, trail)| vm.held(trail, self.line.kind)).collect()
+    }
+
+    /// Whether a VM has let go of something that it held.
+    pub(super) fn lets_go(&self) -> bool {
+        let let_go = |(vm, trail): (&Place, _)| vm.lets_go(trail, self.line.kind);
+        self.steps.holds && (0..self.steps.len()).any(|index| self.steps.vm(index).is_some_and(let_go))
+    }
+
+    /// Has what VMs have let go of go on; what passes the last filter is handed out.
+    pub(super) async fn resume(&mut self) -> Result<Piece, Halt> {
+        self.steps.lap();
+        let mut piece = Piece::default();
+        for stage in 0..self.steps.len() {
+            let place = self.place(stage);
+            let lets_go = self.steps.vm(place).is_some_and(|(vm, trail)| vm.lets_go(trail, self.line.kind));
+            if lets_go {
+                let (answer, shown) = self.steps.let_go(place, self.line.kind);
+                let shown = self.taken_back(shown);
+                let data = shown.body.unwrap_or_default();
+                let let_go = self.after_body(stage, answer?, Piece { data, end: None }).await?;
+                // What comes from the filters before is behind what was held here.
+                let behind = if piece.is_nothing() { piece } else { self.stage(stage, piece).await? };
+                piece = Piece { data: join(let_go.data, behind.data), end: behind.end };
+            } else if !piece.is_nothing() {
+                piece = self.stage(stage, piece).await?;
+            }
+            if self.let_on <= stage {
+                break;
+            }
+        }
+        Ok(piece)
+    }
+
     /// The place in the route's chain of the filter at this place of the direction.
     fn place(&self, stage: usize) -> usize {
         match self.line.kind {
@@ -225,20 +267,23 @@ impl Passage {
     }
 
     async fn body(&mut self, stage: usize, piece: Piece) -> Result<Piece, Halt> {
-        let place = self.place(stage);
         let end = piece.ends_plainly();
         let callback = match self.line.kind {
             Kind::Request => Callback::RequestBody { end },
             Kind::Response => Callback::ResponseBody { end },
         };
         let (answer, shown) = self.show(stage, callback, Some(piece.data), None).await?;
-        let offer = shown.body.unwrap_or_default();
+        self.after_body(stage, answer, Piece { data: shown.body.unwrap_or_default(), end: piece.end }).await
+    }
+
+    /// What a filter has answered about a piece of the body, and left of it.
+    async fn after_body(&mut self, stage: usize, answer: Option<Answer>, mut out: Piece) -> Result<Piece, Halt> {
+        let (place, end) = (self.place(stage), out.ends_plainly());
         let flow = match answer {
             Some(Answer::Body(flow)) => flow,
             // Left out from now on.
             _ => BodyFlow::SkipRest,
         };
-        let mut out = Piece { data: offer, end: piece.end };
         match flow {
             BodyFlow::Forward => {}
             BodyFlow::Hold if end => {}
@@ -305,19 +350,28 @@ impl Passage {
     ) -> Result<(Option<Answer>, Shown), Halt> {
         let place = self.place(stage);
         let head = if self.let_on == stage { self.head.take() } else { None };
-        let has_head = head.is_some();
-        let shown = Shown { head, trailers, body, line: std::mem::take(&mut self.line) };
-        let kind = shown.line.kind;
-        let (answer, mut shown) = self.steps.show(place, callback, shown).await;
-        self.line = Line { kind, ..std::mem::take(&mut shown.line) };
-        if has_head {
-            self.head = shown.head.take();
-        }
+        let next = Line { kind: self.line.kind, ..Line::default() };
+        let shown = Shown { head, trailers, body, line: std::mem::replace(&mut self.line, next) };
+        let (answer, shown) = self.steps.show(place, callback, shown).await;
+        let shown = self.taken_back(shown);
         Ok((answer?, shown))
+    }
+
+    /// The head comes back, where the filter did not keep it, and its line with it.
+    fn taken_back(&mut self, mut shown: Shown) -> Shown {
+        let kind = self.line.kind;
+        self.line = Line { kind, ..std::mem::take(&mut shown.line) };
+        self.head = shown.head.take().or(self.head.take());
+        shown
     }
 
     /// What is held and what has come, together, within the limit on what is held.
     fn joined(&self, place: usize, held: Bytes, data: Bytes) -> Result<Bytes, Halt> {
+        let kind = self.line.kind;
+        let in_vm = self.steps.vm(place).map_or(0, |(vm, trail)| vm.held_bytes(trail, kind));
+        if in_vm > 0 && in_vm + data.len() > self.steps.body_bytes(place) {
+            return Err(self.steps.too_large(place, kind));
+        }
         if !held.is_empty() && held.len() + data.len() > self.steps.body_bytes(place) {
             return Err(self.steps.too_large(place, self.line.kind));
         }
@@ -326,7 +380,7 @@ impl Passage {
 }
 
 /// One behind the other. What was joined before grows in place.
-fn join(first: Bytes, second: Bytes) -> Bytes {
+pub(super) fn join(first: Bytes, second: Bytes) -> Bytes {
     if first.is_empty() {
         return second;
     }

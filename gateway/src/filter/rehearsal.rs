@@ -1,7 +1,7 @@
 //! Before a publication is in force: its modules are compiled and its configurations tried on canaries, on every core, so
 //! that a start with many filters takes as long as the slowest of them and not as all of them together.
 
-use super::{Host, chain::Filter, chain::Made, inspect::Compiled, instance, library::Turn};
+use super::{Host, chain::Filter, chain::Made, inspect::Code, inspect::Compiled, instance, library::Turn, proxy_wasm};
 use foldhash::HashMap;
 use std::{
     num::NonZero,
@@ -56,7 +56,15 @@ impl Rehearsal {
 /// Starts a filter and lets it read its configuration, to see whether it does.
 fn canary(host: &Host, compiled: &Arc<Compiled>, made: &Made) -> Result<(), Arc<str>> {
     let filter = Filter::canary(&host.shared, Arc::clone(compiled), made.clone());
-    instance::try_start(&filter).map_err(Arc::from)
+    try_start(&filter).map_err(Arc::from)
+}
+
+/// Starts a filter of either kind to see whether it does.
+pub(super) fn try_start(filter: &Filter) -> Result<(), String> {
+    match &filter.compiled.code {
+        Code::Typed(_) => instance::try_start(filter),
+        Code::Proxy(ready) => proxy_wasm::try_start(filter, ready),
+    }
 }
 
 /// What `work` makes of each of `jobs`, done by so many threads, this one among them.

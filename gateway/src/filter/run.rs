@@ -11,6 +11,7 @@ use super::{
     lent::Shown,
     message::{Kind, Line},
     passage::{Halt, Passage},
+    proxy_wasm::Place,
     reply,
     slot::{Seat, Slot, at_once},
 };
@@ -52,6 +53,10 @@ pub(super) struct Steps {
     each: Vec<Step>,
     /// Whether a call of any of its filters may suspend.
     pub(super) suspends: bool,
+    /// Whether the last call to any of them may.
+    suspends_at_end: bool,
+    /// Whether any of them may hold something between two pieces of a body.
+    pub(super) holds: bool,
     /// The answer that a filter gave while the request's body was under way.
     reply: RefCell<Option<Response>>,
     /// What filters chose for the way out.
@@ -103,11 +108,13 @@ impl Run {
         if let Some(link) = chain.links.iter().find(|link| link.filter.is_err() && link.on_error == OnError::Deny) {
             return Err(refused(link));
         }
-        let mut suspends = false;
+        let (mut suspends, mut holds) = (false, false);
         let step = |link: &Link| Step {
             seat: link.filter.as_ref().ok().map(|filter| {
                 suspends |= Seat::suspends(filter);
-                Seat::take(filter, slot(filter))
+                let seat = Seat::take(filter, slot(filter));
+                holds |= seat.vm().is_some();
+                seat
             }),
             trail: RefCell::default(),
             fate: Cell::new(if link.filter.is_ok() { Fate::Waiting } else { Fate::Skipped }),
@@ -117,7 +124,8 @@ impl Run {
         let each = chain.links.iter().map(step).collect();
         let (known, dialect) = (Arc::new(Known::new(facts)), facts.dialect);
         let (reply, wish, lap) = (RefCell::default(), RefCell::default(), Cell::new(Instant::now()));
-        Ok(Self(Rc::new(Steps { chain: Arc::clone(chain), known, dialect, each, suspends, reply, wish, lap })))
+        let (chain, suspends_at_end, suspends) = (Arc::clone(chain), suspends, suspends || holds);
+        Ok(Self(Rc::new(Steps { chain, known, dialect, each, suspends, suspends_at_end, holds, reply, wish, lap })))
     }
 
     /// Shows the request to every filter in order: its head now, and its body as it is read, unless filters hold the head
@@ -173,9 +181,9 @@ impl Run {
         self.0.reply.take()
     }
 
-    /// Whether calls of its filters may suspend, closing ones included.
+    /// Whether the last calls to its filters may suspend.
     pub fn suspends(&self) -> bool {
-        self.0.suspends
+        self.0.suspends_at_end
     }
 
     /// Ends the filters' part, and says for the record what each did. Ready at once unless calls may suspend.
@@ -248,16 +256,34 @@ impl Steps {
         };
         let visit = Visit { callback, known: &self.known, shown, undoable: link.on_error == OnError::Skip };
         let (answer, shown) = seat.visit(filter, &step.trail, visit).await;
+        (self.visited(index, answer), shown)
+    }
+
+    /// What a callback means for the filter; none where it failed and is left out from now on.
+    fn visited(&self, index: usize, answer: Result<Answer, Arc<str>>) -> Result<Option<Answer>, Halt> {
+        let step = &self.each[index];
         step.time.set(step.time.get() + self.lap());
-        let answer = match answer {
+        match answer {
             Ok(answer) => {
                 let open = step.trail.borrow().open.is_some();
                 step.fate.set(if open { Fate::Continued } else { Fate::Done });
                 Ok(Some(answer))
             }
             Err(error) => self.failed(index, error).map(|()| None),
-        };
-        (answer, shown)
+        }
+    }
+
+    /// The VM of the filter at this place, and its part in the exchange, where it may hold something of a body.
+    pub(super) fn vm(&self, index: usize) -> Option<(&Place, &RefCell<Trail>)> {
+        let step = &self.each[index];
+        Some((step.seat.as_ref()?.vm()?, &step.trail)).filter(|_| self.takes_part(index))
+    }
+
+    /// Takes what a VM has let go of between two pieces.
+    pub(super) fn let_go(&self, index: usize, kind: Kind) -> (Result<Option<Answer>, Halt>, Shown) {
+        let Some((place, trail)) = self.vm(index) else { return (Ok(None), Shown::default()) };
+        let (answer, shown) = place.let_go(trail, kind);
+        (self.visited(index, answer), shown)
     }
 
     /// Notes that the filter failed; an error where the exchange is lost with it.
@@ -314,7 +340,12 @@ impl Steps {
         Halt::Fault(match kind {
             Kind::Request => Fault::new(Reason::BodyTooLarge, detail("request")),
             Kind::Response => {
-                Fault::new(Reason::BodyTooLarge, detail("response")).answered_with(::http::StatusCode::BAD_GATEWAY)
+                // What other hosts of Proxy-Wasm answer, whose filters meet the same limit.
+                let status = match self.vm(index) {
+                    Some(_) => ::http::StatusCode::INTERNAL_SERVER_ERROR,
+                    None => ::http::StatusCode::BAD_GATEWAY,
+                };
+                Fault::new(Reason::BodyTooLarge, detail("response")).answered_with(status)
             }
         })
     }

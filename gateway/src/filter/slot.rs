@@ -4,9 +4,11 @@ use super::{
     Facts, Run,
     chain::{Chains, Filter},
     guest::Calls,
+    inspect::Code,
     instance::{Answer, Callback, Instance, Trail, Visit},
     lent::Shown,
     outbound::Errands,
+    proxy_wasm,
 };
 use crate::fault::Fault;
 use foldhash::HashMap;
@@ -36,6 +38,8 @@ pub struct Instances {
     generation: Cell<u64>,
     /// Where filters' own calls go.
     errands: Option<Errands>,
+    /// The VMs of Proxy-Wasm filters.
+    pub(super) machines: proxy_wasm::Machines,
 }
 
 /// The place of one filter on one worker.
@@ -50,6 +54,8 @@ pub(super) struct Slot {
     /// Those that exist, idle or not.
     own: Cell<usize>,
     errands: Option<Errands>,
+    /// Where a Proxy-Wasm filter runs, which has no instances here.
+    pub(super) proxy: Option<Rc<proxy_wasm::Place>>,
 }
 
 /// Where an exchange finds its instance of a filter.
@@ -58,6 +64,8 @@ pub(super) enum Seat {
     Shared(Rc<Slot>),
     /// One of its own.
     Own(Own),
+    /// A VM of a Proxy-Wasm filter; the slot is kept as one that is in use.
+    Proxy(Rc<proxy_wasm::Place>, #[expect(dead_code, reason = "kept so that its sweep sees it in use")] Rc<Slot>),
 }
 
 /// An exchange's own instance.
@@ -82,10 +90,16 @@ struct Health {
     instance: Option<Instance>,
     /// Counts instances, so that an exchange knows whether the one it began on is still there.
     number: u64,
-    failures: u32,
+    failures: Failures,
+}
+
+/// How often something failed of late, and how long it waits for that.
+#[derive(Default)]
+pub(super) struct Failures {
+    count: u32,
     failed: Option<Instant>,
-    /// Why the last instance failed.
-    reason: Arc<str>,
+    /// Why it failed last.
+    pub(super) reason: Arc<str>,
 }
 
 /// What came of a visit, and what was shown, as the filter left it.
@@ -119,6 +133,10 @@ impl Instances {
                 idle: RefCell::default(),
                 own: Cell::new(0),
                 errands: self.errands.clone(),
+                proxy: match &filter.compiled.code {
+                    Code::Proxy(ready) => Some(self.machines.place(filter, ready, self.errands.as_ref())),
+                    Code::Typed(_) => None,
+                },
             })
         });
         slot.unused.set(0);
@@ -129,7 +147,10 @@ impl Instances {
 impl Seat {
     /// The seat that an exchange takes with `filter`.
     pub(super) fn take(filter: &Filter, slot: Rc<Slot>) -> Self {
-        match (filter.compiled.calls, filter.place.isolation) {
+        if let Some(place) = &slot.proxy {
+            return Self::Proxy(Rc::clone(place), slot);
+        }
+        match (filter.calls(), filter.place.isolation) {
             (Calls::Plain, Isolation::Shared) => Self::Shared(slot),
             _ => Self::Own(Own { slot, tenure: RefCell::new(Tenure::Unstarted), free: Notify::new() }),
         }
@@ -137,7 +158,7 @@ impl Seat {
 
     /// Whether calls may suspend.
     pub(super) fn suspends(filter: &Filter) -> bool {
-        filter.compiled.calls == Calls::Suspending
+        filter.calls() == Calls::Suspending
     }
 
     /// Makes one callback, on the instance that the exchange began on or on the current one where it begins.
@@ -145,6 +166,15 @@ impl Seat {
         match self {
             Self::Shared(slot) => slot.visit(filter, &mut trail.borrow_mut(), visit),
             Self::Own(own) => own.visit(filter, trail, visit).await,
+            Self::Proxy(place, _) => place.visit(trail, visit).await,
+        }
+    }
+
+    /// The VM that may hold something of an exchange between two pieces of its body.
+    pub(super) fn vm(&self) -> Option<&proxy_wasm::Place> {
+        match self {
+            Self::Proxy(place, _) => Some(place),
+            Self::Shared(_) | Self::Own(_) => None,
         }
     }
 }
@@ -158,12 +188,12 @@ impl Slot {
         };
         if trail.open.is_some_and(|open| open.number != health.number || health.instance.is_none()) {
             trail.open = None;
-            return unavailable(format!("its instance was lost in another exchange: {}", health.reason), visit.shown);
+            return unavailable(format!("its instance was lost in another exchange: {}", health.failures.reason), visit.shown);
         }
         if health.instance.is_none() {
-            if let Some(wait) = health.wait(filter.shared.limits.back_off) {
+            if let Some(wait) = health.failures.wait(filter.shared.limits.back_off) {
                 let wait = wait.as_millis();
-                let reason = format!("it is started again in {wait} ms after it failed: {}", health.reason);
+                let reason = format!("it is started again in {wait} ms after it failed: {}", health.failures.reason);
                 return unavailable(reason, visit.shown);
             }
             match at_once(Instance::start(filter, None)) {
@@ -197,12 +227,12 @@ impl Slot {
             )
             .into());
         }
-        if let Some(wait) = self.health.borrow().wait(filter.shared.limits.back_off) {
+        if let Some(wait) = self.health.borrow().failures.wait(filter.shared.limits.back_off) {
             filter.shared.metrics.unavailable.add(1);
             return Err(format!(
                 "it is started again in {} ms after it failed: {}",
                 wait.as_millis(),
-                self.health.borrow().reason
+                self.health.borrow().failures.reason
             )
             .into());
         }
@@ -298,18 +328,25 @@ impl Health {
 
     fn fail(&mut self, reason: Arc<str>) -> Arc<str> {
         self.instance = None;
+        self.failures.fail(reason)
+    }
+}
+
+impl Failures {
+    /// Notes another.
+    pub(super) fn fail(&mut self, reason: Arc<str>) -> Arc<str> {
         if self.failed.is_some_and(|failed| failed.elapsed() > FORGIVEN_AFTER) {
-            self.failures = 0;
+            self.count = 0;
         }
-        self.failures = self.failures.saturating_add(1);
+        self.count = self.count.saturating_add(1);
         self.failed = Some(Instant::now());
         self.reason = Arc::clone(&reason);
         reason
     }
 
     /// How long until another start may be tried; none when it may be now.
-    fn wait(&self, longest: Duration) -> Option<Duration> {
-        let doublings = self.failures.saturating_sub(1).min(16);
+    pub(super) fn wait(&self, longest: Duration) -> Option<Duration> {
+        let doublings = self.count.saturating_sub(1).min(16);
         let pause = FIRST_BACK_OFF.saturating_mul(1 << doublings).min(longest);
         pause.checked_sub(self.failed?.elapsed()).filter(|wait| !wait.is_zero())
     }
@@ -331,6 +368,10 @@ impl fmt::Debug for Instances {
 
 impl fmt::Debug for Seat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if matches!(self, Self::Shared(_)) { "Shared" } else { "Own" })
+        f.write_str(match self {
+            Self::Shared(_) => "Shared",
+            Self::Own(_) => "Own",
+            Self::Proxy(..) => "Proxy",
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     attributes::Known,
+    audit::Budget,
     bindings::tidegate::filter::types::Attr,
     chain::Filter,
     headers::Room,
@@ -14,7 +15,7 @@ use super::{
 };
 use std::{
     sync::{Arc, atomic::AtomicUsize},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tidegate_policy::{exchange::AuditEvent, grants::Grants};
 use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
@@ -113,35 +114,12 @@ impl State {
 
     /// Keeps an event, unless the exchange has had its share.
     pub(super) fn record(&mut self, kind: String, outcome: &str, fields: Vec<(String, Attr)>) -> bool {
-        let bytes = 64 + kind.len() + fields.iter().map(|(name, attr)| name.len() + attr.size()).sum::<usize>();
-        if self.known.is_none()
-            || self.event_count >= self.limits.event_count
-            || self.event_bytes + bytes > self.limits.event_bytes
-        {
-            self.metrics.events_dropped.add(1);
+        let Self { known, events, event_bytes: bytes, event_count: count, limits, metrics, phase, .. } = self;
+        if known.is_none() {
+            metrics.events_dropped.add(1);
             return false;
         }
-        self.event_count += 1;
-        self.event_bytes += bytes;
-        let mut fields: serde_json::Map<_, _> = fields.into_iter().map(|(name, attr)| (name, json(attr))).collect();
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        fields.insert("at".to_owned(), u64::try_from(now.as_micros()).unwrap_or(u64::MAX).into());
-        fields.insert("phase".to_owned(), self.phase.as_str().into());
-        self.events.push(AuditEvent { kind, outcome: outcome.to_owned(), fields });
-        true
-    }
-}
-
-fn json(attr: Attr) -> serde_json::Value {
-    match attr {
-        Attr::Text(text) => text.into(),
-        Attr::Int(number) => number.into(),
-        Attr::Uint(number) | Attr::TimeNs(number) => number.into(),
-        Attr::Flag(flag) => flag.into(),
-        Attr::Blob(bytes) => {
-            use base64::Engine as _;
-            base64::engine::general_purpose::STANDARD.encode(bytes).into()
-        }
+        Budget { events, bytes, count, limits, metrics, phase: *phase }.record(kind, outcome, fields)
     }
 }
 
@@ -154,7 +132,7 @@ pub(super) struct LogBudget {
 }
 
 impl LogBudget {
-    fn new(rate: u32) -> Self {
+    pub(super) fn new(rate: u32) -> Self {
         Self { rate, tokens: rate.into(), filled: Instant::now() }
     }
 
@@ -183,7 +161,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(limits: &Limits, metrics: Arc<Metrics>) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(limits.memory_bytes)
             .table_elements(limits.table_elements)

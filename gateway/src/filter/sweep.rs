@@ -11,8 +11,12 @@ const EVERY: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 32;
 
 impl Instances {
-    /// Looks after the instances for as long as it is polled.
+    /// Looks after the instances, and does what VMs have to do between callbacks, for as long as it is polled.
     pub async fn keep(&self) {
+        tokio::join!(self.look_after(), self.machines.agenda.keep());
+    }
+
+    async fn look_after(&self) {
         loop {
             if self.slots.borrow().is_empty() {
                 self.arrived.notified().await;
@@ -48,7 +52,9 @@ impl Slot {
     /// Whether it has served nothing for as long as it may.
     fn is_idle(self: &Rc<Self>) -> bool {
         let Some(filter) = self.filter.upgrade() else { return true };
-        let is_idle = EVERY.saturating_mul(self.unused.get()) > filter.shared.limits.idle && Rc::strong_count(self) == 1;
+        let is_idle = EVERY.saturating_mul(self.unused.get()) > filter.shared.limits.idle
+            && Rc::strong_count(self) == 1
+            && !self.proxy.as_ref().is_some_and(|place| place.is_at_work());
         if is_idle {
             filter.shared.metrics.idle_dropped.add(1);
         }

@@ -2,36 +2,40 @@
 //! comes of it, is `upstream::wish`'s; here it is only asked for.
 
 use super::{
+    attributes::Known,
     bindings::tidegate::filter::upstream::{self, Alpn, PolicyError, TlsMode, TlsSettings, TlsVersion},
-    message::Kind,
+    limits::Metrics,
+    message::{Kind, Line},
     state::State,
 };
 use crate::upstream::wish::{self, Refusal, Terms, Wish};
-use tidegate_policy::service;
-use wasmtime::{
-    Result,
-    component::{HasSelf, Linker},
-};
+use tidegate_policy::{grants::Grants, service};
+use wasmtime::component::{HasSelf, Linker};
 
 /// Offers the interface `upstream`.
-pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
+pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     upstream::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
 }
 
 impl upstream::Host for State {
-    fn select_service(&mut self, name: String) -> Result<Result<(), PolicyError>> {
+    fn select_service(&mut self, name: String) -> wasmtime::Result<Result<(), PolicyError>> {
         Ok(self.wish(|wish, terms| wish.select_service(&name, terms)))
     }
 
-    fn select_endpoint(&mut self, address: String, port: u16) -> Result<Result<(), PolicyError>> {
+    fn select_endpoint(&mut self, address: String, port: u16) -> wasmtime::Result<Result<(), PolicyError>> {
         Ok(self.wish(|wish, terms| wish.select_endpoint(&address, port, terms)))
     }
 
-    fn originate_tls(&mut self, settings: TlsSettings) -> Result<Result<(), PolicyError>> {
-        Ok(self.wish(|wish, terms| wish.originate_tls(&wished(settings), terms)))
+    fn originate_tls(&mut self, settings: TlsSettings) -> wasmtime::Result<Result<(), PolicyError>> {
+        Ok(self.wish(|wish, terms| wish.originate_tls(&tls_settings(settings), terms)))
     }
 
-    fn inject_secret(&mut self, header: String, credential: String, prefix: String) -> Result<Result<(), PolicyError>> {
+    fn inject_secret(
+        &mut self,
+        header: String,
+        credential: String,
+        prefix: String,
+    ) -> wasmtime::Result<Result<(), PolicyError>> {
         Ok(self.wish(|wish, terms| wish.inject_secret(&header, &credential, &prefix, terms)))
     }
 }
@@ -44,20 +48,52 @@ impl State {
         let (Some(known), Some(line)) = (known, line) else {
             return Err(PolicyError::TooLate);
         };
-        let terms = Terms { snapshot: known.snapshot(), credentials: known.credentials(), permit: known.permit(), grants };
-        make(line.wish.get_or_insert_default(), &terms).map_err(|refusal| {
-            metrics.wishes_refused.add(1);
-            match refusal {
-                Refusal::UnknownName => PolicyError::UnknownName,
-                Refusal::NotPermitted => PolicyError::NotPermitted,
-                Refusal::Conflict => PolicyError::Conflict,
-                Refusal::Invalid => PolicyError::Invalid,
-            }
+        wished(known, line, grants, metrics, make).map_err(|refused| match refused {
+            Refused::By(Refusal::UnknownName) => PolicyError::UnknownName,
+            Refused::By(Refusal::NotPermitted) => PolicyError::NotPermitted,
+            Refused::By(Refusal::Conflict) => PolicyError::Conflict,
+            Refused::By(Refusal::Invalid) => PolicyError::Invalid,
+            Refused::TooLate => PolicyError::TooLate,
         })
     }
 }
 
-fn wished(settings: TlsSettings) -> wish::TlsSettings {
+/// Why a wish came to nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Refused {
+    By(Refusal),
+    /// The request's head has gone on.
+    TooLate,
+}
+
+impl Refused {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::By(Refusal::UnknownName) => "unknown_name",
+            Self::By(Refusal::NotPermitted) => "not_permitted",
+            Self::By(Refusal::Conflict) => "conflict",
+            Self::By(Refusal::Invalid) => "invalid",
+            Self::TooLate => "too_late",
+        }
+    }
+}
+
+/// Makes a wish of the request whose first line this is.
+pub(super) fn wished(
+    known: &Known,
+    line: &mut Line,
+    grants: &Grants,
+    metrics: &Metrics,
+    make: impl FnOnce(&mut Wish, &Terms<'_>) -> Result<(), Refusal>,
+) -> Result<(), Refused> {
+    let terms = Terms { snapshot: known.snapshot(), credentials: known.credentials(), permit: known.permit(), grants };
+    make(line.wish.get_or_insert_default(), &terms).map_err(|refusal| {
+        metrics.wishes_refused.add(1);
+        Refused::By(refusal)
+    })
+}
+
+fn tls_settings(settings: TlsSettings) -> wish::TlsSettings {
     let TlsSettings { mode, sni, names, trust, min_version, alpn, certificate } = settings;
     wish::TlsSettings {
         mode: mode.map(|mode| match mode {

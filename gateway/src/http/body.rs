@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 use tidegate_policy::Reason;
+use tokio::sync::mpsc;
 
 /// A message body. Never buffered whole; dropping it ends what it was reading from.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ enum Kind {
     Whole(Option<Bytes>, Option<Box<HeaderMap>>),
     /// One that was written down before, piece by piece.
     Scripted(VecDeque<Frame<Bytes>>),
+    /// A request's of a filter's own, piece by piece as it sends them.
+    Piped(mpsc::Receiver<Bytes>),
     /// A request's, from a downstream HTTP/2 connection.
     H2(hyper::body::Incoming),
     /// A response's, from a shared upstream HTTP/2 connection, whose place is kept for as long.
@@ -73,6 +76,11 @@ impl Body {
     /// A body that is all here, with trailers.
     pub fn whole(bytes: Bytes, trailers: HeaderMap) -> Self {
         Self(Kind::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()), Some(Box::new(trailers))))
+    }
+
+    /// A body whose pieces come by a channel, until that is closed.
+    pub fn piped(pieces: mpsc::Receiver<Bytes>) -> Self {
+        Self(Kind::Piped(pieces))
     }
 
     /// A request's body, from a downstream HTTP/2 connection.
@@ -153,6 +161,7 @@ impl http_body::Body for Body {
             Kind::Empty => Poll::Ready(None),
             Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Scripted(frames) => Poll::Ready(frames.pop_front().map(Ok)),
+            Kind::Piped(pieces) => pieces.poll_recv(cx).map(|piece| piece.map(|piece| Ok(Frame::data(piece)))),
             Kind::Whole(bytes, trailers) => Poll::Ready(match bytes.take() {
                 Some(bytes) => Some(Ok(Frame::data(bytes))),
                 None => trailers.take().map(|trailers| Ok(Frame::trailers(*trailers))),
@@ -180,6 +189,7 @@ impl http_body::Body for Body {
             Kind::Full(Some(_)) => false,
             Kind::Whole(bytes, trailers) => bytes.is_none() && trailers.is_none(),
             Kind::Scripted(frames) => frames.is_empty(),
+            Kind::Piped(pieces) => pieces.is_closed() && pieces.is_empty(),
             Kind::H2(incoming) | Kind::Held(incoming, _) => incoming.is_end_stream(),
             Kind::H1Request(incoming) => incoming.is_end_stream(),
             Kind::H1Response(incoming) => incoming.is_end_stream(),
@@ -196,7 +206,7 @@ impl http_body::Body for Body {
             Kind::Full(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Whole(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Kind::H2(incoming) | Kind::Held(incoming, _) => incoming.size_hint(),
-            Kind::Scripted(_) => SizeHint::default(),
+            Kind::Scripted(_) | Kind::Piped(_) => SizeHint::default(),
             Kind::H1Request(incoming) => hint(incoming.remaining()),
             Kind::H1Response(incoming) => hint(incoming.remaining()),
             Kind::Metered(metered) => metered.inner().size_hint(),

@@ -3,12 +3,12 @@
 
 use super::{Request, body::Body, downstream::Downstream, exchange};
 use crate::{
-    filter::{CallError, Errand},
+    filter::{Answer, CallError, Collected, Errand, Received, Sent},
     listen::Peer,
     worker::Worker,
 };
-use ::http::Response;
-use bytes::{Bytes, BytesMut};
+use ::http::{HeaderMap, Response};
+use bytes::BytesMut;
 use http_body_util::BodyExt as _;
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -37,39 +37,79 @@ pub async fn serve(worker: Rc<Worker>, mut errands: mpsc::Receiver<Errand>) {
 }
 
 async fn run(worker: Rc<Worker>, errand: Errand) {
-    let Errand { plugin, request, timeout, body_bytes, mut answer } = errand;
-    let called = tokio::time::timeout(timeout, call(&worker, &plugin, request, body_bytes));
+    let Errand { plugin, request, timeout, body_bytes, answer } = errand;
     // Whoever asked may have gone: then nobody needs the answer, and the exchange ends as one whose caller left.
-    let outcome = tokio::select! {
-        called = called => called.unwrap_or(Err(CallError::Timeout)),
-        () = answer.closed() => return,
-    };
-    let _nobody_may_be_waiting = answer.send(outcome);
+    match answer {
+        Answer::Whole(mut answer) => {
+            let called = tokio::time::timeout(timeout, whole(&worker, &plugin, request, body_bytes));
+            let outcome = tokio::select! {
+                called = called => called.unwrap_or(Err(CallError::Timeout)),
+                () = answer.closed() => return,
+            };
+            let _nobody_may_be_waiting = answer.send(outcome);
+        }
+        Answer::Streamed(answer) => {
+            let ended = tokio::select! {
+                ended = streamed(&worker, &plugin, request, &answer) => ended,
+                () = answer.closed() => return,
+            };
+            let last = ended.map_or_else(Received::Failed, |()| Received::Ended);
+            let _nobody_may_be_waiting = answer.send(last).await;
+        }
+    }
 }
 
-async fn call(
+/// Makes a call, and brings its whole answer.
+async fn whole(
     worker: &Rc<Worker>,
     plugin: &str,
-    request: ::http::Request<Bytes>,
+    request: ::http::Request<Sent>,
     limit: usize,
-) -> Result<Response<Bytes>, CallError> {
+) -> Result<Response<Collected>, CallError> {
+    let (head, mut body) = call(worker, plugin, request).await?.into_parts();
+    let (mut whole, mut trailers) = (BytesMut::new(), HeaderMap::new());
+    while let Some(frame) = body.frame().await {
+        match frame.map_err(|fault| refusal(fault.reason()))?.into_data() {
+            Ok(data) if whole.len() + data.len() > limit => return Err(CallError::TooLarge),
+            Ok(data) => whole.extend_from_slice(&data),
+            Err(last) => trailers = last.into_trailers().unwrap_or_default(),
+        }
+    }
+    Ok(Response::from_parts(head, Collected { body: whole.freeze(), trailers }))
+}
+
+/// Makes a call, and brings its answer as it comes, no faster than it is taken.
+async fn streamed(
+    worker: &Rc<Worker>,
+    plugin: &str,
+    request: ::http::Request<Sent>,
+    answer: &mpsc::Sender<Received>,
+) -> Result<(), CallError> {
+    let (head, mut body) = call(worker, plugin, request).await?.into_parts();
+    let gone = |_| CallError::Protocol;
+    answer.send(Received::Head(Box::new(head))).await.map_err(gone)?;
+    while let Some(frame) = body.frame().await {
+        let piece = match frame.map_err(|fault| refusal(fault.reason()))?.into_data() {
+            Ok(data) => Received::Data(data),
+            Err(last) => Received::Trailers(last.into_trailers().unwrap_or_default()),
+        };
+        answer.send(piece).await.map_err(gone)?;
+    }
+    Ok(())
+}
+
+async fn call(worker: &Rc<Worker>, plugin: &str, request: ::http::Request<Sent>) -> Result<Response<Body>, CallError> {
     let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
     let peer = Rc::new(Peer { address: nowhere, local: nowhere, certificate: None, server_name: None });
     let caller = Caller { principal: Some(format!("filter/{plugin}").into()), ..Caller::default() };
     let identity = Identity { source: nowhere.ip(), caller: Arc::new(caller) };
     let downstream = Rc::new(Downstream::of_filter(peer, identity));
-    let request: Request = request.map(Body::full);
-    let response = exchange::for_filter(worker, &downstream, request).await.map_err(|fault| refusal(fault.reason()))?;
-    let (head, mut body) = response.into_parts();
-    let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|fault| refusal(fault.reason()))?.into_data() else { continue };
-        if whole.len() + data.len() > limit {
-            return Err(CallError::TooLarge);
-        }
-        whole.extend_from_slice(&data);
-    }
-    Ok(Response::from_parts(head, whole.freeze()))
+    let request: Request = request.map(|sent| match sent {
+        Sent::Whole(body, trailers) if trailers.is_empty() => Body::full(body),
+        Sent::Whole(body, trailers) => Body::whole(body, trailers),
+        Sent::Streamed(pieces) => Body::piped(pieces),
+    });
+    exchange::for_filter(worker, &downstream, request).await.map_err(|fault| refusal(fault.reason()))
 }
 
 /// What the filter is told of a failure; the call's own record says more.

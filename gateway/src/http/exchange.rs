@@ -18,6 +18,7 @@ use crate::{
     fault::Fault,
     filter::{self, Outcome, Run},
     identity,
+    listen::Peer,
     live::Live,
     record::OpenRecord,
     stream::Stream,
@@ -136,7 +137,11 @@ async fn attempt(
     forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.settings.pseudonym)?;
     trace::pass_on(&mut head.headers, record.trace());
     let mut request = Request::from_parts(head, course.meter(downstream, body)?);
-    let run = if downstream.filter.is_some() { None } else { begin(worker, &live, &permit, &identity, &request, record)? };
+    let run = if downstream.filter.is_some() {
+        None
+    } else {
+        begin(worker, &downstream.peer, &live, &permit, &identity, &request, record)?
+    };
     if let Some(run) = &run {
         request = match Box::pin(course.ask(downstream, run, request)).await? {
             Outcome::Continue(request) => request,
@@ -163,6 +168,7 @@ async fn attempt(
 /// The filters' part in the exchange, where its route has any.
 fn begin(
     worker: &Worker,
+    peer: &Peer,
     live: &Live,
     permit: &Permit,
     identity: &Identity,
@@ -173,7 +179,7 @@ fn begin(
         return Ok(None);
     }
     let dialect = Dialect::of(request.headers());
-    let facts = filter::Facts { id: record.id(), identity, permit, live, dialect };
+    let facts = filter::Facts { id: record.id(), identity, permit, live, dialect, peer: peer.address, local: peer.local };
     let run = worker.instances.begin(&live.chains, facts).transpose()?;
     record.filtered_by(run.as_ref());
     Ok(run)

@@ -148,6 +148,9 @@ settings! {
     "filter_kv_bytes" => filter.kv_bytes, "Bytes of their keys and values, all together.";
     "filter_kv_key_bytes" => filter.kv_key_bytes, "Bytes of one key.";
     "filter_kv_value_bytes" => filter.kv_value_bytes, "Bytes of one value.";
+    "filter_queues" => filter.queues, "Queues that the Proxy-Wasm VMs of one vm_id may share.";
+    "filter_queue_messages" => filter.queue_messages, "Messages that may wait in one of them.";
+    "filter_queue_bytes" => filter.queue_bytes, "Bytes of those.";
     "filter_metrics" => filter.instruments, "Metrics that one plugin may define.";
 }
 

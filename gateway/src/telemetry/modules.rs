@@ -104,6 +104,7 @@ pub fn filter(page: &mut Page, metrics: &filter::Metrics) {
     refused.add(&[("kind", "log")], metrics.logs_dropped.value());
     refused.add(&[("kind", "compile")], metrics.compile_refused.value());
     refused.add(&[("kind", "kv")], metrics.kv_refused.value());
+    refused.add(&[("kind", "queue")], metrics.queues_refused.value());
     refused.add(&[("kind", "metric")], metrics.instruments_refused.value());
     let help = "Exchanges on which a filter that is required to leave an audit event left none.";
     page.counter("tidegate_filter_silent_total", help, metrics.silent.value());

@@ -12,7 +12,9 @@ pub use report::{AnsweredBy, Ended, Logged, Made, Message, Metric, Piece, Report
 
 use crate::{
     fault::Fault,
-    filter::{CallError, Closing, Errand, Facts, Host, Instances, Limits, Outcome, Run},
+    filter::{
+        Answer as CallAnswer, CallError, Closing, Collected, Errand, Facts, Host, Instances, Limits, Outcome, Received, Run,
+    },
     http::{self, body::Body, reply},
 };
 use ::http::StatusCode;
@@ -21,6 +23,7 @@ use script::{Answer, Request, Response};
 use stage::Stage;
 use std::{
     cell::RefCell,
+    net::SocketAddr,
     time::{Duration, Instant},
 };
 use tidegate_policy::{
@@ -51,6 +54,8 @@ pub struct Trial {
     pub on_error: OnError,
     /// Whether its exchanges share an instance.
     pub isolation: Isolation,
+    /// What its place on a route says beyond that: the fields of an entry that are for Proxy-Wasm filters.
+    pub place: serde_json::Map<String, serde_json::Value>,
     /// What it may use.
     pub limits: Limits,
     /// The request.
@@ -93,8 +98,8 @@ impl Trial {
         let host = Host::start(self.limits).map_err(|error| Refused::System(error.to_string()))?;
         let inspection = host.inspect(bytes).map_err(Refused::Module)?;
         let module = Module { digest: digest(bytes), bytes: bytes.into() };
-        host.configure(&module, self.config.to_string().as_bytes()).map_err(Refused::Config)?;
-        let stage = Stage::set(&host, self, (module, inspection), &head)?;
+        let stage = Stage::set(&host, self, (module.clone(), inspection), &head)?;
+        host.configure(&module, &stage.used).map_err(Refused::Config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| Refused::System(error.to_string()))?;
         let (log, calls) = (log::Log::default(), RefCell::default());
@@ -105,6 +110,7 @@ impl Trial {
         let exchange = async {
             tokio::select! {
                 ended = exchange(&stage, &instances, request, response) => ended,
+                () = instances.keep() => unreachable!("they are looked after for as long as they are there"),
                 never = answer(asked, &answers, &calls) => match never {},
             }
         };
@@ -125,10 +131,14 @@ impl Trial {
 
     /// Its entry on a route.
     fn entry(&self) -> serde_json::Value {
-        serde_json::json!({
+        let mut entry = serde_json::json!({
             "plugin": self.plugin, "config": self.config, "on_error": self.on_error, "isolation": self.isolation,
             "grants": self.grants,
-        })
+        });
+        if let Some(entry) = entry.as_object_mut() {
+            entry.extend(self.place.clone());
+        }
+        entry
     }
 }
 
@@ -148,8 +158,11 @@ type Told = Vec<FilterFacts<'static>>;
 
 /// The exchange, from the request's head to the filter's last callback.
 async fn exchange(stage: &Stage, instances: &Instances, request: http::Request, response: http::Response) -> (Ending, Told) {
-    let Stage { live, identity, permit, dialect } = stage;
-    let facts = Facts { id: ID, identity, permit, live, dialect: *dialect };
+    let Stage { live, identity, permit, dialect, used: _ } = stage;
+    // Of the addresses for documentation (RFC 5737), since there is no connection.
+    let local = SocketAddr::from(([192, 0, 2, 2], 3128));
+    let peer = SocketAddr::new(identity.source, 49_152);
+    let facts = Facts { id: ID, identity, permit, live, dialect: *dialect, peer, local };
     let began = Instant::now();
     let mut ending = Ending::default();
     let run = match instances.begin(&live.chains, facts) {
@@ -255,7 +268,14 @@ async fn answer(
         let status = found.as_ref().map(|response| response.status().as_u16());
         made.borrow_mut().push(Made { line: format!("{} {url}", request.method()), status });
         // A filter that has been given up waits for no answer.
-        let _ = answer.send(found.ok_or(CallError::UnknownTarget));
+        match answer {
+            CallAnswer::Whole(answer) => {
+                let collected = |body| Collected { body, ..Collected::default() };
+                let _ = answer.send(found.map(|found| found.map(collected)).ok_or(CallError::UnknownTarget));
+            }
+            // What is described is no stream.
+            CallAnswer::Streamed(answer) => drop(answer.send(Received::Failed(CallError::UnknownTarget)).await),
+        }
     }
     std::future::pending().await
 }

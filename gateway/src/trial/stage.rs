@@ -16,6 +16,7 @@ use tidegate_policy::{
     identity::{Caller, Proof},
     plugin::Plugin,
     publication::Module,
+    route::FilterUse,
     service::Service,
     snapshot::Rows,
     target::{Form, Request},
@@ -30,6 +31,8 @@ pub(super) struct Stage {
     pub(super) identity: Identity,
     pub(super) permit: Permit,
     pub(super) dialect: Dialect,
+    /// The filter's place on the route.
+    pub(super) used: FilterUse,
 }
 
 impl Stage {
@@ -51,7 +54,8 @@ impl Stage {
         let services = services(trial, &name, &target)?;
         let named: Vec<_> = services.keys().collect();
         let rule = json!({"action": "allow", "to": [{"services": named}]});
-        let route = json!({"service": NAME, "filters": [trial.entry()]});
+        let used: FilterUse = document(trial.entry())?;
+        let route = json!({"service": NAME, "filters": [used]});
         let rows = Rows {
             rules: [(name.clone(), Arc::new(document(rule)?))].into(),
             routes: [(name.clone(), Arc::new(document(route)?))].into(),
@@ -80,7 +84,7 @@ impl Stage {
             time: SystemTime::now(),
         };
         let permit = live.snapshot.decide(&identity, &request).map_err(|denial| at("/service", &denial.explanation()))?;
-        Ok(Self { live, identity, permit, dialect: Dialect::of(&head.headers) })
+        Ok(Self { live, identity, permit, dialect: Dialect::of(&head.headers), used })
     }
 
     /// The connection that the response would have come by.

@@ -9,6 +9,7 @@ fn trial(request: &str) -> Trial {
         grants: Grants::default(),
         on_error: OnError::Deny,
         isolation: Isolation::Shared,
+        place: serde_json::Map::new(),
         limits: Limits::default(),
         request: script::read(request).unwrap(),
         response: Response::default(),

@@ -1,6 +1,6 @@
 //! Compiled modules on disk: what a restart finds there, and what it does not believe.
 
-use crate::setting::{filter, module};
+use crate::setting::{filter, module, used};
 use std::{
     fs::{self, File},
     os::unix::fs::PermissionsExt,
@@ -44,7 +44,7 @@ impl Data {
 
 /// Starts the filter, which takes its compiled module.
 fn start(host: &Host, module: &Module) {
-    host.configure(module, b"{}").unwrap();
+    host.configure(module, &used("{}")).unwrap();
 }
 
 /// Another module of the same meaning: with a custom section of this content.
@@ -74,7 +74,7 @@ fn a_restart_compiles_nothing() {
     start(&second, &stamp);
     start(&second, &stamp);
     assert_eq!(counted(&second), (0, 1, 0, 0), "loaded once, and shared from then on");
-    let refusal = second.configure(&stamp, br#"{"value": ""}"#).unwrap_err();
+    let refusal = second.configure(&stamp, &used(r#"{"value": ""}"#)).unwrap_err();
     assert_eq!(refusal, "/value: a stamp says something", "it is the filter that was uploaded");
     assert_eq!(second.inspect(&stamp.bytes).unwrap().imports, first.inspect(&stamp.bytes).unwrap().imports);
 }

@@ -5,6 +5,7 @@ mod archive;
 mod company;
 mod hostile;
 mod lifecycle;
+mod proxy_wasm;
 mod rehearsal;
 mod replacement;
 mod setting;

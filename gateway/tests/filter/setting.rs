@@ -18,11 +18,12 @@ use tidegate_gateway::{
     live::Live,
 };
 use tidegate_policy::{
-    Identity, Name, Permit, Reason, Snapshot, Target,
+    Identity, Mistake, Name, Permit, Reason, Snapshot, Target,
     exchange::{FilterFacts, Verdict},
     identity::{Caller, Proof},
     plugin::{Digest, Plugin},
     publication::Module,
+    route::FilterUse,
     snapshot::Rows,
     target::{self, Form},
 };
@@ -61,6 +62,11 @@ fn build() -> PathBuf {
 pub(crate) fn module(bytes: Arc<[u8]>) -> Module {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
     Module { digest: Digest::new(digest.as_ref().try_into().unwrap()), bytes }
+}
+
+/// A place on a route with this configuration.
+pub(crate) fn used(config: &str) -> FilterUse {
+    FilterUse::of("tried".parse().unwrap(), serde_json::from_str(config).unwrap())
 }
 
 /// The route that exchanges are on where nothing else is said.
@@ -153,16 +159,21 @@ impl Stage {
 
     /// Several routes.
     pub(crate) fn routes(limits: Limits, routes: &[(&str, Value)]) -> Self {
-        let mut stage = Self {
+        let mut stage = Self::empty(limits);
+        stage.publish_routes(routes);
+        stage
+    }
+
+    /// No route yet.
+    pub(crate) fn empty(limits: Limits) -> Self {
+        Self {
             host: Host::start(limits).unwrap(),
             chains: Chains::default(),
             instances: Instances::default(),
             live: Live::default(),
             identity: caller(),
             permits: BTreeMap::new(),
-        };
-        stage.publish_routes(routes);
-        stage
+        }
     }
 
     /// Puts other filters on the route.
@@ -178,7 +189,9 @@ impl Stage {
 
     /// Puts other filters on routes, of these modules.
     pub(crate) fn publish_modules(&mut self, routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) {
-        self.live.snapshot = Arc::new(snapshot(routes, modules));
+        let world = |module: &Module| self.host.inspect(&module.bytes).map_or_else(|_| TYPED.to_owned(), |found| found.world);
+        let worlds = modules.iter().map(|(name, module)| (name.clone(), world(module))).collect();
+        self.live.snapshot = Arc::new(snapshot(routes, modules, &worlds));
         self.chains = Chains::prepare(&self.host, &self.live.snapshot, modules, &self.chains);
         self.permits = routes.iter().map(|(route, _)| ((*route).to_owned(), self.decide(route))).collect();
     }
@@ -206,7 +219,9 @@ impl Stage {
 
     /// An exchange that was permitted.
     pub(crate) fn facts(&self, route: &str) -> Facts<'_> {
-        Facts { id: 7, identity: &self.identity, permit: &self.permits[route], live: &self.live, dialect: Dialect::Http }
+        let (identity, permit, live) = (&self.identity, &self.permits[route], &self.live);
+        let (peer, local) = ("10.1.2.3:40000".parse().unwrap(), "10.9.9.9:3128".parse().unwrap());
+        Facts { id: 7, identity, permit, live, dialect: Dialect::Http, peer, local }
     }
 
     pub(crate) fn exchange(&self) -> Outcome {
@@ -299,7 +314,31 @@ pub(crate) fn response() -> http::response::Parts {
     response.header("x-request-id", "42").body(()).unwrap().into_parts().0
 }
 
-fn snapshot(routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) -> Snapshot {
+/// What typed filters are of.
+const TYPED: &str = "tidegate:filter/filter@0.1.0";
+
+/// What is wrong with routes of these modules and of a typed filter named `typed`, as whoever writes them is told.
+pub(crate) fn mistakes(routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) -> String {
+    let host = Host::start(Limits::default()).unwrap();
+    let mut worlds: BTreeMap<Name, String> =
+        modules.iter().map(|(name, module)| (name.clone(), host.inspect(&module.bytes).unwrap().world)).collect();
+    let mut modules = modules.clone();
+    modules.insert("typed".parse().unwrap(), module(Arc::from(*b"typed")));
+    worlds.insert("typed".parse().unwrap(), TYPED.to_owned());
+    let compiled = compile(routes, &modules, &worlds);
+    let mistakes = compiled.err().unwrap_or_default();
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn snapshot(routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>, worlds: &BTreeMap<Name, String>) -> Snapshot {
+    compile(routes, modules, worlds).expect("a valid policy")
+}
+
+fn compile(
+    routes: &[(&str, Value)],
+    modules: &BTreeMap<Name, Module>,
+    worlds: &BTreeMap<Name, String>,
+) -> Result<Snapshot, Vec<Mistake>> {
     let named = |name: &str| name.parse::<Name>().unwrap();
     let service =
         |name: &str| json!({"hosts": [format!("{name}.example.com")], "ports": [{"number": 443, "protocol": "https"}]});
@@ -307,18 +346,18 @@ fn snapshot(routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) -> Snaps
     let route = |name: &str, filters: &Value| serde_json::from_value(json!({"service": name, "filters": filters})).unwrap();
     let names: Vec<_> = routes.iter().map(|(name, _)| *name).collect();
     let rule = json!({"action": "allow", "to": [{"services": names}]});
-    let plugin = |module: &Module| Plugin {
+    let plugin = |name: &Name, module: &Module| Plugin {
         digest: module.digest,
         size_bytes: module.bytes.len() as u64,
-        world: "tidegate:filter/filter@0.1.0".to_owned(),
+        world: worlds[name].clone(),
         imports: Vec::new(),
     };
     let rows = Rows {
         services: services.collect(),
         routes: routes.iter().map(|(name, filters)| (named(name), Arc::new(route(name, filters)))).collect(),
         rules: [(named("checkout"), Arc::new(serde_json::from_value(rule).unwrap()))].into(),
-        plugins: modules.iter().map(|(name, module)| (name.clone(), Arc::new(plugin(module)))).collect(),
+        plugins: modules.iter().map(|(name, module)| (name.clone(), Arc::new(plugin(name, module)))).collect(),
         ..Rows::default()
     };
-    Snapshot::compile(&rows).expect("a valid policy")
+    Snapshot::compile(&rows)
 }

@@ -1,6 +1,6 @@
 //! What is accepted as a filter, and how a refusal reads.
 
-use crate::setting::{filter, module};
+use crate::setting::{filter, module, used};
 use tidegate_gateway::filter::{Host, Limits};
 
 #[test]
@@ -70,11 +70,11 @@ fn compiling_is_under_a_quota() {
 fn the_filter_itself_refuses_its_configuration() {
     let host = Host::start(Limits::default()).unwrap();
     let audit = module(filter("audit"));
-    host.configure(&audit, b"null").unwrap();
-    host.configure(&audit, br#"{"kind": "payments", "sample": 10}"#).unwrap();
-    let refusal = host.configure(&audit, br#"{"kind": "payments", "sampel": 10}"#).unwrap_err();
+    host.configure(&audit, &used("null")).unwrap();
+    host.configure(&audit, &used(r#"{"kind": "payments", "sample": 10}"#)).unwrap();
+    let refusal = host.configure(&audit, &used(r#"{"kind": "payments", "sampel": 10}"#)).unwrap_err();
     assert!(refusal.starts_with("/sampel: unknown field `sampel`"), "{refusal}");
-    let refusal = host.configure(&audit, br#"{"response_headers": ["a b"]}"#).unwrap_err();
+    let refusal = host.configure(&audit, &used(r#"{"response_headers": ["a b"]}"#)).unwrap_err();
     assert!(refusal.starts_with("/response_headers/0: "), "{refusal}");
     assert_eq!(host.metrics().compiled.value(), 1);
 }
@@ -82,8 +82,8 @@ fn the_filter_itself_refuses_its_configuration() {
 #[test]
 fn a_configuration_that_never_ends_is_refused() {
     let host = Host::start(Limits { configure: std::time::Duration::from_millis(50), ..Limits::default() }).unwrap();
-    let refusal = host.configure(&module(filter("hostile")), br#"{"at": "configure", "mode": "loop"}"#).unwrap_err();
+    let refusal = host.configure(&module(filter("hostile")), &used(r#"{"at": "configure", "mode": "loop"}"#)).unwrap_err();
     assert!(refusal.contains("ran for longer than"), "{refusal}");
-    let refusal = host.configure(&module(filter("hostile")), br#"{"at": "configure", "mode": "trap"}"#).unwrap_err();
+    let refusal = host.configure(&module(filter("hostile")), &used(r#"{"at": "configure", "mode": "trap"}"#)).unwrap_err();
     assert!(refusal.contains("trapped"), "{refusal}");
 }

@@ -17,6 +17,7 @@ pub(super) fn command() -> Command {
         .arg(text("config", "JSON|@FILE").default_value("null").help("The filter's configuration"))
         .arg(text("grants", "JSON|@FILE").default_value("{}").help("What its route grants it"))
         .arg(text("on-error", "deny|skip").default_value("deny").help("What becomes of the exchange when the filter fails"))
+        .arg(text("place", "JSON|@FILE").default_value("{}").help("What else its route says to a Proxy-Wasm filter"))
         .arg(text("isolation", "shared|exchange").default_value("shared").help("Whether exchanges share an instance"))
         .arg(text("name", "NAME").default_value("tried").help("The plugin's name"))
         .arg(settings_file())
@@ -81,6 +82,7 @@ fn described(given: &ArgMatches) -> Result<Trial, String> {
         config: script::read(&written(text_of(given, "config"))?).map_err(|mistake| at("config", mistake))?,
         grants: script::read(&written(text_of(given, "grants"))?).map_err(|mistake| at("grants", mistake))?,
         on_error: script::read(&quoted("on-error")).map_err(|mistake| at("on-error", mistake))?,
+        place: script::read(&written(text_of(given, "place"))?).map_err(|mistake| at("place", mistake))?,
         isolation: script::read(&quoted("isolation")).map_err(|mistake| at("isolation", mistake))?,
         limits: limits(given)?,
         request: read(given, "request")?,
