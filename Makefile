@@ -59,7 +59,7 @@ bench-languages: filters languages ## Measure what filters in Rust, JavaScript a
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate
 	tests/bench/languages.py
 
-bench: ## Measure decisions and filters
+bench: filters ## Measure decisions and filters
 	$(CARGO) bench -p tidegate-policy -p tidegate-gateway
 
 format: ## Format the source
