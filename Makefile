@@ -7,15 +7,21 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What `run` builds with; `make run PROFILE=release` takes longer to build and less to run.
 PROFILE ?= dev
 WASM := wasm32-unknown-unknown
-FILTERS := $(shell awk -F'"' '/^name = "tidegate-/ { print "-p", $$2 }' $$(grep -l cdylib plugins/*/Cargo.toml tests/filters/*/Cargo.toml))
+# What filters on the Proxy-Wasm SDK are built for: most hosts know WASI, and the SDK's own examples ask for it.
+WASI := wasm32-wasip1
+PROXY_WASM := $(shell grep -l '^proxy-wasm' tests/filters/*/Cargo.toml)
+packages = $(shell awk -F'"' '/^name = "tidegate-/ { print "-p", $$2 }' $(1))
+FILTERS := $(call packages,$(filter-out $(PROXY_WASM),$(shell grep -l cdylib plugins/*/Cargo.toml tests/filters/*/Cargo.toml)))
 
-.PHONY: help setup tools build filters test demo run bench bench-beside bench-languages languages docker docker-up format
+.PHONY: help setup tools build filters test demo run bench bench-beside bench-languages languages envoy docker docker-up format
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-setup: ## Install what the other commands need: the WebAssembly target, curl
-	@rustup target list --installed 2>/dev/null | grep -qx $(WASM) || { echo "installing the target $(WASM)"; rustup target add $(WASM); }
+setup: ## Install what the other commands need: the WebAssembly targets, curl
+	@for target in $(WASM) $(WASI); do \
+		rustup target list --installed 2>/dev/null | grep -qx $$target || { echo "installing the target $$target"; rustup target add $$target; }; \
+	done
 	@command -v curl >/dev/null || { echo "installing curl"; apt-get install -y -q curl; }
 
 tools: ## Install cargo-nextest and cargo-deny, which `make test` uses where they are installed
@@ -24,11 +30,15 @@ tools: ## Install cargo-nextest and cargo-deny, which `make test` uses where the
 languages: ## Install what builds filters in JavaScript and Python, in target/languages, for their tests
 	@sh tests/languages
 
+envoy: ## Install the Envoy that tests compare with, in target/envoy
+	@sh tests/envoy
+
 build: ## Build the gateway, the sample API and the demonstration
 	$(CARGO) build --workspace --bins
 
-filters: setup ## Build the filters to WebAssembly, in target/wasm32-unknown-unknown/filter
+filters: setup ## Build the filters to WebAssembly, in target/wasm32-unknown-unknown/filter and target/wasm32-wasip1/filter
 	$(CARGO) build --profile filter --target $(WASM) $(FILTERS)
+	$(CARGO) build --profile filter --target $(WASI) $(call packages,$(PROXY_WASM))
 
 # No `build` before it: the tests' own build makes the programs too, and a build without the tests' dependencies would compile
 # a good part of the same crates a second time, with other features.
@@ -41,7 +51,7 @@ demo: filters build ## Register an external API and send a pod's traffic through
 run: setup ## Start the gateway on ./data and stay
 	$(CARGO) run --profile $(PROFILE) -p tidegate-gateway --bin tidegate -- serve --data-dir data
 
-bench-beside: ## Measure the gateway beside nginx, HAProxy and Envoy, a core each (docs/performance.md says what it needs)
+bench-beside: filters envoy ## Measure the gateway beside nginx, HAProxy and Envoy, a core each (docs/performance.md says what it needs)
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate
 	tests/bench/beside.py
 
@@ -49,7 +59,7 @@ bench-languages: filters languages ## Measure what filters in Rust, JavaScript a
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate
 	tests/bench/languages.py
 
-bench: ## Measure decisions and filters
+bench: filters ## Measure decisions and filters
 	$(CARGO) bench -p tidegate-policy -p tidegate-gateway
 
 format: ## Format the source

@@ -5,13 +5,15 @@ What is compared is CPU time per request (user and system, of all threads, from 
 swings, CPU per request hardly does. The proxies take turns in every round; medians are printed, with the gateway's ratio
 to each peer.
 
+    make filters envoy
     cargo build --release -p tidegate-gateway --bin tidegate
-    tests/bench/beside.py [--rounds 5] [--seconds 4] [--connections 32] [--json FILE]
+    tests/bench/beside.py [--rounds 5] [--seconds 4] [--connections 32] [--case CASE]… [--json FILE]
 
-Needs nginx, wrk and openssl; HAProxy and Envoy (ENVOY=/path/to/envoy) take part where they are found. Core 0 is for the
-proxies, core 1 for the load and the upstream. Cases: `plain`, HTTP/1.1 to HTTP/1.1, and `tls`, the same with TLS originated
-and the certificate verified. The gateway does everything it always does: identity, decision, metrics, records to the
-database and to a file; the peers only forward.
+Needs nginx, wrk and openssl; HAProxy and Envoy (ENVOY=/path/to/envoy, else the one of `make envoy`) take part where they are
+found. Core 0 is for the proxies, core 1 for the load and the upstream. Cases: `plain`, HTTP/1.1 to HTTP/1.1; `tls`, the same
+with TLS originated and the certificate verified; `filter`, plain with one Proxy-Wasm module that reads and adds a header in
+each direction, the same for the gateway and for Envoy. The gateway does everything it always does: identity, decision,
+metrics, records to the database and to a file; the peers only forward.
 """
 import argparse, json, os, pathlib, re, shutil, statistics, subprocess, sys, tempfile, time, urllib.request
 
@@ -19,7 +21,9 @@ HERE = pathlib.Path(__file__).resolve().parent
 TICKS = os.sysconf("SC_CLK_TCK")
 UPSTREAM = {"plain": 9000, "tls": 9443}
 GATEWAY = 3128
-HOSTS = {"plain": "api.example.com", "tls": "secure.example.com"}  # as gateway.sh registers them
+HOSTS = {"plain": "api.example.com", "tls": "secure.example.com", "filter": "filtered.example.com"}  # as gateway.sh registers them
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or HERE.parent.parent / "target").resolve()
+FILTER = TARGET / "wasm32-wasip1" / "filter" / "headers.wasm"
 
 NGINX_UPSTREAM = """
 worker_processes 1; daemon off; pid upstream.pid; error_log upstream.log;
@@ -81,23 +85,27 @@ def envoy_config(ports):
     kind = "type.googleapis.com/envoy.extensions."
     def address(port):
         return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-    def listener(case, port):
+    def listener(case, port, to=None, filters=()):
         router = {"name": "router", "typed_config": {"@type": kind + "filters.http.router.v3.Router"}}
-        routes = {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": case}}]}]}
+        routes = {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": to or case}}]}]}
         manager = {"@type": kind + "filters.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": case,
-                   "generate_request_id": False, "route_config": routes, "http_filters": [router]}
+                   "generate_request_id": False, "route_config": routes, "http_filters": [*filters, router]}
         return {"name": case, "address": address(port), "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}]}
     def cluster(case):
         endpoint = {"endpoint": {"address": address(ports[case])}}
         return {"name": case, "type": "STATIC", "connect_timeout": "2s",
                 "load_assignment": {"cluster_name": case, "endpoints": [{"lb_endpoints": [endpoint]}]}}
+    machine = {"runtime": "envoy.wasm.runtime.v8", "code": {"local": {"filename": str(FILTER)}}}
+    wasm = {"name": "wasm", "typed_config": {"@type": kind + "filters.http.wasm.v3.Wasm",
+                                             "config": {"name": "headers", "root_id": "headers", "vm_config": machine}}}
     secure = cluster("tls")
     names = [{"san_type": "DNS", "matcher": {"exact": "api.example.com"}}]
     trust = {"trusted_ca": {"filename": "api.pem"}, "match_typed_subject_alt_names": names}
     secure["transport_socket"] = {"name": "tls", "typed_config": {
         "@type": kind + "transport_sockets.tls.v3.UpstreamTlsContext", "sni": "api.example.com",
         "common_tls_context": {"validation_context": trust}}}
-    return {"static_resources": {"listeners": [listener("plain", 8130), listener("tls", 8131)],
+    return {"static_resources": {"listeners": [listener("plain", 8130), listener("tls", 8131),
+                                               listener("filter", 8132, "plain", [wasm])],
                                  "clusters": [cluster("plain"), secure]}}
 
 
@@ -118,7 +126,7 @@ def measure(port, host, options):
         raise SystemExit(f"nothing listens on port {port}; see the logs in the work folder")
     before = cpu_seconds(pid)
     out = subprocess.run(["taskset", "-c", "1", "wrk", "-t1", f"-c{options.connections}", f"-d{options.seconds}s", "--latency",
-                          "-H", f"Host: {host}", f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True).stdout
+                          "-H", f"Host: {host}", "-H", "x-team: payments", f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=True).stdout
     spent = cpu_seconds(pid) - before
     if "Non-2xx" in out or "Socket errors" in out:
         raise SystemExit(f"port {port} failed some of its requests:\n{out}")
@@ -150,17 +158,18 @@ def set_up(running, work):
     (work / "nginx.conf").write_text(NGINX.format(**UPSTREAM))
     (work / "haproxy.cfg").write_text(HAPROXY.format(**UPSTREAM))
     (work / "envoy.json").write_text(json.dumps(envoy_config(UPSTREAM)))
-    ports = {"plain": {"tidegate": GATEWAY, "nginx": 8110}, "tls": {"tidegate": GATEWAY, "nginx": 8111}}
+    ports = {"plain": {"tidegate": GATEWAY, "nginx": 8110}, "tls": {"tidegate": GATEWAY, "nginx": 8111}, "filter": {"tidegate": GATEWAY}}
     start(running, work, 1, "nginx", "-p", work, "-c", "upstream.conf")
     start(running, work, 0, "nginx", "-p", work, "-c", "nginx.conf")
     if shutil.which("haproxy"):
         start(running, work, 0, "haproxy", "-f", "haproxy.cfg")
         ports["plain"]["haproxy"], ports["tls"]["haproxy"] = 8120, 8121
-    envoy = os.environ.get("ENVOY") or shutil.which("envoy")
+    installed = TARGET / "envoy" / "envoy"
+    envoy = os.environ.get("ENVOY") or (installed if installed.exists() else shutil.which("envoy"))
     if envoy:
         start(running, work, 0, envoy, "-c", "envoy.json", "--concurrency", "1", "--disable-hot-restart", "-l", "error")
-        ports["plain"]["envoy"], ports["tls"]["envoy"] = 8130, 8131
-    start(running, work, 0, HERE / "gateway.sh", work / "api.pem", GATEWAY, 0)
+        ports["plain"]["envoy"], ports["tls"]["envoy"], ports["filter"]["envoy"] = 8130, 8131, 8132
+    start(running, work, 0, HERE / "gateway.sh", work / "api.pem", GATEWAY, 0, FILTER)
     for case in ports.values():
         for name, port in case.items():
             wait_for(port, name)
@@ -171,7 +180,7 @@ def set_up(running, work):
 def registered(work):
     """Waits until the gateway forwards what its script registers last."""
     deadline = time.monotonic() + 20
-    request = urllib.request.Request(f"http://127.0.0.1:{GATEWAY}/", headers={"Host": HOSTS["tls"]})
+    request = urllib.request.Request(f"http://127.0.0.1:{GATEWAY}/", headers={"Host": HOSTS["filter"]})
     while True:
         try:
             urllib.request.urlopen(request, timeout=2).read()
@@ -187,12 +196,17 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--case", action="append", choices=list(HOSTS), help="only this one; may be given again")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
+    if not FILTER.exists():
+        raise SystemExit(f"{FILTER} is missing; build it first: make filters")
     work, running, summary = pathlib.Path(tempfile.mkdtemp(prefix="tidegate-bench-")), [], {}
     work.chmod(0o755)
     try:
         for case, ports in set_up(running, work).items():
+            if options.case and case not in options.case:
+                continue
             rounds = {name: [] for name in ports}
             for _ in range(options.rounds):
                 for name, port in ports.items():

@@ -3,11 +3,14 @@
 # interrupted. The upstream is an HTTP server on 127.0.0.1:9000 and an HTTPS one on 127.0.0.1:9443 whose certificate for
 # api.example.com is signed by (or is) the PEM file given.
 #
-#   tests/bench/gateway.sh api.pem [proxy-port] [core]
+#   tests/bench/gateway.sh api.pem [proxy-port] [core] [module]
+#
+# With a module, a Proxy-Wasm filter, requests for filtered.example.com go through it.
 set -euo pipefail
-trust=${1:?usage: gateway.sh TRUST.pem [proxy-port] [core]}
+trust=${1:?usage: gateway.sh TRUST.pem [proxy-port] [core] [module]}
 port=${2:-3128}
 core=${3:-0}
+module=${4:-}
 root=$(cd "$(dirname "$0")/../.." && pwd)
 binary=${TIDEGATE:-${CARGO_TARGET_DIR:-$root/target}/release/tidegate}
 data=$(mktemp -d)
@@ -31,7 +34,14 @@ put services/plain '{"hosts": ["api.example.com"], "ports": [{"number": 80, "pro
 put services/secure '{"hosts": ["secure.example.com"], "ports": [{"number": 443, "protocol": "https"}],
   "resolution": "static", "endpoints": [{"address": "127.0.0.1", "port": 9443}], "networks": ["127.0.0.0/8"],
   "tls": {"mode": "simple", "sni": "api.example.com", "names": ["api.example.com"], "trust": "bench-trust", "alpn": ["http/1.1"]}}'
+put services/filtered '{"hosts": ["filtered.example.com"], "ports": [{"number": 80, "protocol": "http"}],
+  "resolution": "static", "endpoints": [{"address": "127.0.0.1", "port": 9000}], "networks": ["127.0.0.0/8"]}'
+if [ -n "$module" ]; then
+  curl -fsS -X POST http://127.0.0.1:7070/v1/plugins/headers -H "authorization: Bearer $(cat "$data/admin.token")" \
+    -H 'content-type: application/wasm' --data-binary "@$module" >/dev/null || { echo "uploading $module failed" >&2; exit 1; }
+  put routes/filtered '{"service": "filtered", "filters": [{"plugin": "headers", "root_id": "headers"}]}'
+fi
 put workloads/load '{"networks": ["127.0.0.0/8"], "principal": "spiffe://bench/ns/load/sa/wrk", "namespace": "load"}'
-put rules/load '{"action": "allow", "from": [{"namespaces": ["load"]}], "to": [{"services": ["plain", "secure"]}]}'
+put rules/load '{"action": "allow", "from": [{"namespaces": ["load"]}], "to": [{"services": ["plain", "secure", "filtered"]}]}'
 echo "gateway $gateway listens on 127.0.0.1:$port; data in $data"
 wait "$gateway"

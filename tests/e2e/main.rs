@@ -7,6 +7,7 @@ mod addresses;
 mod answers;
 mod auditing;
 mod authors;
+mod beside_envoy;
 mod bodies;
 mod choosing_tls;
 mod clients;

@@ -215,6 +215,7 @@ async fn answer(request: Request<Incoming>, known: Connection, state: Arc<State>
     Ok(match word {
         "echo" => echo(request),
         "sink" => sink(request).await,
+        "mirror" => mirror(request).await,
         "zeroes" => zeroes(number.unwrap_or(0)),
         "status" => status(number.unwrap_or(200)),
         "trailers" => trailers(),
@@ -251,6 +252,21 @@ async fn sink(request: Request<Incoming>) -> Response<ReplyBody> {
         }
     }
     json_body(&json!({ "bytes": count }))
+}
+
+/// Everything that came, as JSON.
+async fn mirror(request: Request<Incoming>) -> Response<ReplyBody> {
+    let pairs = |headers: &HeaderMap| {
+        let pairs = headers.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+        pairs.collect::<Vec<_>>()
+    };
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await else { return status(400) };
+    let trailers = body.trailers().map(pairs);
+    let text = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+    let target = head.uri.path_and_query().map(ToString::to_string);
+    let seen = json!({"method": head.method.as_str(), "target": target, "headers": pairs(&head.headers), "body": text});
+    json_body(&json!({"mirror": seen, "trailers": trailers}))
 }
 
 /// As many zeroes, streamed.

@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod collector;
 pub mod dns;
 pub mod entry;
+pub mod envoy;
 pub mod gateway;
 pub mod h2;
 pub mod harbour;

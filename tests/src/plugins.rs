@@ -12,9 +12,23 @@ pub fn module(name: &str) -> Vec<u8> {
 }
 
 fn path(name: &str) -> PathBuf {
-    let target = crate::gateway::build_directory();
-    let target = target.parent().expect("a profile's folder lies in the target folder");
-    target.join("wasm32-unknown-unknown").join("filter").join(format!("{name}.wasm"))
+    built("wasm32-unknown-unknown", name)
+}
+
+/// Where the built filter `name` on the Proxy-Wasm SDK is, such as `shapes`.
+///
+/// # Panics
+/// When it has not been built, saying how to build it.
+pub fn proxy_wasm(name: &str) -> PathBuf {
+    let path = built("wasm32-wasip1", name);
+    assert!(path.exists(), "{} is missing; build the filters first: make filters", path.display());
+    path
+}
+
+fn built(target: &str, name: &str) -> PathBuf {
+    let folder = crate::gateway::build_directory();
+    let folder = folder.parent().expect("a profile's folder lies in the target folder");
+    folder.join(target).join("filter").join(format!("{name}.wasm"))
 }
 
 /// The built filter `name` as another module that does the same: with a custom section that holds `number`.

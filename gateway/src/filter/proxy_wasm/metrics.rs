@@ -45,7 +45,7 @@ impl Metrics {
     }
 
     pub(super) fn increment(&self, id: u32, by: i64) -> Answer {
-        match self.find(id)? {
+        match self.find(id).ok_or(Status::BadArgument)? {
             Instrument::Counter(counter) => counter.add(u64::try_from(by).map_err(|_| Status::BadArgument)?),
             Instrument::Gauge(gauge) => gauge.add(by),
             Instrument::Nothing(Metric::Counter | Metric::Gauge) => {}
@@ -55,7 +55,7 @@ impl Metrics {
     }
 
     pub(super) fn record(&self, id: u32, value: u64) -> Answer {
-        match self.find(id)? {
+        match self.find(id).ok_or(Status::NotFound)? {
             // As elsewhere: what is recorded of a counter is added to it.
             Instrument::Counter(counter) => counter.add(value),
             Instrument::Gauge(gauge) => gauge.set(i64::try_from(value).unwrap_or(i64::MAX)),
@@ -66,7 +66,7 @@ impl Metrics {
     }
 
     pub(super) fn value(&self, id: u32) -> Answer<u64> {
-        match self.find(id)? {
+        match self.find(id).ok_or(Status::BadArgument)? {
             Instrument::Counter(counter) => Ok(counter.value()),
             Instrument::Gauge(gauge) => Ok(u64::try_from(gauge.value()).unwrap_or_default()),
             Instrument::Nothing(Metric::Counter | Metric::Gauge) => Ok(0),
@@ -74,8 +74,8 @@ impl Metrics {
         }
     }
 
-    fn find(&self, id: u32) -> Answer<&Instrument> {
-        self.0.get(id as usize).map(|(_, instrument)| instrument).ok_or(Status::NotFound)
+    fn find(&self, id: u32) -> Option<&Instrument> {
+        self.0.get(id as usize).map(|(_, instrument)| instrument)
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!((metrics.increment(nothing, 1), metrics.value(nothing)), (Ok(()), Ok(0)));
         assert_eq!((metrics.value(counter), metrics.value(gauge)), (Ok(2), Ok(7)));
         assert_eq!((metrics.record(counter, 1), metrics.value(counter)), (Ok(()), Ok(3)));
-        assert_eq!(metrics.value(99), Err(Status::NotFound));
+        assert_eq!((metrics.value(99), metrics.record(99, 1)), (Err(Status::BadArgument), Err(Status::NotFound)));
         assert!(instruments.counter("requests_total_code").is_some());
     }
 

@@ -117,6 +117,15 @@ impl Stream {
         }
     }
 
+    /// Whether a body is there to be changed: while it or its trailers are shown, and while some of it is held.
+    pub(super) fn offers_body(&self, kind: Kind) -> bool {
+        let shown = match kind {
+            Kind::Request => matches!(self.phase, Phase::RequestBody | Phase::RequestTrailers),
+            Kind::Response => matches!(self.phase, Phase::ResponseBody | Phase::ResponseTrailers),
+        };
+        shown || !self.message(kind).body.is_empty()
+    }
+
     pub(super) fn message_mut(&mut self, kind: Kind) -> &mut Message {
         match kind {
             Kind::Request => &mut self.request,

@@ -271,9 +271,9 @@ fn shared_values_queues_and_metrics() {
         rows("(call $define_metric (i32.const @) `m` (i32.const 0))", &[("3", BAD_ARGUMENT), ("-1", BAD_ARGUMENT)]),
         rows("(call $define_metric (i32.const 0) @ (i32.const 0))", &BAD_TEXTS),
         rows("(call $define_metric (i32.const 0) `m` (i32.const @))", places),
-        rows("(call $increment_metric (i32.const @) (i64.const 1))", &[("50", NOT_FOUND), ("-1", NOT_FOUND)]),
+        rows("(call $increment_metric (i32.const @) (i64.const 1))", &[("50", BAD_ARGUMENT), ("-1", BAD_ARGUMENT)]),
         rows("(call $record_metric (i32.const @) (i64.const 1))", &[("50", NOT_FOUND), ("-1", NOT_FOUND)]),
-        rows("(call $get_metric (i32.const @) (i32.const 0))", &[("50", NOT_FOUND), ("-1", NOT_FOUND)]),
+        rows("(call $get_metric (i32.const @) (i32.const 0))", &[("50", BAD_ARGUMENT), ("-1", BAD_ARGUMENT)]),
     ];
     check(&all.concat());
 }

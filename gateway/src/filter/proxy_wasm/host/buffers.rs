@@ -89,7 +89,8 @@ fn set_bytes(call: &mut Call<'_>, buffer: u32, start: u32, length: u32, at: u32,
     let (memory, state) = split(call)?;
     let data = range(memory, at, size)?;
     let limit = state.limits.body_bytes;
-    let before = state.stream().ok_or(Status::BadArgument)?.message(kind).body.clone();
+    let stream = state.stream().filter(|stream| stream.offers_body(kind)).ok_or(Status::BadArgument)?;
+    let before = stream.message(kind).body.clone();
     let spliced = spliced(&before, (start, length), data, limit.max(before.len()));
     match spliced {
         Ok(after) => {

@@ -22,6 +22,9 @@ use wasmtime::Result;
 /// Messages that a stream of gRPC may have under way in one direction.
 pub(in crate::filter::proxy_wasm) const MESSAGES: usize = 16;
 
+/// The most that gRPC's header for it can say: eight digits.
+const GRPC_TIMEOUT: u32 = 99_999_999;
+
 pub(super) fn link(offered: &mut Offered) -> Result<()> {
     offer!(
         offered, "proxy_http_call", http_call,
@@ -102,7 +105,11 @@ fn grpc_call(
         metadata: decoded(memory, metadata, metadata_size)?,
     };
     let message = framed(range(memory, message, message_size)?);
-    let request = called.request(state, Sent::Whole(message, HeaderMap::new()))?;
+    let mut request = called.request(state, Sent::Whole(message, HeaderMap::new()))?;
+    if timeout > 0 {
+        let asked = HeaderValue::from_str(&format!("{}m", timeout.min(GRPC_TIMEOUT))).map_err(|_| Status::InternalFailure)?;
+        request.headers_mut().insert("grpc-timeout", asked);
+    }
     let call_id = begin(state, request, timeout, Unary::Grpc)?;
     let (memory, _) = split(call)?;
     Ok(put_u32(memory, id, call_id)?)

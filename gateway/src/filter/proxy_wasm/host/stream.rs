@@ -119,7 +119,8 @@ fn send_local_response(
     }
     // No such status of gRPC is what -1 says. A caller that speaks gRPC is answered in it all the same.
     let grpc_status = Some(grpc).filter(|grpc| *grpc <= 16).or_else(|| speaks_grpc(stream).then(|| grpc_status_of(status)));
-    let details = if details.is_empty() && speaks_grpc(stream) { String::from_utf8_lossy(body).into_owned() } else { details };
+    // What is read of an answer to gRPC is its message, which is the text that others would have had as the body.
+    let details = if !body.is_empty() && speaks_grpc(stream) { String::from_utf8_lossy(body).into_owned() } else { details };
     let reply = LocalReply { status, headers, body: body.to_vec(), grpc_status, details };
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
     stream.reply.get_or_insert(reply);
