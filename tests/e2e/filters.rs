@@ -144,3 +144,39 @@ async fn configuration_that_a_filter_refuses_is_refused_when_it_is_written() {
     assert_eq!(reply.status, 422, "{reply:?}");
     assert!(reply.text().contains("/filters/0/plugin"), "{}", reply.text());
 }
+
+/// A route of the API whose one filter is the witness, with this configuration and these grants.
+async fn with_witness(config: Value, grants: Value) -> (World, Api) {
+    let world = World::start().await;
+    let api = Api::start(Speaks::Http1).await;
+    world.open_plain("api", "api.example.com", api.address).await;
+    assert!(matches!(world.rest.upload("witness", plugins::module("witness")).await.status, 200 | 201));
+    let filter = json!({"plugin": "witness", "config": config, "grants": grants});
+    world.rest.register("routes", "api", &json!({"service": "api", "filters": [filter]})).await;
+    world.in_force().await;
+    (world, api)
+}
+
+#[tokio::test]
+async fn a_path_that_servers_read_differently_is_granted_in_every_reading_or_not_at_all() {
+    for path in ["/v2/../admin", "/v2/%2e%2e/admin", "/v2/..%2fadmin", "/v2/..;/admin", "/v2//../../admin"] {
+        let config = json!({"request": [{"rewrite": ["GET", path]}, {"flow": "proceed"}]});
+        let (world, api) = with_witness(config, json!({"paths": ["/v2/*"]})).await;
+        assert_eq!(world.get("http://api.example.com/x").await.status, 200);
+        let seen = api.seen();
+        assert_eq!(seen.last().map(|seen| seen.uri.path()), Some("/x"), "{path} was not granted");
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_gets_through_filters_that_hold_heads() {
+    for flow in ["hold", "buffer", "stream"] {
+        let (world, _api) = with_witness(json!({"response": [{"flow": flow}]}), json!({})).await;
+        let mut pod = world.pod().await;
+        let head = "GET http://api.example.com/upgrade HTTP/1.1\r\nHost: api.example.com\r\n";
+        pod.send(format!("{head}Connection: upgrade\r\nUpgrade: echo\r\n\r\n")).await;
+        assert_eq!(pod.head().await.status, 101, "{flow}");
+        pod.send("said").await;
+        assert_eq!(pod.exactly(4).await, b"said", "{flow}");
+    }
+}

@@ -105,7 +105,11 @@ impl Filtered {
     /// Has one piece more go through the filters.
     fn poll_passed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Halt>> {
         if let State::Passing(passing) = &mut self.state {
-            let (passage, passed) = ready!(passing.as_mut().poll(cx));
+            let Poll::Ready((passage, passed)) = passing.as_mut().poll(cx) else {
+                // What it waits for may be a filter that the upload has called.
+                self.body.poll_upload(cx);
+                return Poll::Pending;
+            };
             self.state = State::Idle(passage);
             return Poll::Ready(self.take(passed));
         }

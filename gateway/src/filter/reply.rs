@@ -23,6 +23,9 @@ pub(super) fn checked(local: LocalReply, dialect: Dialect, limits: &Limits) -> R
     if count > limit {
         return Err(format!("it answered with {count} headers, over the limit of {limit} (setting filter_header_count)").into());
     }
+    if status == StatusCode::RESET_CONTENT && !local.body.is_empty() {
+        return Err("it answered with status 205 and a body, which such an answer cannot have (RFC 9110 section 15.3.6)".into());
+    }
     let mut response = match (dialect.grpc(), local.grpc_status) {
         (Some(kind), Some(code)) => reply::trailers_only(kind, code, &local.details),
         _ => {

@@ -26,6 +26,8 @@ use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     fmt,
+    future::poll_fn,
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -154,7 +156,7 @@ impl Run {
         self.0.known.responded(head.status);
         let mut passage = Passage::new(&self.0, Kind::Response, std::mem::take(&mut head.headers));
         passage.status = head.status.as_u16();
-        passage.may_have_body = !self.0.known.asked_for_head() && !matches!(head.status.as_u16(), 204 | 205 | 304);
+        passage.may_have_body = !self.0.known.asked_for_head() && !matches!(head.status.as_u16(), 100..=199 | 204 | 205 | 304);
         // What follows a switch of protocols is no body.
         let ended = body.is_end_stream() || head.status == ::http::StatusCode::SWITCHING_PROTOCOLS;
         let (line, headers, body) = match self.pass(passage, body, ended).await? {
@@ -196,11 +198,13 @@ impl Run {
     async fn pass(
         &self,
         mut passage: Passage,
-        body: Body,
+        mut body: Body,
         ended: bool,
     ) -> Result<Outcome<(Line, ::http::HeaderMap, Body)>, Fault> {
-        // Only filters whose calls suspend make a future that is worth a box.
-        let begun = if self.0.suspends { Box::pin(passage.begin(ended)).await } else { at_once(passage.begin(ended)) };
+        let begun = match self.0.suspends {
+            true => beside_upload(passage.begin(ended), &mut body).await,
+            false => at_once(passage.begin(ended)),
+        };
         let body = match begun {
             Ok(()) if passage.follows() => {
                 let mut filtered = Box::new(Filtered::new(passage, body));
@@ -223,6 +227,20 @@ impl Run {
             Halt::Fault(fault) => Err(fault),
         }
     }
+}
+
+/// Runs work that may suspend, and goes on with the upload that a response came before the end of: a filter that has
+/// suspended itself in the one direction may be what the other waits for.
+async fn beside_upload<T>(work: impl Future<Output = T>, body: &mut Body) -> T {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        let polled = work.as_mut().poll(cx);
+        if polled.is_pending() {
+            body.poll_upload(cx);
+        }
+        polled
+    })
+    .await
 }
 
 impl Steps {

@@ -261,7 +261,9 @@ impl Own {
         let mut instance = self.claim(filter).await?;
         let closes = visit.callback == Callback::Close;
         let mut taken = trail.take();
+        let given_up = GivenUp(Some(self));
         let answer = instance.serve(&mut taken, 0, visit).await;
+        given_up.not();
         let over = closes || taken.open.is_none();
         trail.replace(taken);
         let answer = answer.map_err(|error| {
@@ -293,7 +295,9 @@ impl Own {
             match tenure {
                 Tenure::Here(instance) => return Ok(instance),
                 Tenure::Unstarted => {
+                    let given_up = GivenUp(Some(self));
                     let started = self.slot.instance(filter).await;
+                    given_up.not();
                     if let Err(reason) = &started {
                         self.tenure.replace(Tenure::Lost(Arc::clone(reason)));
                     }
@@ -306,6 +310,24 @@ impl Own {
                 Tenure::Away => free.await,
             }
         }
+    }
+}
+
+/// A call under way. Where it is given up its instance is lost, and the other direction must not wait for it.
+struct GivenUp<'a>(Option<&'a Own>);
+
+impl GivenUp<'_> {
+    fn not(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for GivenUp<'_> {
+    fn drop(&mut self) {
+        let Some(own) = self.0 else { return };
+        own.slot.own.set(own.slot.own.get().saturating_sub(1));
+        own.tenure.replace(Tenure::Lost(Arc::from("a call of it was given up")));
+        own.free.notify_waiters();
     }
 }
 

@@ -1,0 +1,63 @@
+//! Exchanges whose filter waits for an answer of its own while something else happens to them.
+
+use serde_json::json;
+use std::{sync::Arc, time::Duration};
+use tidegate_tests::{World, plugins};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
+
+/// Far less than the gateway waits for a body (`http_body_timeout`), which is how long a wait without an end takes.
+const SOON: Duration = Duration::from_secs(60);
+
+async fn listen() -> (TcpListener, std::net::SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
+    let address = listener.local_addr().expect("a bound socket has an address");
+    (listener, address)
+}
+
+async fn heard(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().await.expect("the gateway connects");
+    let mut head = Vec::new();
+    while !head.windows(4).any(|window| window == b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut head).await.expect("the head comes") > 0, "it broke off in its head");
+    }
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_comes_before_a_suspended_upload_has_ended_gets_through() {
+    let world = World::start().await;
+    let ((api, api_address), (calls, calls_address)) = (listen().await, listen().await);
+    world.open_plain("api", "api.example.com", api_address).await;
+    world.open_plain("calls", "calls.example.com", calls_address).await;
+    assert!(matches!(world.rest.upload("courier", plugins::module("courier")).await.status, 200 | 201));
+    let config = json!({"at": "request_body", "calls": [{"url": "http://calls.example.com/"}]});
+    let route = json!({"service": "api", "filters": [{"plugin": "courier", "config": config}]});
+    world.rest.register("routes", "api", &route).await;
+    world.in_force().await;
+
+    let refused = Arc::new(Notify::new());
+    let told = Arc::clone(&refused);
+    let api = tokio::spawn(async move {
+        let mut stream = heard(&api).await;
+        stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno").await.expect("the answer is written");
+        told.notify_one();
+        // What is left of the request may come or not.
+        let _rest = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+    });
+    let calls = tokio::spawn(async move {
+        let mut stream = heard(&calls).await;
+        refused.notified().await;
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.expect("the call is answered");
+        stream
+    });
+    let mut pod = world.pod().await;
+    pod.send("POST http://api.example.com/early HTTP/1.1\r\nHost: api.example.com\r\nContent-Length: 3\r\n\r\nabc").await;
+    let reply = tokio::time::timeout(SOON, pod.reply()).await.expect("nothing waits for what waits for it");
+    assert_eq!((reply.status, reply.text().as_str()), (401, "no"), "{reply:?}");
+    calls.await.expect("the call was answered");
+    api.abort();
+}
