@@ -26,6 +26,9 @@ pub struct Workload {
     pub labels: BTreeMap<String, String>,
 }
 
+/// How the principals begin by which filters call services themselves; nobody else may be taken for one.
+pub const FILTERS: &str = "filter/";
+
 impl Workload {
     /// What is wrong with it by itself.
     pub(crate) fn check(&self) -> Vec<Mistake> {
@@ -33,6 +36,27 @@ impl Workload {
         if self.networks.is_empty() {
             mistakes.push(Mistake::at("/networks", "no caller comes from nowhere: name at least one network"));
         }
+        if self.principal.as_deref().is_some_and(|principal| principal.starts_with(FILTERS)) {
+            mistakes.push(Mistake::at("/principal", "principals that begin with filter/ are those of filters: choose another"));
+        }
         mistakes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_taken_for_a_filter() {
+        let workload = |principal: &str| Workload {
+            networks: vec!["10.0.0.0/8".parse().expect("a network")],
+            principal: Some(principal.to_owned()),
+            namespace: None,
+            service_account: None,
+            labels: BTreeMap::new(),
+        };
+        assert!(workload("spiffe://cluster.local/ns/shop/sa/checkout").check().is_empty());
+        assert_eq!(workload("filter/courier").check()[0].pointer, "/principal");
     }
 }

@@ -182,25 +182,39 @@ fn check_core(core: &Core) -> Result<(), Vec<String>> {
             "it is a core module without a component-type section and without a proxy_abi_version_ export, so it is neither kind of filter: build it with tidegate-sdk or another wit-bindgen for {WORLD}, or with a Proxy-Wasm SDK"
         ));
     }
-    for name in &core.foreign {
+    reasons.extend(few(&core.foreign).map(|name| {
         let hint = if name.starts_with("wasi_") { "; build it for wasm32-unknown-unknown, filters have no WASI" } else { "" };
-        reasons.push(format!("it imports {name}, which the gateway does not offer{hint}"));
-    }
+        format!("it imports {name}, which the gateway does not offer{hint}")
+    }));
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
 
 fn check_world(engine: &Engine, component: &ComponentType) -> Result<Vec<String>, Vec<String>> {
     let mut reasons = Vec::new();
     let imports: Vec<String> = component.imports(engine).map(|(name, _)| name.to_owned()).collect();
-    for name in imports.iter().filter(|name| !OFFERED.contains(&name.as_str())) {
-        reasons.push(format!("it imports {name}, which the gateway does not offer; it offers {}", OFFERED.join(", ")));
+    let foreign: Vec<_> = imports.iter().filter(|name| !OFFERED.contains(&name.as_str())).cloned().collect();
+    reasons.extend(few(&foreign).map(|name| format!("it imports {name}, which the gateway does not offer")));
+    if !reasons.is_empty() {
+        reasons.push(format!("what the gateway offers is {}", OFFERED.join(", ")));
     }
     let exports: Vec<String> = component.exports(engine).map(|(name, _)| name.to_owned()).collect();
     if !exports.iter().any(|name| name == HANDLER) {
-        let found = if exports.is_empty() { "nothing".to_owned() } else { exports.join(", ") };
+        let found = if exports.is_empty() { "nothing".to_owned() } else { few(&exports).collect::<Vec<_>>().join(", ") };
         reasons.push(format!("it does not export {HANDLER}, which every filter does; it exports {found}"));
     }
     if reasons.is_empty() { Ok(imports) } else { Err(reasons) }
+}
+
+/// The first of many names, cut to a length that a person reads: an answer is not to be larger than what it is about.
+fn few(names: &[String]) -> impl Iterator<Item = String> {
+    const MOST: usize = 20;
+    const LENGTH: usize = 200;
+    let more = names.len().checked_sub(MOST).filter(|more| *more > 0).map(|more| format!("{more} more"));
+    let cut = |name: &String| match name.char_indices().nth(LENGTH) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.clone(),
+    };
+    names.iter().take(MOST).map(cut).chain(more)
 }
 
 /// The functions that are imported, each with the plain name of its interface.

@@ -20,6 +20,7 @@ use tidegate_policy::{
     Name, Snapshot,
     identity::{Caller, Proof},
     issuer::{ClaimMapping, Issuer},
+    workload::FILTERS,
 };
 
 /// By how much clocks may differ, in seconds. 30 s: machines that keep time at all are closer than that.
@@ -131,7 +132,8 @@ impl Verifier {
         let shared = |path: &String| text(&claims, path).map(Arc::from);
         Caller {
             proof: Proof::Token { issuer: self.name.clone() },
-            principal: shared(&self.claims.principal),
+            // An issuer says who its callers are, but not that they are one of the gateway's filters.
+            principal: shared(&self.claims.principal).filter(|name: &Arc<str>| !name.starts_with(FILTERS)),
             namespace: self.claims.namespace.as_ref().and_then(shared),
             service_account: self.claims.service_account.as_ref().and_then(shared),
             labels: self.claims.labels.iter().filter_map(|(label, path)| Some((label.clone(), text(&claims, path)?))).collect(),

@@ -122,6 +122,10 @@ struct Body<'a> {
     pointer: String,
 }
 
+/// Most bytes of an envelope: what the gateway lets a filter make of a body by default. A name is written twice for each item of
+/// a list, so that a small document could grow to more than the filter's memory.
+const ENVELOPE_BYTES: usize = 1 << 20;
+
 impl Body<'_> {
     /// An element with these members: attributes, text, children.
     fn element(&mut self, tag: &str, declaration: Option<(&str, &str)>, members: Vec<(String, Json)>) -> Result<(), Mistake> {
@@ -183,6 +187,9 @@ impl Body<'_> {
     }
 
     fn child(&mut self, tag: &str, value: Json) -> Result<(), Mistake> {
+        if self.out.len() > ENVELOPE_BYTES {
+            return Err(self.mistake("the envelope would be larger than 1 MiB: send less, or shorter names"));
+        }
         match value {
             Json::Object(members) => self.element(tag, None, members),
             Json::Null if self.writing.null == Null::Omit => Ok(()),
@@ -309,6 +316,16 @@ mod tests {
         parse::document(envelope.as_bytes(), bounds).expect("a document that a strict reader takes");
         let (_, body) = envelope.split_once("<soap:Body>").unwrap();
         Ok(body.strip_suffix("</soap:Body></soap:Envelope>").unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_small_document_does_not_become_a_large_one() {
+        let (namespaces, hints) = (namespaces(), Hints::default());
+        let name = "n".repeat(1000);
+        let many = vec![(name, Json::Array(vec![Json::Number("1".to_owned()); 10_000]))];
+        let mistake = writing(&namespaces, &hints, &[]).envelope(many).unwrap_err();
+        assert!(mistake.detail.contains("1 MiB"), "{mistake:?}");
+        assert!(mistake.pointer.starts_with("/nnn"), "it says where");
     }
 
     #[test]
