@@ -208,10 +208,18 @@ impl Slot {
         if trail.open.is_none() && instance.open() >= limit {
             return unavailable(format!("{limit} exchanges are open on its instance, the limit (setting filter_exchanges)"));
         }
-        at_once(instance.serve(trail, number, visit)).map_err(|error| {
-            trail.open = None;
-            health.fail(filter.shared.failed(&error, &Bound::of_callback(&filter.shared.limits)).into())
-        })
+        match at_once(instance.serve(trail, number, visit)) {
+            Ok(answer) => {
+                if trail.open.is_none() {
+                    health.failures.forgive();
+                }
+                Ok(answer)
+            }
+            Err(error) => {
+                trail.open = None;
+                Err(health.fail(filter.shared.failed(&error, &Bound::of_callback(&filter.shared.limits)).into()))
+            }
+        }
     }
 
     /// An instance for one exchange: one that waits, or a new one.
@@ -353,6 +361,12 @@ impl Health {
 }
 
 impl Failures {
+    /// An exchange has ended well. Waits are for what cannot serve any: a caller whose exchanges fail must not make the others
+    /// wait for longer and longer.
+    fn forgive(&mut self) {
+        self.count = 0;
+    }
+
     /// Notes another.
     pub(super) fn fail(&mut self, reason: Arc<str>) -> Arc<str> {
         if self.failed.is_some_and(|failed| failed.elapsed() > FORGIVEN_AFTER) {

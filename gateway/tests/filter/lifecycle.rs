@@ -123,6 +123,19 @@ fn a_failure_costs_the_exchanges_of_its_instance_and_a_new_one_serves_the_next()
 }
 
 #[test]
+fn waits_do_not_grow_while_exchanges_end_well_between_failures() {
+    let stage = Stage::new(json!([{"plugin": "hostile", "config": {"at": "request", "mode": "trap_on_demand"}}]));
+    for _ in 0..10 {
+        assert!(!stage.exchange_with(&[("x-trap", "1")]).passed());
+        let waited = until_served(&stage);
+        // The first wait is five milliseconds, and would be five seconds by the tenth failure.
+        let longest =
+            waited.iter().filter_map(|error| error.split(" in ").nth(1)?.split(' ').next()?.parse::<u64>().ok()).max();
+        assert!(longest.is_none_or(|wait| wait <= 5), "{waited:?}");
+    }
+}
+
+#[test]
 fn a_failure_does_not_reach_another_route_with_the_same_filter() {
     let filters = json!([{"plugin": "hostile", "config": {"at": "request", "mode": "trap_on_demand"}}]);
     let stage = Stage::routes(Limits::default(), &[("api", filters.clone()), ("other", filters)]);
