@@ -30,7 +30,7 @@ impl Checked {
     pub(crate) fn reading(&self, head: &Head) -> Reading {
         let content_type = match head.content_types.as_slice() {
             [] => "text/plain".to_owned(),
-            [one] => String::from_utf8_lossy(one).to_ascii_lowercase(),
+            [one] if !is_list(one) => String::from_utf8_lossy(one).to_ascii_lowercase(),
             _ => return Reading::Unreadable("several content types"),
         };
         let (media_type, parameters) = content_type.split_once(';').unwrap_or((&content_type, ""));
@@ -56,6 +56,17 @@ impl Checked {
     }
 }
 
+/// Whether a header's value is a list, which says the same as several lines do (RFC 9110 section 5.3). A comma between
+/// quotes is none of a list's.
+fn is_list(value: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    value.iter().any(|byte| {
+        quoted ^= *byte == b'"' && !escaped;
+        escaped = quoted && *byte == b'\\' && !escaped;
+        *byte == b',' && !quoted
+    })
+}
+
 fn is_identity(coding: &[u8]) -> bool {
     let coding = coding.trim_ascii();
     coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
@@ -71,12 +82,13 @@ fn keeps_ascii(parameters: &str) -> bool {
 
 /// Whether bodies of this type are JSON values, one or several (RFC 6839 section 3.1, RFC 8091).
 fn is_json(media_type: &str) -> bool {
-    const TYPES: [&str; 6] = [
+    const TYPES: [&str; 7] = [
         "application/json",
         "text/json",
         "application/x-ndjson",
         "application/ndjson",
         "application/jsonl",
+        "application/x-jsonlines",
         "application/json-seq",
     ];
     TYPES.contains(&media_type) || media_type.ends_with("+json") || media_type.ends_with("+json-seq")
@@ -145,6 +157,14 @@ mod tests {
             (&["text/html"], &["identity, gzip"], unreadable("a content coding")),
             (&["text/html"], &["", "deflate"], unreadable("a content coding")),
             (&["text/html", "image/png"], &[], unreadable("several content types")),
+            (&["application/json,image/png"], &[], unreadable("several content types")),
+            (&["image/png;a=\"b\\\",\", text/html"], &[], unreadable("several content types")),
+            (&["text/html; title=\"a, \\\"b, c\""], &[], Reading::Text),
+            (&["application/json-seq"], &[], Reading::Json),
+            (&["application/geo+json-seq"], &[], Reading::Json),
+            (&["application/jsonl"], &[], Reading::Json),
+            (&["application/x-jsonlines"], &[], Reading::Json),
+            (&["application/ndjson"], &[], Reading::Json),
             (&["text/plain; charset=utf-16"], &[], unreadable("a character set")),
             (&["text/plain;charset=\"ISO-8859-1\""], &[], Reading::Text),
         ] {
