@@ -134,6 +134,36 @@ impl Reader {
     }
 }
 
+/// The first two bytes of a body, which may say what its head does not.
+#[derive(Debug, Default)]
+pub(crate) struct Beginning {
+    bytes: [u8; 2],
+    length: usize,
+}
+
+impl Beginning {
+    /// Takes the next bytes, and says why the body that this reader looks at cannot be read, where they show it.
+    pub(crate) fn unreadable(&mut self, reader: &Reader, bytes: &[u8]) -> Option<&'static str> {
+        let missing = &mut self.bytes[self.length..];
+        if missing.is_empty() {
+            return None;
+        }
+        let taken = missing.len().min(bytes.len());
+        missing[..taken].copy_from_slice(&bytes[..taken]);
+        self.length += taken;
+        match (&self.bytes[..self.length], reader) {
+            // Compressed (RFC 1952), without a content coding that says so.
+            ([0x1f, 0x8b], _) => Some("a content coding"),
+            // The byte order marks of UTF-16, and of UTF-32 that begins with the lower byte.
+            ([0xff, 0xfe] | [0xfe, 0xff], _) => Some("a character set"),
+            // JSON begins with a character of ASCII, which has a zero among its first two bytes in UTF-16 and UTF-32. Many
+            // readers go by that whatever the head says (RFC 4627 section 3).
+            ([0, ..] | [_, 0], Reader::Json(_)) => Some("a character set"),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
