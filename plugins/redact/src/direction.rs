@@ -53,7 +53,7 @@ impl Message {
         if let Reading::Unreadable(reason) = reading {
             return self.unreadable(direction, reason).map_or(Flow::Proceed, Flow::Reply);
         }
-        direction.reader = Reader::new(&reading);
+        direction.reader = Reader::new(&reading, self.action);
         match (&direction.reader, self.action) {
             (None, _) | (_, Action::Pass) => Flow::Proceed,
             (Some(_), Action::Refuse) => Flow::Buffer,

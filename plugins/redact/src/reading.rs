@@ -1,6 +1,6 @@
 //! Which bodies are looked at, and how: as their content type and coding say. Pure.
 
-use crate::config::Checked;
+use crate::config::{Action, Checked};
 use detection::{FormMasker, JsonMasker, TextMasker};
 
 /// How a body is looked at.
@@ -103,9 +103,10 @@ pub(crate) enum Reader {
 }
 
 impl Reader {
-    /// The reader for a body that is looked at.
-    pub(crate) fn new(reading: &Reading) -> Option<Self> {
+    /// The reader for a body that is looked at. Keys of JSON are only looked at where they would not be masked, but refused.
+    pub(crate) fn new(reading: &Reading, action: Action) -> Option<Self> {
         match reading {
+            Reading::Json if action == Action::Refuse => Some(Self::Json(Box::new(JsonMasker::with_keys()))),
             Reading::Json => Some(Self::Json(Box::default())),
             Reading::Form => Some(Self::Form(Box::default())),
             Reading::Text => Some(Self::Text(Box::default())),
@@ -214,7 +215,7 @@ mod tests {
             (Reading::Form, "a=4111+1111+1111+1111&b=%34111111111111111", "a=%5Bcard%5D&b=%5Bcard%5D"),
             (Reading::Text, "4111111111111111 4111-1111-1111-1111", "[card] [card]"),
         ] {
-            let mut reader = Reader::new(&reading).unwrap();
+            let mut reader = Reader::new(&reading, Action::Mask).unwrap();
             let mut out = Vec::new();
             for byte in body.as_bytes() {
                 reader.feed(&checked, std::slice::from_ref(byte), false, &mut out);
@@ -223,6 +224,6 @@ mod tests {
             assert_eq!(String::from_utf8(out).unwrap(), wanted);
             assert_eq!(reader.findings(&checked).collect::<Vec<_>>(), [("card", 2)]);
         }
-        assert!(Reader::new(&Reading::Unasked).is_none());
+        assert!(Reader::new(&Reading::Unasked, Action::Mask).is_none());
     }
 }

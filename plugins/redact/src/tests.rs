@@ -132,6 +132,34 @@ fn what_cannot_be_read_is_refused_or_passed_but_never_unseen() {
     assert_eq!(event.field("request"), Some(&"passed".into()));
 }
 
+#[test]
+fn keys_are_looked_at_where_they_refuse() {
+    let body = r#"{"by": {"\u0034111111111111111": 1}}"#;
+    let driver = driver(json!({"detectors": ["card"], "request": "refuse"}));
+    let exchange = driver.exchange().request(Sent::new(JSON).body([body])).log();
+    assert_eq!(exchange.status(), Some(StatusCode::FORBIDDEN));
+    assert_eq!(only(&exchange).field("request.card"), Some(&Value::Uint(1)));
+    let exchange = driver.exchange().request([]).response(StatusCode::OK, Sent::new(JSON).body([body])).log();
+    assert_eq!(text(&exchange.caller().unwrap().body), body, "a key that is masked would be another key");
+}
+
+#[test]
+fn escapes_are_read_in_what_is_no_json_under_its_type() {
+    let driver = driver(json!({"detectors": ["card"], "response": "refuse"}));
+    for body in [
+        r#"{"x":NaN,"a":"\u0034111111111111111"}"#,
+        r#"{"x":[1,],"a":"\u0034111111111111111"}"#,
+        r#"/**/{"a":"\u0034111111111111111"}"#,
+        ")]}',\n{\"a\":\"\\u0034111111111111111\"}",
+    ] {
+        let message = || Sent::new(JSON).body(body.as_bytes().chunks(1));
+        let exchange = driver.exchange().request(message()).response(StatusCode::OK, message()).log();
+        let wanted = body.replace(r"\u0034111111111111111", "(redacted)");
+        assert_eq!(text(&exchange.upstream().unwrap().body), wanted);
+        assert_eq!(exchange.status(), Some(StatusCode::BAD_GATEWAY), "{body}");
+    }
+}
+
 /// Bodies whose heads do not say what they are, and why they cannot be read.
 fn unlike_their_heads() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let json = r#"{"pan":"4111111111111111"}"#;
