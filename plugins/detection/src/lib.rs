@@ -16,6 +16,7 @@ mod mask;
 mod pattern;
 mod scanner;
 mod setting;
+mod steps;
 mod text;
 mod value;
 

@@ -2,9 +2,12 @@
 //!
 //! It runs as a deterministic automaton, built as it is needed: from where a match may begin it takes one step a byte, no more
 //! than the longest match has, whatever the expression. And it can be asked whether the bytes at the end of a chunk may become
-//! a match, which is what decides how much is held back.
+//! a match, which is what decides how much is held back. One that a text can make slow is refused.
 
-use crate::find::{At, LONGEST};
+use crate::{
+    find::{At, LONGEST},
+    steps::most_open,
+};
 use regex_automata::{
     Anchored, Input,
     hybrid::dfa::{Cache, DFA},
@@ -12,9 +15,12 @@ use regex_automata::{
 };
 use std::cell::RefCell;
 
-/// Longest match in bytes, so that a stream is held back by little, and so many steps are the most that a byte can cost.
+/// Longest match in bytes, so that a stream is held back by little.
 const MATCH: usize = 256;
 const _: () = assert!(MATCH + 4 < LONGEST, "no pattern holds back more than is promised");
+/// Most steps that a byte may be made to cost. At some 6 ns each they bound what a caller can make a filter do: a body of the
+/// gateway's usual limit (1 MiB), all of it slow, takes a few tenths of a second, and what is written with `\b` far less.
+const STEPS: usize = 40;
 /// Largest expression in bytes of its compiled form: filters have little memory.
 const COMPILED: usize = 256 << 10;
 /// Memory for the automaton's states; when it is full, they are forgotten and made again.
@@ -52,6 +58,12 @@ impl Pattern {
             .configure(Config::new().utf8(false).nfa_size_limit(Some(COMPILED)))
             .build_from_hir(&hir)
             .map_err(|_| format!("it is too large: compiled, it may have {COMPILED} bytes"))?;
+        if most_open(&nfa, longest, STEPS)? > STEPS {
+            return Err(format!(
+                "a text can be made that takes it more than {STEPS} steps a byte: let it begin with what is rare and does not \
+                 stand in the rest of it, or with \\b, or let it repeat less"
+            ));
+        }
         let config = DFA::config().cache_capacity(STATES).skip_cache_capacity_check(true);
         let automaton = DFA::builder().configure(config).build_from_nfa(nfa).map_err(|error| error.to_string())?;
         let mut states = automaton.create_cache();
@@ -162,13 +174,16 @@ mod tests {
     }
 
     #[test]
-    fn patterns_without_a_bound_are_refused() {
+    fn patterns_without_a_bound_and_slow_ones_are_refused() {
         for (expression, word) in [
             ("a+", "greatest length"),
             ("(ab)*c", "greatest length"),
             ("a{0,3}", "empty"),
             ("", "empty"),
             ("a{257}", "257 bytes"),
+            ("[a-z ]{1,200}Q", "steps"),
+            ("(?:ab){1,100}Q", "steps"),
+            ("[0-9a-z]{64}", "steps"),
             ("(a", "unclosed"),
             (r"\p{Greek}", "nicode"),
             ("[é]", "nicode"),
@@ -176,6 +191,8 @@ mod tests {
             let mistake = Pattern::new(expression).unwrap_err();
             assert!(mistake.contains(word), "{expression}: {mistake}");
         }
-        assert!(Pattern::new("((a|b){4}[a-z]{1,16}){10}").is_ok());
+        for fine in ["-((a|b){4}[a-z]{1,16}){10}", r"\b[0-9a-z]{64}", "[0-9a-f]{32}", "password=.{1,200}"] {
+            Pattern::new(fine).unwrap();
+        }
     }
 }

@@ -77,7 +77,7 @@ fn detectors() -> Detectors {
         {"name": "employee", "pattern": "EMP-[0-9]{6}"},
         {"name": "cat", "pattern": r"\bcat\b"},
         {"name": "odd", "pattern": "[^a-z]x.{0,3}"},
-        {"name": "long", "pattern": "(?:[0-9]{1,6}[ -]){1,9}[a-z]"},
+        {"name": "long", "pattern": "(?:[0-9]{1,6}[ -]){1,4}[a-z]"},
     ]);
     serde_json::from_value::<Setting>(own).expect("a setting").check("").expect("detectors")
 }
@@ -242,9 +242,13 @@ fn json_that_is_broken_is_masked_alike_however_it_is_cut() {
             );
         }
         let mut at_once = Vec::new();
-        JsonMasker::default().feed(&detectors, &mask, &text, true, &mut at_once);
-        let (mut masker, mut out) = (JsonMasker::default(), Vec::new());
-        cut(&mut seed, &text, |piece, end| masker.feed(&detectors, &mask, piece, end, &mut out));
+        let begun = if number % 2 == 0 { JsonMasker::default } else { JsonMasker::with_keys };
+        begun().feed(&detectors, &mask, &text, true, &mut at_once);
+        let (mut masker, mut out) = (begun(), Vec::new());
+        cut(&mut seed, &text, |piece, end| {
+            masker.feed(&detectors, &mask, piece, end, &mut out);
+            assert!(masker.held() <= LONGEST + 12);
+        });
         assert_eq!(String::from_utf8_lossy(&out), String::from_utf8_lossy(&at_once), "seed {number}");
     }
 }

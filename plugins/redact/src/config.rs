@@ -4,10 +4,15 @@ use detection::{Detectors, Mask, Setting};
 use tidegate_sdk::ConfigError;
 
 /// Content types that are looked at unless told otherwise: what APIs and forms send as text.
-const CONTENT_TYPES: [&str; 9] = [
+const CONTENT_TYPES: [&str; 14] = [
     "application/json",
     "application/*+json",
+    "application/json-seq",
+    "application/*+json-seq",
+    "application/ndjson",
     "application/x-ndjson",
+    "application/jsonl",
+    "application/x-jsonlines",
     "application/xml",
     "application/*+xml",
     "application/x-www-form-urlencoded",

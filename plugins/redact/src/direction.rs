@@ -3,7 +3,7 @@
 
 use crate::{
     config::{Action, Checked, Unreadable},
-    reading::{Head, Reader, Reading},
+    reading::{Beginning, Head, Reader, Reading},
 };
 use std::rc::Rc;
 use tidegate_sdk::{Body, BodyFlow, Flow, Headers, Reply, StatusCode, TrailerFlow, Trailers, attributes::Value, log};
@@ -36,6 +36,8 @@ pub(crate) enum Follows {
 #[derive(Debug, Default)]
 pub(crate) struct Direction {
     reader: Option<Reader>,
+    beginning: Beginning,
+    /// Why its body cannot be looked at, once that is known.
     unreadable: Option<&'static str>,
     refused: bool,
     masked: bool,
@@ -49,14 +51,9 @@ impl Message {
         let (content_types, codings) = (head.get_all("content-type"), head.get_all("content-encoding"));
         let reading = self.checked.reading(&Head { content_types, codings, partial: follows == Follows::Part });
         if let Reading::Unreadable(reason) = reading {
-            direction.unreadable = Some(reason);
-            if self.checked.unreadable == Unreadable::Pass {
-                return Flow::Proceed;
-            }
-            direction.refused = true;
-            return Flow::Reply(self.refusal(&format!("the {}'s body has {reason}, and cannot be looked at", self.name)));
+            return self.unreadable(direction, reason).map_or(Flow::Proceed, Flow::Reply);
         }
-        direction.reader = Reader::new(&reading);
+        direction.reader = Reader::new(&reading, self.action);
         match (&direction.reader, self.action) {
             (None, _) | (_, Action::Pass) => Flow::Proceed,
             (Some(_), Action::Refuse) => Flow::Buffer,
@@ -71,7 +68,9 @@ impl Message {
     }
 
     pub(crate) fn piece(&self, direction: &mut Direction, body: &mut Body<'_>, end: bool) -> BodyFlow {
-        let Some(reader) = &mut direction.reader else { return BodyFlow::Forward };
+        let Some(reader) = direction.reader.as_mut().filter(|_| direction.unreadable.is_none()) else {
+            return BodyFlow::Forward;
+        };
         if self.action == Action::Refuse {
             return match self.judge(direction, body) {
                 Some(reply) => BodyFlow::Reply(reply),
@@ -80,11 +79,21 @@ impl Message {
         }
         let bytes = body.bytes();
         let mut masked = Vec::with_capacity(bytes.len());
-        reader.feed(&self.checked, &bytes, end, &mut masked);
+        match direction.beginning.unreadable(reader, &bytes) {
+            None => reader.feed(&self.checked, &bytes, end, &mut masked),
+            Some(reason) => {
+                // What is held back of its first byte goes on with the rest, if that does.
+                reader.feed(&self.checked, &[], true, &mut masked);
+                masked.extend_from_slice(&bytes);
+                if let Some(reply) = self.unreadable(direction, reason) {
+                    return BodyFlow::Reply(reply);
+                }
+            }
+        }
         if masked == bytes {
             return BodyFlow::Forward;
         }
-        direction.masked = reader.findings(&self.checked).next().is_some();
+        direction.masked = direction.reader.iter().any(|reader| reader.findings(&self.checked).next().is_some());
         if masked.is_empty() && !end {
             return BodyFlow::Drop;
         }
@@ -98,7 +107,9 @@ impl Message {
     }
 
     pub(crate) fn trailers(&self, direction: &mut Direction, trailers: &mut Trailers<'_>) -> TrailerFlow {
-        let Some(reader) = &mut direction.reader else { return TrailerFlow::Forward };
+        let Some(reader) = direction.reader.as_mut().filter(|_| direction.unreadable.is_none()) else {
+            return TrailerFlow::Forward;
+        };
         if self.action == Action::Refuse {
             return match self.judge(direction, trailers.body()) {
                 Some(reply) => TrailerFlow::Reply(reply),
@@ -125,6 +136,9 @@ impl Message {
         let reader = direction.reader.as_mut()?;
         let mut unused = Vec::new();
         for piece in body.pieces() {
+            if let Some(reason) = direction.beginning.unreadable(reader, &piece) {
+                return self.unreadable(direction, reason);
+            }
             reader.feed(checked, &piece, false, &mut unused);
             unused.clear();
         }
@@ -132,6 +146,13 @@ impl Message {
         let found: Vec<_> = reader.findings(checked).map(|(detector, _)| detector).collect();
         direction.refused = !found.is_empty();
         direction.refused.then(|| self.refusal(&format!("the {}'s body holds {}", self.name, found.join(", "))))
+    }
+
+    /// The body cannot be looked at, for this reason: the answer, unless it passes all the same.
+    fn unreadable(&self, direction: &mut Direction, reason: &'static str) -> Option<Reply> {
+        direction.unreadable = Some(reason);
+        direction.refused = self.checked.unreadable == Unreadable::Refuse;
+        direction.refused.then(|| self.refusal(&format!("the {}'s body has {reason}, and cannot be looked at", self.name)))
     }
 
     /// The answer in the place of a message that is refused.

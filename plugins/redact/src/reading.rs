@@ -1,6 +1,6 @@
 //! Which bodies are looked at, and how: as their content type and coding say. Pure.
 
-use crate::config::Checked;
+use crate::config::{Action, Checked};
 use detection::{FormMasker, JsonMasker, TextMasker};
 
 /// How a body is looked at.
@@ -30,7 +30,7 @@ impl Checked {
     pub(crate) fn reading(&self, head: &Head) -> Reading {
         let content_type = match head.content_types.as_slice() {
             [] => "text/plain".to_owned(),
-            [one] => String::from_utf8_lossy(one).to_ascii_lowercase(),
+            [one] if !is_list(one) => String::from_utf8_lossy(one).to_ascii_lowercase(),
             _ => return Reading::Unreadable("several content types"),
         };
         let (media_type, parameters) = content_type.split_once(';').unwrap_or((&content_type, ""));
@@ -56,6 +56,17 @@ impl Checked {
     }
 }
 
+/// Whether a header's value is a list, which says the same as several lines do (RFC 9110 section 5.3). A comma between
+/// quotes is none of a list's.
+fn is_list(value: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    value.iter().any(|byte| {
+        quoted ^= *byte == b'"' && !escaped;
+        escaped = quoted && *byte == b'\\' && !escaped;
+        *byte == b',' && !quoted
+    })
+}
+
 fn is_identity(coding: &[u8]) -> bool {
     let coding = coding.trim_ascii();
     coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
@@ -71,12 +82,13 @@ fn keeps_ascii(parameters: &str) -> bool {
 
 /// Whether bodies of this type are JSON values, one or several (RFC 6839 section 3.1, RFC 8091).
 fn is_json(media_type: &str) -> bool {
-    const TYPES: [&str; 6] = [
+    const TYPES: [&str; 7] = [
         "application/json",
         "text/json",
         "application/x-ndjson",
         "application/ndjson",
         "application/jsonl",
+        "application/x-jsonlines",
         "application/json-seq",
     ];
     TYPES.contains(&media_type) || media_type.ends_with("+json") || media_type.ends_with("+json-seq")
@@ -91,9 +103,10 @@ pub(crate) enum Reader {
 }
 
 impl Reader {
-    /// The reader for a body that is looked at.
-    pub(crate) fn new(reading: &Reading) -> Option<Self> {
+    /// The reader for a body that is looked at. Keys of JSON are only looked at where they would not be masked, but refused.
+    pub(crate) fn new(reading: &Reading, action: Action) -> Option<Self> {
         match reading {
+            Reading::Json if action == Action::Refuse => Some(Self::Json(Box::new(JsonMasker::with_keys()))),
             Reading::Json => Some(Self::Json(Box::default())),
             Reading::Form => Some(Self::Form(Box::default())),
             Reading::Text => Some(Self::Text(Box::default())),
@@ -122,6 +135,36 @@ impl Reader {
     }
 }
 
+/// The first two bytes of a body, which may say what its head does not.
+#[derive(Debug, Default)]
+pub(crate) struct Beginning {
+    bytes: [u8; 2],
+    length: usize,
+}
+
+impl Beginning {
+    /// Takes the next bytes, and says why the body that this reader looks at cannot be read, where they show it.
+    pub(crate) fn unreadable(&mut self, reader: &Reader, bytes: &[u8]) -> Option<&'static str> {
+        let missing = &mut self.bytes[self.length..];
+        if missing.is_empty() {
+            return None;
+        }
+        let taken = missing.len().min(bytes.len());
+        missing[..taken].copy_from_slice(&bytes[..taken]);
+        self.length += taken;
+        match (&self.bytes[..self.length], reader) {
+            // Compressed (RFC 1952), without a content coding that says so.
+            ([0x1f, 0x8b], _) => Some("a content coding"),
+            // The byte order marks of UTF-16, and of UTF-32 that begins with the lower byte.
+            ([0xff, 0xfe] | [0xfe, 0xff], _) => Some("a character set"),
+            // JSON begins with a character of ASCII, which has a zero among its first two bytes in UTF-16 and UTF-32. Many
+            // readers go by that whatever the head says (RFC 4627 section 3).
+            ([0, ..] | [_, 0], Reader::Json(_)) => Some("a character set"),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +188,14 @@ mod tests {
             (&["text/html"], &["identity, gzip"], unreadable("a content coding")),
             (&["text/html"], &["", "deflate"], unreadable("a content coding")),
             (&["text/html", "image/png"], &[], unreadable("several content types")),
+            (&["application/json,image/png"], &[], unreadable("several content types")),
+            (&["image/png;a=\"b\\\",\", text/html"], &[], unreadable("several content types")),
+            (&["text/html; title=\"a, \\\"b, c\""], &[], Reading::Text),
+            (&["application/json-seq"], &[], Reading::Json),
+            (&["application/geo+json-seq"], &[], Reading::Json),
+            (&["application/jsonl"], &[], Reading::Json),
+            (&["application/x-jsonlines"], &[], Reading::Json),
+            (&["application/ndjson"], &[], Reading::Json),
             (&["text/plain; charset=utf-16"], &[], unreadable("a character set")),
             (&["text/plain;charset=\"ISO-8859-1\""], &[], Reading::Text),
         ] {
@@ -164,7 +215,7 @@ mod tests {
             (Reading::Form, "a=4111+1111+1111+1111&b=%34111111111111111", "a=%5Bcard%5D&b=%5Bcard%5D"),
             (Reading::Text, "4111111111111111 4111-1111-1111-1111", "[card] [card]"),
         ] {
-            let mut reader = Reader::new(&reading).unwrap();
+            let mut reader = Reader::new(&reading, Action::Mask).unwrap();
             let mut out = Vec::new();
             for byte in body.as_bytes() {
                 reader.feed(&checked, std::slice::from_ref(byte), false, &mut out);
@@ -173,6 +224,6 @@ mod tests {
             assert_eq!(String::from_utf8(out).unwrap(), wanted);
             assert_eq!(reader.findings(&checked).collect::<Vec<_>>(), [("card", 2)]);
         }
-        assert!(Reader::new(&Reading::Unasked).is_none());
+        assert!(Reader::new(&Reading::Unasked, Action::Mask).is_none());
     }
 }

@@ -133,6 +133,92 @@ fn what_cannot_be_read_is_refused_or_passed_but_never_unseen() {
 }
 
 #[test]
+fn keys_are_looked_at_where_they_refuse() {
+    let body = r#"{"by": {"\u0034111111111111111": 1}}"#;
+    let driver = driver(json!({"detectors": ["card"], "request": "refuse"}));
+    let exchange = driver.exchange().request(Sent::new(JSON).body([body])).log();
+    assert_eq!(exchange.status(), Some(StatusCode::FORBIDDEN));
+    assert_eq!(only(&exchange).field("request.card"), Some(&Value::Uint(1)));
+    let exchange = driver.exchange().request([]).response(StatusCode::OK, Sent::new(JSON).body([body])).log();
+    assert_eq!(text(&exchange.caller().unwrap().body), body, "a key that is masked would be another key");
+}
+
+#[test]
+fn escapes_are_read_in_what_is_no_json_under_its_type() {
+    let driver = driver(json!({"detectors": ["card"], "response": "refuse"}));
+    for body in [
+        r#"{"x":NaN,"a":"\u0034111111111111111"}"#,
+        r#"{"x":[1,],"a":"\u0034111111111111111"}"#,
+        r#"/**/{"a":"\u0034111111111111111"}"#,
+        ")]}',\n{\"a\":\"\\u0034111111111111111\"}",
+    ] {
+        let message = || Sent::new(JSON).body(body.as_bytes().chunks(1));
+        let exchange = driver.exchange().request(message()).response(StatusCode::OK, message()).log();
+        let wanted = body.replace(r"\u0034111111111111111", "(redacted)");
+        assert_eq!(text(&exchange.upstream().unwrap().body), wanted);
+        assert_eq!(exchange.status(), Some(StatusCode::BAD_GATEWAY), "{body}");
+    }
+}
+
+/// Bodies whose heads do not say what they are, and why they cannot be read.
+fn unlike_their_heads() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let json = r#"{"pan":"4111111111111111"}"#;
+    let utf16 = |mark: &str| format!("{mark}{json}").encode_utf16().collect::<Vec<_>>();
+    let utf32 = |to_bytes: fn(u32) -> [u8; 4]| json.chars().flat_map(|character| to_bytes(character.into())).collect();
+    let gzip = b"\x1f\x8b\x08\0\0\0\0\0\x02\x03".to_vec();
+    vec![
+        ("application/json", utf16("").into_iter().flat_map(u16::to_le_bytes).collect(), "a character set"),
+        ("application/json", utf16("").into_iter().flat_map(u16::to_be_bytes).collect(), "a character set"),
+        ("application/json", utf16("\u{feff}").into_iter().flat_map(u16::to_le_bytes).collect(), "a character set"),
+        ("application/json", utf16("\u{feff}").into_iter().flat_map(u16::to_be_bytes).collect(), "a character set"),
+        ("application/xml", utf16("\u{feff}").into_iter().flat_map(u16::to_le_bytes).collect(), "a character set"),
+        ("application/json", utf32(u32::to_le_bytes), "a character set"),
+        ("application/json", utf32(u32::to_be_bytes), "a character set"),
+        ("application/json", gzip.clone(), "a content coding"),
+        ("text/plain", gzip, "a content coding"),
+    ]
+}
+
+#[test]
+fn bodies_that_begin_as_what_cannot_be_read_are_refused() {
+    for action in ["refuse", "mask"] {
+        let driver = driver(json!({"detectors": ["card"], "request": action, "response": action}));
+        for (content_type, body, reason) in unlike_their_heads() {
+            for size in [1, body.len()] {
+                let message = || Sent::new([("content-type", content_type)]).body(body.chunks(size));
+                let exchange = driver.exchange().request(message()).log();
+                assert_eq!(exchange.status(), Some(StatusCode::FORBIDDEN), "{action} {size} {body:?}");
+                let event = only(&exchange);
+                assert_eq!(event.outcome, audit::Outcome::Denied);
+                assert_eq!(event.field("request.unreadable"), Some(&reason.into()), "{action} {size} {body:?}");
+                let exchange = driver.exchange().request([]).response(StatusCode::OK, message()).log();
+                let event = only(&exchange);
+                assert_eq!(event.field("response"), Some(&"refused".into()));
+                assert_eq!(event.field("response.unreadable"), Some(&reason.into()), "{action} {size} {body:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bodies_that_begin_as_what_cannot_be_read_pass_whole_with_an_event() {
+    for action in ["refuse", "mask"] {
+        let own = json!({"name": "held", "pattern": r"[\x1f\xfe\xff]x.{0,3}y"});
+        let driver = driver(json!({"detectors": [own], "request": action, "response": "pass", "unreadable": "pass"}));
+        for (content_type, body, reason) in unlike_their_heads() {
+            for size in [1, body.len()] {
+                let message = Sent::new([("content-type", content_type)]).body(body.chunks(size));
+                let exchange = driver.exchange().request(message).log();
+                assert_eq!(exchange.upstream().unwrap().body, body, "{action} {size}");
+                let event = only(&exchange);
+                assert_eq!((event.outcome, event.field("request")), (audit::Outcome::Allowed, Some(&"passed".into())));
+                assert_eq!(event.field("request.unreadable"), Some(&reason.into()));
+            }
+        }
+    }
+}
+
+#[test]
 fn the_api_is_asked_for_what_can_be_read() {
     let asked = [("accept-encoding", "gzip, br"), ("range", "bytes=1-"), ("if-range", "\"x\""), ("accept", "*/*")];
     let exchange = driver(json!({"detectors": ["card"]}));

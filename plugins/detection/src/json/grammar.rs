@@ -59,8 +59,9 @@ impl Grammar {
             (b'"', Key | FirstKey) => (Token::Key, Colon),
             (b'{', Value | FirstValue) => return self.begin(Container::Object, FirstKey),
             (b'[', Value | FirstValue) => return self.begin(Container::Array, FirstValue),
-            (b'}', FirstKey | Comma) => return self.finish(Container::Object),
-            (b']', FirstValue | Comma) => return self.finish(Container::Array),
+            // Behind a comma, too, which is no JSON but what many readers let pass.
+            (b'}', FirstKey | Key | Comma) => return self.finish(Container::Object),
+            (b']', FirstValue | Value | Comma) => return self.finish(Container::Array),
             (b',', Comma) if self.open.last() == Some(&Container::Object) => (Token::Structure, Key),
             (b',', Comma) => (Token::Structure, Value),
             (b':', Colon) => (Token::Structure, Value),

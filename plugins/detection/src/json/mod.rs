@@ -1,7 +1,9 @@
-//! Masks JSON that comes in chunks: strings in place and numbers as a whole, keys never; everything else goes on byte for byte.
+//! Masks JSON that comes in chunks: strings in place and numbers as a whole, keys where they are asked for; everything else goes
+//! on byte for byte.
 //!
 //! One value may follow another (RFC 7464, and JSON lines). From the first byte on that cannot be JSON the rest is masked as
-//! plain text, so that what is wrongly declared to be JSON is not overlooked.
+//! text in which escapes are read, so that neither what is wrongly declared to be JSON is overlooked, nor what only a lenient
+//! reader takes for it.
 
 mod grammar;
 mod number;
@@ -9,12 +11,14 @@ mod string;
 
 pub(crate) use number::as_integer;
 
-use crate::{find::Detectors, mask::Mask, text::TextMasker};
+use crate::{find::Detectors, mask::Mask};
 use grammar::{Grammar, Token};
 use string::StringMasker;
 
 /// Longest number or word that is waited for, in bytes; what is longer is no JSON that anybody means.
 const BARE: usize = 512;
+/// Words that are values; the last three are none of JSON's, but what Python and others write and read.
+const WORDS: [&[u8]; 6] = [b"true", b"false", b"null", b"NaN", b"Infinity", b"-Infinity"];
 /// What a text may begin with (RFC 8259 section 8.1 lets readers ignore it).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -25,10 +29,18 @@ pub struct JsonMasker {
     inside: Inside,
     /// How much of a byte order mark has come.
     mark: usize,
+    keys: Keys,
     string: StringMasker,
-    text: TextMasker,
     in_numbers: Vec<u32>,
     counts: Vec<u32>,
+}
+
+/// What becomes of an object's keys.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Keys {
+    #[default]
+    Keep,
+    Mask,
 }
 
 /// What the next byte is part of.
@@ -46,6 +58,11 @@ enum Inside {
 }
 
 impl JsonMasker {
+    /// One that masks keys, too: for those who only ask what is found. What is masked may have lost or doubled a key.
+    pub fn with_keys() -> Self {
+        Self { keys: Keys::Mask, ..Self::default() }
+    }
+
     /// Takes the next bytes and appends to `out` what may go on by now, at most [`crate::LONGEST`] bytes staying behind
     /// (each of which may be written as an escape). With `end` all of it may.
     pub fn feed(&mut self, detectors: &Detectors, mask: &Mask, bytes: &[u8], end: bool, out: &mut Vec<u8>) {
@@ -57,10 +74,9 @@ impl JsonMasker {
         if end {
             self.end(detectors, mask, out);
         }
-        let counts =
-            |index: usize| [self.string.counts(), self.text.counts(), &self.in_numbers].map(|counts| at(counts, index));
+        let (in_strings, in_numbers) = (self.string.counts(), &self.in_numbers);
         self.counts =
-            (0..detectors.names().len()).map(|index| counts(index).into_iter().fold(0, u32::saturating_add)).collect();
+            (0..detectors.names().len()).map(|index| at(in_strings, index).saturating_add(at(in_numbers, index))).collect();
     }
 
     /// How many things each detector has found so far, in the order of [`Detectors::names`].
@@ -71,7 +87,7 @@ impl JsonMasker {
     /// How many bytes are held back.
     pub fn held(&self) -> usize {
         let bare = if let Inside::Bare(bytes) = &self.inside { bytes.len() } else { 0 };
-        bare + self.string.held() + self.text.held()
+        bare + self.string.held()
     }
 
     /// Takes some of the bytes, at least one, and returns the rest.
@@ -100,7 +116,7 @@ impl JsonMasker {
                         &bytes[length..]
                     }
                     string::Taken::Wrong(length) => {
-                        self.inside = Inside::Else;
+                        self.give_up();
                         &bytes[length..]
                     }
                 }
@@ -114,7 +130,7 @@ impl JsonMasker {
                 &bytes[length..]
             }
             Inside::Else => {
-                self.text.feed(detectors, mask, bytes, false, out);
+                self.string.feed(detectors, mask, bytes, out);
                 &[]
             }
         }
@@ -130,11 +146,11 @@ impl JsonMasker {
         self.mark = BYTE_ORDER_MARK.len();
         match self.grammar.next(byte) {
             Token::Structure => out.push(byte),
-            Token::Key => {
+            Token::Key if self.keys == Keys::Keep => {
                 self.inside = Inside::Key { escaped: false };
                 out.push(byte);
             }
-            Token::Text => {
+            Token::Key | Token::Text => {
                 self.inside = Inside::Text;
                 out.push(byte);
             }
@@ -143,7 +159,7 @@ impl JsonMasker {
                 return bytes;
             }
             Token::Wrong => {
-                self.inside = Inside::Else;
+                self.give_up();
                 return bytes;
             }
         }
@@ -161,22 +177,25 @@ impl JsonMasker {
                 out.push(b'"');
             }
             Some(None) => out.extend_from_slice(&bare),
-            None if matches!(bare.as_slice(), b"true" | b"false" | b"null") => out.extend_from_slice(&bare),
+            None if WORDS.contains(&bare.as_slice()) => out.extend_from_slice(&bare),
             None => {
-                self.inside = Inside::Else;
-                self.text.feed(detectors, mask, &bare, false, out);
+                self.give_up();
+                self.string.feed(detectors, mask, &bare, out);
             }
         }
     }
 
+    /// What follows is no JSON.
+    fn give_up(&mut self) {
+        self.inside = Inside::Else;
+        self.string.never_closes();
+    }
+
     fn end(&mut self, detectors: &Detectors, mask: &Mask, out: &mut Vec<u8>) {
-        match self.inside {
-            Inside::Nothing | Inside::Key { .. } => {}
-            Inside::Text => self.string.end(detectors, mask, out),
-            Inside::Bare(_) => self.end_bare(detectors, mask, out),
-            Inside::Else => {}
+        if matches!(self.inside, Inside::Bare(_)) {
+            self.end_bare(detectors, mask, out);
         }
-        self.text.feed(detectors, mask, &[], true, out);
+        self.string.end(detectors, mask, out);
     }
 }
 
@@ -190,10 +209,14 @@ mod tests {
     use serde_json::json;
 
     fn masked(text: &str) -> String {
+        masked_by(JsonMasker::default(), text)
+    }
+
+    fn masked_by(mut masker: JsonMasker, text: &str) -> String {
         let detectors = detectors(json!(["card", "email", {"name": "employee", "pattern": "EMP-[0-9]{6}"}]));
         let mask = Mask::new("<\"{detector}\">", &detectors);
         let mut out = Vec::new();
-        JsonMasker::default().feed(&detectors, &mask, text.as_bytes(), true, &mut out);
+        masker.feed(&detectors, &mask, text.as_bytes(), true, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -226,16 +249,46 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_masked_as_text() {
+    fn keys_are_masked_where_they_are_asked_for() {
         for (text, wanted) in [
-            ("hello EMP-123456", "hello <\"employee\">"),
-            ("{\"a\": EMP-123456}", "{\"a\": <\"employee\">}"),
-            (")]}'\n{\"a\": \"EMP-123456\"}", ")]}'\n{\"a\": \"<\"employee\">\"}"),
-            ("[1,]EMP-123456", "[1,]<\"employee\">"),
-            ("{\"a\" \"EMP-123456\"}", "{\"a\" \"<\"employee\">\"}"),
-            ("[01] bob@example.com", "[01] <\"email\">"),
-            ("[\"\\x\", \"EMP-123456\"]", "[\"\\x\", \"<\"employee\">\"]"),
-            ("[\"EMP-123456\\u00", "[\"<\\\"employee\\\">\\u00"),
+            (r#"{"bob@example.com": {"4111111111111111": 1}}"#, r#"{"<\"email\">": {"<\"card\">": 1}}"#),
+            (r#"{"\u0034111111111111111":1, "b":"EMP-123456"}"#, r#"{"<\"card\">":1, "b":"<\"employee\">"}"#),
+            (r#"{"a\"b" : 1, "c": [4111111111111111]}"#, r#"{"a\"b" : 1, "c": ["<\"card\">"]}"#),
+        ] {
+            assert_eq!(masked_by(JsonMasker::with_keys(), text), wanted, "{text}");
+        }
+    }
+
+    /// What writers write and readers read, though it is no JSON: the rest is read as JSON still.
+    #[test]
+    fn what_is_nearly_json_is_masked_as_json() {
+        for (text, wanted) in [
+            (
+                r#"{"x":[NaN,-Infinity, Infinity], "bob@example.com":"\u0034111111111111111"}"#,
+                r#"{"x":[NaN,-Infinity, Infinity], "bob@example.com":"<\"card\">"}"#,
+            ),
+            (r#"[1,{"a":2,},4.111111111111111e15,]"#, r#"[1,{"a":2,},"<\"card\">",]"#),
+        ] {
+            assert_eq!(masked(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_masked_as_text_with_escapes() {
+        for (text, wanted) in [
+            ("hello EMP-123456", r#"hello <\"employee\">"#),
+            (r#"{"a": EMP-123456}"#, r#"{"a": <\"employee\">}"#),
+            (")]}'\n{\"a\": \"\\u0034111111111111111\"}", ")]}'\n{\"a\": \"<\\\"card\\\">\"}"),
+            (r#"/*"*/{"a":"\u0034111 1111\u00201111 1111","b\n":"\\"}"#, r#"/*"*/{"a":"<\"card\">","b\n":"\\"}"#),
+            (r#"["\x","\n4111111111111111"]"#, r#"["\x","\n<\"card\">"]"#),
+            (r#"{'a':"\q\u00\ud83d\ud83d\ude00\" bob\u0040example.com"}"#, r#"{'a':"\q\u00\ud83d\ud83d\ude00\" <\"email\">"}"#),
+            ("[1,,]EMP-123456", r#"[1,,]<\"employee\">"#),
+            (r#"{"a" "EMP-123456"}"#, r#"{"a" "<\"employee\">"}"#),
+            ("[01] bob@example.com", r#"[01] <\"email\">"#),
+            (r#"["\x", "EMP-123456"]"#, r#"["\x", "<\"employee\">"]"#),
+            (r#"["EMP-123456\u00"#, r#"["<\"employee\">\u00"#),
+            (r"nothing: EMP-123456\u00", r#"nothing: <\"employee\">\u00"#),
+            (r"nothing: EMP-123456\", r#"nothing: <\"employee\">\"#),
         ] {
             assert_eq!(masked(text), wanted, "{text}");
         }

@@ -1,4 +1,5 @@
-//! One JSON string, masked in place: detectors see what it means, and what they leave alone goes on as it was written.
+//! One JSON string, masked in place: detectors see what it means, and what they leave alone goes on as it was written. And
+//! text that only looks like JSON, with strings somewhere in it: what reads as an escape is one, everything else means itself.
 
 use crate::{encoded::Encoded, find::Detectors, mask::Mask};
 
@@ -12,8 +13,18 @@ pub(super) enum Taken {
     Wrong(usize),
 }
 
+/// Where a string ends.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Closes {
+    #[default]
+    AtItsQuote,
+    /// It is text to the end: a quote is a byte like any other, and so is a backslash that begins no escape.
+    Never,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct StringMasker {
+    closes: Closes,
     text: Encoded,
     /// Half a character written as an escape (RFC 8259 section 7): the other half may follow.
     half: Option<[u8; 6]>,
@@ -22,6 +33,11 @@ pub(super) struct StringMasker {
 }
 
 impl StringMasker {
+    /// From here on all that comes is text.
+    pub(super) fn never_closes(&mut self) {
+        self.closes = Closes::Never;
+    }
+
     pub(super) fn counts(&self) -> &[u32] {
         self.text.counts()
     }
@@ -35,6 +51,10 @@ impl StringMasker {
         let mut at = 0;
         while let Some(byte) = bytes.get(at).copied() {
             if !self.escape.is_empty() {
+                if !self.goes_on(byte) && self.closes == Closes::Never {
+                    self.literal(detectors, mask, out);
+                    continue;
+                }
                 if !self.goes_on(byte) {
                     self.end(detectors, mask, out);
                     return Taken::Wrong(at);
@@ -42,7 +62,7 @@ impl StringMasker {
                 self.escape.push(byte);
                 self.escaped(detectors, mask, out);
                 at += 1;
-            } else if byte == b'"' {
+            } else if self.closes_with(byte) {
                 self.end(detectors, mask, out);
                 out.push(byte);
                 return Taken::Closed(at + 1);
@@ -52,8 +72,8 @@ impl StringMasker {
             } else {
                 self.alone(detectors, mask, out);
                 let rest = &bytes[at..];
-                let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\')).unwrap_or(rest.len());
-                if rest.get(length) == Some(&b'"') {
+                let length = rest.iter().position(|byte| *byte == b'\\' || self.closes_with(*byte)).unwrap_or(rest.len());
+                if rest.get(length).is_some_and(|byte| self.closes_with(*byte)) {
                     // The common case, a string whose end is here and that nothing is escaped in: one pass instead of two.
                     self.text.end(detectors, mask.json(), &rest[..length], out);
                     out.push(b'"');
@@ -72,6 +92,17 @@ impl StringMasker {
         self.text.end(detectors, mask.json(), &[], out);
         // One that is not whole means nothing, and goes on as it is.
         out.append(&mut self.escape);
+    }
+
+    fn closes_with(&self, byte: u8) -> bool {
+        byte == b'"' && self.closes == Closes::AtItsQuote
+    }
+
+    /// What began like an escape is none, and means itself.
+    fn literal(&mut self, detectors: &Detectors, mask: &Mask, out: &mut Vec<u8>) {
+        self.alone(detectors, mask, out);
+        let escape = std::mem::take(&mut self.escape);
+        self.text.plain(detectors, mask.json(), &escape, out);
     }
 
     /// Whether the escape goes on with this byte.
