@@ -1,7 +1,9 @@
 //! CONNECT and upgraded connections: bytes both ways, counted, and looked at only until it is known whether they begin
 //! with a TLS ClientHello and whom that names.
 
-use crate::{fault::Fault, http::clock::Clock, record::OpenRecord, stream::Stream};
+mod filtered;
+
+use crate::{fault::Fault, filter::Conduit, http::clock::Clock, record::OpenRecord, stream::Stream};
 use bytes::Bytes;
 use std::{
     any::Any,
@@ -45,6 +47,8 @@ pub struct Joined {
     pub kept: Option<Box<dyn Any>>,
     /// Where buffers come from.
     pub buffers: Rc<Buffers>,
+    /// The filters that its bytes go through, where there are any.
+    pub conduit: Option<Box<Conduit>>,
 }
 
 /// What was decided, for comparing it with the server name that the caller sends.
@@ -86,8 +90,12 @@ enum Opening {
 
 /// Copies both ways until both directions have ended, one has failed, or both have been silent too long. What happened
 /// is in the record; `early` is what was read from the downstream already.
-pub async fn run(mut downstream: Stream, early: Bytes, joined: Joined, record: &mut OpenRecord) {
-    let Joined { stream: mut upstream, read, agreement, idle, hello, kept, buffers } = joined;
+pub async fn run(mut downstream: Stream, early: Bytes, mut joined: Joined, record: &mut OpenRecord) {
+    if let Some(conduit) = joined.conduit.take() {
+        // In a box, so that tunnels without filters are no larger for it.
+        return Box::pin(filtered::run(downstream, early, joined, *conduit, record)).await;
+    }
+    let Joined { stream: mut upstream, read, agreement, idle, hello, kept, buffers, .. } = joined;
     let (mut up, mut down) = (Pipe::holding(&early, &buffers), Pipe::holding(&read, &buffers));
     drop((early, read));
     let clock = Clock::default();

@@ -29,6 +29,10 @@ pub struct FilterUse {
     /// Whether it must emit an audit event on every exchange it sees; the record says so where it did not.
     #[serde(default, skip_serializing_if = "is_false")]
     pub required: bool,
+    /// Of a Proxy-Wasm filter: whether it is shown requests or the bytes of tunnels. Modules do not say: what SDKs build
+    /// exports the callbacks of both.
+    #[serde(default, skip_serializing_if = "Traffic::is_default")]
+    pub traffic: Traffic,
     /// What it may choose.
     #[serde(default, skip_serializing_if = "Grants::is_default")]
     pub grants: Grants,
@@ -74,6 +78,7 @@ impl FilterUse {
             on_error: OnError::default(),
             isolation: Isolation::default(),
             required: false,
+            traffic: Traffic::default(),
             grants: Grants::default(),
             root_id: String::new(),
             vm_id: String::new(),
@@ -86,8 +91,8 @@ impl FilterUse {
 
     /// What decides whether a module starts here, as text: places that agree in it and in the module need be tried once.
     pub fn start(&self) -> String {
-        let Self { config, root_id, vm_id, vm_config, environment, metadata, .. } = self;
-        serde_json::json!([config, root_id, vm_id, vm_config, environment, metadata]).to_string()
+        let Self { config, traffic, root_id, vm_id, vm_config, environment, metadata, .. } = self;
+        serde_json::json!([config, traffic, root_id, vm_id, vm_config, environment, metadata]).to_string()
     }
 
     /// What is wrong with it on a route of `service`, beside `rows`.
@@ -108,6 +113,7 @@ impl FilterUse {
 
     fn check_typed(&self, world: &str, mistakes: &mut Vec<Mistake>) {
         let given = [
+            ("/traffic", !self.traffic.is_default()),
             ("/root_id", !self.root_id.is_empty()),
             ("/vm_id", !self.vm_id.is_empty()),
             ("/vm_config", !self.vm_config.is_null()),
@@ -145,6 +151,32 @@ impl FilterUse {
         if bytes > METADATA_BYTES {
             mistakes.push(Mistake::at("/metadata", format!("has {bytes} bytes as JSON: give at most {METADATA_BYTES}")));
         }
+    }
+}
+
+/// What of its route's traffic a filter is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub enum Traffic {
+    /// Requests and their responses, those within a tunnel to a port that speaks HTTP in the clear among them.
+    #[default]
+    Requests,
+    /// The bytes of tunnels.
+    Tunnels,
+    /// Both.
+    Both,
+}
+
+impl Traffic {
+    /// Whether this is shown to it.
+    #[must_use]
+    pub fn covers(self, traffic: Self) -> bool {
+        self == Self::Both || self == traffic
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

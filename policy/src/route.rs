@@ -10,7 +10,7 @@ use crate::{
 use http::{HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 
-pub use crate::filter_use::{FilterUse, Isolation, OnError};
+pub use crate::filter_use::{FilterUse, Isolation, OnError, Traffic};
 
 /// What happens to exchanges with one service. Of a service's routes the first that matches is taken, in the order of
 /// `order` and then of their names; where none matches, the exchange is forwarded as it is and no filter runs.

@@ -39,3 +39,4 @@ mod soap;
 mod start;
 mod suspended;
 mod telemetry;
+mod tunnels;

@@ -24,7 +24,7 @@ use tidegate_policy::{
     grants::Grants,
     plugin::Digest,
     publication::Module,
-    route::{FilterUse, Isolation, OnError},
+    route::{FilterUse, Isolation, OnError, Traffic},
 };
 
 /// The chain of each route that has filters, compiled and configured, by route name.
@@ -48,6 +48,7 @@ pub(super) struct Link {
     pub(super) on_error: OnError,
     /// Whether it must leave an event.
     pub(super) required: bool,
+    pub(super) traffic: Traffic,
     /// The filter, or why there is none: `on_error` decides what becomes of its exchanges.
     pub(super) filter: Result<Arc<Filter>, Arc<str>>,
 }
@@ -157,7 +158,8 @@ impl Chains {
         let filter = self.filter(host, place, modules, before).inspect_err(|reason| {
             tracing::error!(plugin = %place.plugin, reason = &**reason, "a filter cannot be run; its exchanges meet on_error");
         });
-        Link { plugin: place.plugin.clone(), on_error: place.on_error, required: place.required, filter }
+        let &FilterUse { on_error, required, traffic, .. } = place;
+        Link { plugin: place.plugin.clone(), on_error, required, traffic, filter }
     }
 
     fn filter(
@@ -221,6 +223,7 @@ impl Chain {
             one.plugin == other.plugin
                 && one.on_error == other.on_error
                 && one.required == other.required
+                && one.traffic == other.traffic
                 && matches!((&one.filter, &other.filter), (Ok(one), Ok(other)) if Arc::ptr_eq(one, other))
         };
         self.links.len() == other.links.len() && self.links.iter().zip(&other.links).all(|(one, other)| same(one, other))

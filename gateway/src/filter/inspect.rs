@@ -8,6 +8,7 @@ use super::{
 };
 use std::borrow::Cow;
 use tidegate_artefact::Native;
+use tidegate_policy::route::Traffic;
 use wasmparser::{Parser, Payload};
 use wasmtime::{
     Engine, Module,
@@ -53,6 +54,16 @@ pub struct Inspection {
 pub(super) struct Compiled {
     pub(super) inspection: Inspection,
     pub(super) code: Code,
+}
+
+impl Compiled {
+    /// Whether it can be shown this traffic at all, and why not.
+    pub(super) fn serves(&self, traffic: Traffic) -> Result<(), String> {
+        match &self.code {
+            Code::Typed(_) => Ok(()),
+            Code::Proxy(ready) => ready.serves(traffic),
+        }
+    }
 }
 
 /// What it is.

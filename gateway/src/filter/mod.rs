@@ -3,7 +3,7 @@
 //!
 //! In order: `inspect`, `library` and `archive` turn uploaded bytes into compiled modules, `rehearsal` tries them, `chain`
 //! puts them on routes. `slot` keeps a worker's instances, each an `instance` of a `guest`, and `sweep` lets them go. `run`
-//! takes an exchange through them, a `passage` in each direction, whose bodies are `filtered`. `message`, `attributes`,
+//! takes an exchange through them, a `passage` in each direction, whose bodies are `filtered`, or a tunnel by a `conduit`. `message`, `attributes`,
 //! `upstream`, `audit`, `calls`, `shared` and `outbound` are what filters may call, about what they are `lent` or beyond it, and `holdings` (`kv`,
 //! `instruments`) what outlives their instances. All of this is for typed filters; `proxy_wasm` is the same for the others, from
 //! the `Seat` inwards.
@@ -47,7 +47,7 @@ pub use filtered::Filtered;
 pub use inspect::Inspection;
 pub use limits::{Limits, Metrics};
 pub use outbound::{Answer, CallError, Collected, Errand, Errands, Received, Sent};
-pub use run::{Outcome, Run};
+pub use run::{Conduit, Outcome, Run, Way};
 pub use slot::Instances;
 
 use crate::{http::reply::Dialect, live::Live, telemetry::page::Page};
@@ -104,6 +104,7 @@ impl Host {
     /// Starts a filter on a canary instance as a route uses it: the filter's own `configure` decides.
     pub fn configure(&self, module: &Module, used: &FilterUse) -> Result<(), String> {
         let compiled = self.compiled(module, Turn::Now).map_err(|reasons| reasons.join("; "))?;
+        compiled.serves(used.traffic)?;
         rehearsal::try_start(&chain::Filter::canary(&self.shared, compiled, chain::Made::at(used, module)))
     }
 

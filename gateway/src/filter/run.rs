@@ -1,6 +1,10 @@
 //! One exchange's way through its route's chain: what its filters have been shown, what became of each, and what their
 //! failures mean for the exchange.
 
+mod conduit;
+
+pub use conduit::{Conduit, Way};
+
 use super::{
     Closing, Facts,
     attributes::Known,
@@ -32,7 +36,11 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tidegate_policy::{Reason, exchange::FilterFacts, route::OnError};
+use tidegate_policy::{
+    Reason,
+    exchange::FilterFacts,
+    route::{OnError, Traffic},
+};
 
 /// One exchange on its way through a route's chain. Its record closes it.
 #[derive(Debug, Clone)]
@@ -80,6 +88,8 @@ pub(super) struct Step {
 /// What became of a filter in an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
+    /// It is for other traffic.
+    Elsewhere,
     /// It has not been called yet.
     Waiting,
     Continued,
@@ -95,7 +105,7 @@ impl Fate {
     const fn as_str(self) -> &'static str {
         match self {
             // The exchange ended before it came to this filter.
-            Self::Waiting => "not_reached",
+            Self::Elsewhere | Self::Waiting => "not_reached",
             Self::Continued | Self::Done => "continued",
             Self::Replied => "replied",
             Self::Reset => "reset",
@@ -106,20 +116,29 @@ impl Fate {
 }
 
 impl Run {
-    pub(super) fn begin(chain: &Arc<Chain>, facts: Facts<'_>, slot: impl Fn(&Arc<Filter>) -> Rc<Slot>) -> Result<Self, Fault> {
-        if let Some(link) = chain.links.iter().find(|link| link.filter.is_err() && link.on_error == OnError::Deny) {
+    pub(super) fn begin(
+        chain: &Arc<Chain>,
+        (facts, traffic): (Facts<'_>, Traffic),
+        slot: impl Fn(&Arc<Filter>) -> Rc<Slot>,
+    ) -> Result<Self, Fault> {
+        let mut here = chain.links.iter().filter(|link| link.traffic.covers(traffic));
+        if let Some(link) = here.find(|link| link.filter.is_err() && link.on_error == OnError::Deny) {
             return Err(refused(link));
         }
         let (mut suspends, mut holds) = (false, false);
         let step = |link: &Link| Step {
-            seat: link.filter.as_ref().ok().map(|filter| {
+            seat: link.filter.as_ref().ok().filter(|_| link.traffic.covers(traffic)).map(|filter| {
                 suspends |= Seat::suspends(filter);
                 let seat = Seat::take(filter, slot(filter));
                 holds |= seat.vm().is_some();
                 seat
             }),
             trail: RefCell::default(),
-            fate: Cell::new(if link.filter.is_ok() { Fate::Waiting } else { Fate::Skipped }),
+            fate: Cell::new(match &link.filter {
+                _ if !link.traffic.covers(traffic) => Fate::Elsewhere,
+                Ok(_) => Fate::Waiting,
+                Err(_) => Fate::Skipped,
+            }),
             error: RefCell::new(link.filter.as_ref().err().cloned()),
             time: Cell::new(Duration::ZERO),
         };
@@ -398,7 +417,11 @@ impl Steps {
 
     /// What the record says of each filter.
     fn facts(&self) -> Vec<FilterFacts<'static>> {
-        let reached = |(link, step): &(&Link, &Step)| link.required || step.fate.get() != Fate::Waiting;
+        let reached = |(link, step): &(&Link, &Step)| match step.fate.get() {
+            Fate::Elsewhere => false,
+            Fate::Waiting => link.required,
+            _ => true,
+        };
         let facts = self.chain.links.iter().zip(&self.each).filter(reached).map(|(link, step)| {
             let events = std::mem::take(&mut step.trail.borrow_mut().events);
             let silent = link.required && events.is_empty();

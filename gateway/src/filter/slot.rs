@@ -19,7 +19,10 @@ use std::{
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
-use tidegate_policy::route::Isolation;
+use tidegate_policy::{
+    route::{Isolation, Traffic},
+    target::Form,
+};
 use tokio::sync::Notify;
 
 /// The wait after the first failure; it doubles with each that follows.
@@ -110,7 +113,7 @@ impl Instances {
         Self { errands: Some(errands), ..Self::default() }
     }
 
-    /// Begins a run of the permit's route's chain; `None` where it has no filters. Nothing is called yet, so this fails
+    /// Begins a run of the permit's route's chain; `None` where it has no filters for such traffic. Nothing is called yet, so this fails
     /// only when a filter that its route insists on cannot be run at all.
     pub fn begin(&self, chains: &Chains, facts: Facts<'_>) -> Option<Result<Run, Fault>> {
         if self.generation.replace(chains.generation) != chains.generation {
@@ -118,7 +121,11 @@ impl Instances {
         }
         let route = facts.permit.route().filter(|route| !route.document.filters.is_empty())?;
         let chain = chains.of(route.name.as_str())?;
-        Some(Run::begin(chain, facts, |filter| self.slot(filter)))
+        let traffic = if facts.permit.target().form == Form::Tunnel { Traffic::Tunnels } else { Traffic::Requests };
+        if !chain.links.iter().any(|link| link.traffic.covers(traffic)) {
+            return None;
+        }
+        Some(Run::begin(chain, (facts, traffic), |filter| self.slot(filter)))
     }
 
     fn slot(&self, filter: &Arc<Filter>) -> Rc<Slot> {

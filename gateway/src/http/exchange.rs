@@ -26,7 +26,7 @@ use crate::{
     tunnel::{self, Joined},
     worker::Worker,
 };
-use ::http::{Method, StatusCode, request::Parts};
+use ::http::{HeaderMap, Method, StatusCode, request::Parts};
 use bytes::Bytes;
 use http_body::Body as _;
 use std::{pin::Pin, rc::Rc, sync::Arc};
@@ -132,7 +132,12 @@ async fn attempt(
     course.begin(worker, downstream, &permit)?;
     deliver::inject(worker, route.and_then(|route| route.fault.as_ref())).await?;
     if named.target.form == Form::Tunnel {
-        return connect(worker, &live, &permit, &identity, record, course).await;
+        let opaque = downstream.filter.is_none() && !carries_requests(&permit);
+        let run = match opaque {
+            true => begin(worker, &downstream.peer, &live, &permit, &identity, &head.headers, record)?,
+            false => None,
+        };
+        return connect(worker, &live, &permit, &identity, run, record, course).await;
     }
     forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.settings.pseudonym)?;
     trace::pass_on(&mut head.headers, record.trace());
@@ -140,7 +145,7 @@ async fn attempt(
     let run = if downstream.filter.is_some() {
         None
     } else {
-        begin(worker, &downstream.peer, &live, &permit, &identity, &request, record)?
+        begin(worker, &downstream.peer, &live, &permit, &identity, request.headers(), record)?
     };
     if let Some(run) = &run {
         request = match Box::pin(course.ask(downstream, run, request)).await? {
@@ -172,13 +177,13 @@ fn begin(
     live: &Live,
     permit: &Permit,
     identity: &Identity,
-    request: &Request,
+    headers: &HeaderMap,
     record: &mut OpenRecord,
 ) -> Result<Option<Run>, Fault> {
     if permit.route().is_none_or(|route| route.document.filters.is_empty()) {
         return Ok(None);
     }
-    let dialect = Dialect::of(request.headers());
+    let dialect = Dialect::of(headers);
     let facts = filter::Facts { id: record.id(), identity, permit, live, dialect, peer: peer.address, local: peer.local };
     let run = worker.instances.begin(&live.chains, facts).transpose()?;
     record.filtered_by(run.as_ref());
@@ -241,13 +246,15 @@ fn carries_requests(permit: &Permit) -> bool {
     in_the_clear && !service.is_some_and(|service| service.passes_through())
 }
 
-/// Opens a tunnel; bytes flow once the answer has been written. One to a port that speaks HTTP in the clear ends here:
+/// Opens a tunnel, through the filters of `run` where its route has any for tunnels; bytes flow once the answer has been
+/// written. One to a port that speaks HTTP in the clear ends here:
 /// its requests are exchanges of their own, so that no rule can be passed by inside of it.
 async fn connect(
     worker: &Worker,
     live: &Live,
     permit: &Permit,
     identity: &Identity,
+    run: Option<Run>,
     record: &mut OpenRecord,
     course: &mut Course,
 ) -> Result<Response, Fault> {
@@ -257,6 +264,11 @@ async fn connect(
     }
     let upstream = worker.upstreams.tunnel(live, permit).await?;
     record.connected(&upstream.facts);
+    let opened = run.map(|run| {
+        record.tell(&run);
+        run.conduit().map(Box::new)
+    });
+    let conduit = opened.transpose()?;
     let service = permit.service().map(|service| service.name.clone());
     let idle = permit.route().and_then(|route| route.document.timeouts.idle).map(|span| span.length());
     course.through = Some(Through::Bytes(Joined {
@@ -267,6 +279,7 @@ async fn connect(
         hello: worker.http.settings.hello_timeout,
         kept: Some(Box::new(upstream.lease)),
         buffers: Rc::clone(&worker.http.buffers),
+        conduit,
     }));
     Ok(Response::new(Body::empty()))
 }
@@ -297,6 +310,7 @@ fn close(
             hello: hello_timeout,
             kept: None,
             buffers,
+            conduit: None,
         }))
     });
     let Some(through) = through else {

@@ -208,6 +208,15 @@ impl From<u32> for TrailersAction {
     }
 }
 
+/// Who ended a connection, as guests are told of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum EndedBy {
+    /// The gateway, a filter of its own or the other end.
+    #[default]
+    Local = 1,
+    Remote = 2,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

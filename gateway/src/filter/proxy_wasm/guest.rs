@@ -107,6 +107,13 @@ pub(super) fn wants(module: &Module, kind: Kind) -> Wants {
     }
 }
 
+/// Which callbacks `module` has, those of requests and those of tunnels.
+pub(super) fn heard(module: &Module) -> (bool, bool) {
+    let any = |starts: &[&str]| module.exports().any(|export| starts.iter().any(|start| export.name().starts_with(start)));
+    let connection = ["proxy_on_new_connection", "proxy_on_downstream_", "proxy_on_upstream_"];
+    (any(&["proxy_on_request_", "proxy_on_response_"]), any(&connection))
+}
+
 /// An instance's exports.
 pub(super) struct Guest {
     pub(super) context_create: Option<TypedFunc<(u32, u32), ()>>,
@@ -119,12 +126,22 @@ pub(super) struct Guest {
     pub(super) delete: Option<TypedFunc<u32, ()>>,
     pub(super) request: Direction,
     pub(super) response: Direction,
+    pub(super) connection: Connection,
     pub(super) http_call_response: Option<TypedFunc<(u32, u32, u32, u32, u32), ()>>,
     pub(super) grpc_initial_metadata: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub(super) grpc_receive: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub(super) grpc_trailing_metadata: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub(super) grpc_close: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub(super) queue_ready: Option<TypedFunc<(u32, u32), ()>>,
+}
+
+/// What an instance wants to see of a tunnel.
+pub(super) struct Connection {
+    pub(super) new: Option<TypedFunc<u32, u32>>,
+    pub(super) downstream_data: Option<TypedFunc<(u32, u32, u32), u32>>,
+    pub(super) upstream_data: Option<TypedFunc<(u32, u32, u32), u32>>,
+    pub(super) downstream_close: Option<TypedFunc<(u32, u32), ()>>,
+    pub(super) upstream_close: Option<TypedFunc<(u32, u32), ()>>,
 }
 
 /// What an instance wants to see of one direction.
@@ -191,6 +208,13 @@ impl Guest {
                 headers: head(export!("proxy_on_response_headers"), export!("proxy_on_response_headers")),
                 body: export!("proxy_on_response_body"),
                 trailers: export!("proxy_on_response_trailers"),
+            },
+            connection: Connection {
+                new: export!("proxy_on_new_connection"),
+                downstream_data: export!("proxy_on_downstream_data"),
+                upstream_data: export!("proxy_on_upstream_data"),
+                downstream_close: export!("proxy_on_downstream_connection_close"),
+                upstream_close: export!("proxy_on_upstream_connection_close"),
             },
             http_call_response: export!("proxy_on_http_call_response"),
             grpc_initial_metadata: export!("proxy_on_grpc_receive_initial_metadata"),

@@ -13,6 +13,7 @@ use crate::filter::{
     message::Kind,
 };
 use std::collections::BTreeSet;
+use tidegate_policy::route::Traffic;
 use wasmparser::{Parser, Payload};
 use wasmtime::{Engine, ExternType, FuncType, InstancePre, Linker, Module, Val, ValType};
 
@@ -26,6 +27,23 @@ pub(in crate::filter) struct Ready {
     /// What it wants to see of each direction.
     pub(super) request: Wants,
     pub(super) response: Wants,
+    /// Which callbacks it has, those of requests and those of tunnels.
+    heard: (bool, bool),
+}
+
+impl Ready {
+    /// Whether it can be shown this traffic at all, and why not.
+    pub(in crate::filter) fn serves(&self, traffic: Traffic) -> Result<(), String> {
+        match (traffic, self.heard) {
+            (Traffic::Tunnels | Traffic::Both, (_, false)) => Err("it has no callbacks for tunnels, such as \
+                proxy_on_downstream_data: leave traffic out of the filter's entry"
+                .to_owned()),
+            (Traffic::Requests, (false, true)) => {
+                Err("all its callbacks are for tunnels: set \"traffic\": \"tunnels\" in the filter's entry".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What modules are linked to.
@@ -71,7 +89,7 @@ impl Linkage {
             exports: exported.into_iter().map(str::to_owned).collect(),
         };
         let (request, response) = (guest::wants(module, Kind::Request), guest::wants(module, Kind::Response));
-        Ok((inspection, Ready { version, pre, request, response }))
+        Ok((inspection, Ready { version, pre, request, response, heard: guest::heard(module) }))
     }
 
     /// The linker with what this module imports beyond it: the functions of WASI that no filter needs, each of them saying

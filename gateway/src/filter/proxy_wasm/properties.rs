@@ -64,6 +64,8 @@ pub(super) fn get(path: &[u8], asked: &Asked<'_>) -> Option<Value> {
         "listener_direction" => return Some(number(OUTBOUND)),
         "node" => return node(rest),
         "metadata" => return metadata(asked.root?, rest),
+        // A tunnel has neither.
+        "request" | "response" if asked.stream.is_some_and(|stream| stream.ends.is_some()) => None,
         "request" => asked.stream.and_then(|stream| request(rest, stream)),
         "response" => asked.stream.and_then(|stream| response(rest, stream)),
         "source" | "destination" | "connection" | "upstream" => {

@@ -1,6 +1,10 @@
 //! The exchange's side of a VM: shows it what comes, waits where the guest has stopped it, and says what is to become of
 //! what was shown.
 
+mod tunnel;
+
+pub(in crate::filter) use tunnel::{Fallen, Standing};
+
 use super::{
     abi::{BodyAction, HeadAction, TrailersAction},
     place::Place,
@@ -178,6 +182,7 @@ impl Place {
             if let Some(stream) = machine.store.data_mut().stream_of(at.1) {
                 stream.phase = Callback::Close.phase();
             }
+            machine.hang_up(at.1)?;
             machine.end_stream(at.1)
         });
         // Whatever a lost machine had of it, nobody waits for any more.

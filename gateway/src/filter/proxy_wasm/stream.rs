@@ -1,6 +1,9 @@
 //! One exchange as a VM knows it: what is lent to it of both messages, what it has stopped, and what it asked for.
 
-use super::fields::{self, View};
+use super::{
+    abi::EndedBy,
+    fields::{self, View},
+};
 use crate::filter::{
     attributes::Known,
     bindings::tidegate::filter::types::LocalReply,
@@ -10,7 +13,7 @@ use crate::filter::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, sync::Arc, task::Waker, time::Instant};
 use tidegate_policy::{exchange::AuditEvent, target::Form};
 use tokio::sync::Notify;
 
@@ -36,6 +39,19 @@ pub(super) struct Stream {
     pub(super) undoable: bool,
     /// Rung when something that it waits for has happened.
     bell: Option<Rc<Notify>>,
+    /// Its ends, where it is a tunnel: then the messages are what flows from downstream and from upstream.
+    pub(super) ends: Option<Ends>,
+    /// Woken with the bell.
+    waker: Option<Waker>,
+}
+
+/// A tunnel's ends.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ends {
+    pub(super) downstream: EndedBy,
+    pub(super) upstream: EndedBy,
+    /// Whether the guest has heard that the upstream's is over.
+    pub(super) upstream_told: bool,
 }
 
 /// How far its end is.
@@ -107,6 +123,8 @@ impl Stream {
             event_count: 0,
             undoable: false,
             bell: None,
+            ends: (known.permit().target().form == Form::Tunnel).then(Ends::default),
+            waker: None,
         }
     }
 
@@ -148,8 +166,19 @@ impl Stream {
         Rc::clone(self.bell.get_or_insert_with(Rc::default))
     }
 
+    /// Has this woken with the bell, in place of what was before.
+    pub(super) fn wake(&mut self, waker: &Waker) {
+        match &mut self.waker {
+            Some(there) => there.clone_from(waker),
+            None => self.waker = Some(waker.clone()),
+        }
+    }
+
     /// Wakes whoever waits for it.
     pub(super) fn ring(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
         if let Some(bell) = &self.bell {
             bell.notify_waiters();
         }

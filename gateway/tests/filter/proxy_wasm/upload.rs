@@ -164,7 +164,7 @@ fn an_entry_says_to_each_kind_of_filter_what_is_for_it() {
     let said = refusals("wasm", json!({"environment": {"A=B": "c"}}));
     assert!(said.contains("/routes/api/filters/0/environment/A=B"), "{said}");
     let fields = json!({
-        "root_id": "r", "vm_id": "v", "vm_config": 1, "environment": {"A": "b"},
+        "traffic": "both", "root_id": "r", "vm_id": "v", "vm_config": 1, "environment": {"A": "b"},
         "allow_on_headers_stop_iteration": true, "metadata": {"a": 1},
     });
     let said = refusals("typed", fields.clone());

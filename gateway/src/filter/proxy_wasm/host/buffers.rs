@@ -7,6 +7,7 @@ use crate::filter::{
         abi::{Answer, Buffer, Status},
         memory::{Call, Done, give, put_u32, range, split},
         state::State,
+        stream::Stream,
     },
 };
 use bytes::{Bytes, BytesMut};
@@ -39,16 +40,25 @@ impl State {
     /// What is in a buffer; none where there is no such buffer now.
     fn buffer(&self, buffer: Buffer) -> Option<Held> {
         Some(match buffer {
-            Buffer::RequestBody => Held::Shared(self.stream()?.request.body.clone()),
-            Buffer::ResponseBody => Held::Shared(self.stream()?.response.body.clone()),
-            // No exchange of HTTP has any.
-            Buffer::Downstream | Buffer::Upstream => return None,
+            Buffer::RequestBody | Buffer::ResponseBody | Buffer::Downstream | Buffer::Upstream => {
+                let stream = self.stream()?;
+                Held::Shared(stream.message(flowing(buffer, stream)?).body.clone())
+            }
             Buffer::CallBody => Held::Shared(self.callouts.http()?.body.clone()),
             Buffer::Grpc => Held::Shared(self.callouts.message()?.clone()),
             Buffer::VmConfiguration => Held::Configured(self.key.machine.vm_config.clone()),
             Buffer::PluginConfiguration => Held::Configured(self.root()?.setup.config.clone()),
             Buffer::ForeignArguments => Held::Shared(self.foreign.clone()),
         })
+    }
+}
+
+/// Which way this buffer's bytes flow, where it is one of the exchange's: tunnels have two of their own.
+fn flowing(buffer: Buffer, stream: &Stream) -> Option<Kind> {
+    match (buffer, &stream.ends) {
+        (Buffer::RequestBody, None) | (Buffer::Downstream, Some(_)) => Some(Kind::Request),
+        (Buffer::ResponseBody, None) | (Buffer::Upstream, Some(_)) => Some(Kind::Response),
+        _ => None,
     }
 }
 
@@ -81,12 +91,9 @@ fn configuration(call: &mut Call<'_>, at: u32, size: u32) -> Done {
 
 /// Replaces a part of a body.
 fn set_bytes(call: &mut Call<'_>, buffer: u32, start: u32, length: u32, at: u32, size: u32) -> Done {
-    let kind = match Buffer::try_from(buffer)? {
-        Buffer::RequestBody => Kind::Request,
-        Buffer::ResponseBody => Kind::Response,
-        _ => return Err(Status::BadArgument.into()),
-    };
+    let buffer = Buffer::try_from(buffer)?;
     let (memory, state) = split(call)?;
+    let kind = state.stream().and_then(|stream| flowing(buffer, stream)).ok_or(Status::BadArgument)?;
     let data = range(memory, at, size)?;
     let limit = state.limits.body_bytes;
     let stream = state.stream().filter(|stream| stream.offers_body(kind)).ok_or(Status::BadArgument)?;
@@ -94,7 +101,12 @@ fn set_bytes(call: &mut Call<'_>, buffer: u32, start: u32, length: u32, at: u32,
     let spliced = spliced(&before, (start, length), data, limit.max(before.len()));
     match spliced {
         Ok(after) => {
-            state.stream_mut().ok_or(Status::BadArgument)?.changed(kind).body = after;
+            let stream = state.stream_mut().ok_or(Status::BadArgument)?;
+            stream.changed(kind).body = after;
+            // Whoever waits for room in what a tunnel's filter holds may find some.
+            if stream.ends.is_some() && stream.message(kind).is_held() {
+                stream.ring();
+            }
             Ok(())
         }
         Err(status) => {

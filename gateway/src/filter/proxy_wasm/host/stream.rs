@@ -32,11 +32,12 @@ pub(super) fn link(offered: &mut Offered) -> Result<()> {
 }
 
 fn continue_stream(call: &mut Call<'_>, stream: u32) -> Done {
-    match StreamType::try_from(stream)? {
-        StreamType::Request => resume(call.data_mut(), Kind::Request),
-        StreamType::Response => resume(call.data_mut(), Kind::Response),
-        // Nothing of a tunnel is ever held in an exchange of HTTP.
-        StreamType::Downstream | StreamType::Upstream => Ok(()),
+    let tunnel = call.data().stream().is_some_and(|stream| stream.ends.is_some());
+    match (StreamType::try_from(stream)?, tunnel) {
+        (StreamType::Request, false) | (StreamType::Downstream, true) => resume(call.data_mut(), Kind::Request),
+        (StreamType::Response, false) | (StreamType::Upstream, true) => resume(call.data_mut(), Kind::Response),
+        // Nothing of a tunnel is ever held in an exchange of HTTP, nor the other way round.
+        _ => Ok(()),
     }
     .map_err(Into::into)
 }
