@@ -6,7 +6,7 @@
 
 use super::{engine, inspect, limits::Limits};
 use aws_lc_rs::rand;
-use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use std::{
     io::{self, Read, Write},
     path::Path,
@@ -25,8 +25,6 @@ pub const COMMAND: &str = "compile";
 /// The stack of the thread that compiles. Validators recurse once for each level of what is nested; the default of 2 MiB has
 /// overflowed on honest modules elsewhere.
 pub(super) const STACK_BYTES: usize = 8 << 20;
-/// How much less the process is favoured by the scheduler than the workers, which serve callers meanwhile.
-const NICENESS: i32 = 10;
 /// The first byte of an answer.
 const COMPILED: u8 = 0;
 const REFUSED: u8 = 1;
@@ -146,7 +144,6 @@ impl Order {
             setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) })?;
         }
         set_parent_process_death_signal(Some(Signal::KILL))?;
-        nice(NICENESS)?;
         Ok(())
     }
 }
