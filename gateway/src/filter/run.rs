@@ -203,7 +203,7 @@ impl Run {
     }
 
     /// Whether the last calls to its filters may suspend.
-    pub fn suspends(&self) -> bool {
+    pub fn suspends_at_end(&self) -> bool {
         self.0.suspends_at_end
     }
 

@@ -167,7 +167,7 @@ impl OpenRecord {
 
     /// Ends it. Where a filter's last call may suspend, that is when it has ended.
     pub fn finish(mut self) {
-        let Some(run) = self.run.take_if(|run| run.suspends()) else { return drop(self) };
+        let Some(run) = self.run.take_if(|run| run.suspends_at_end()) else { return drop(self) };
         let closing = self.facts.closing();
         tokio::task::spawn_local(async move {
             let mut record = self;

@@ -156,7 +156,7 @@ pub(super) fn destination(snapshot: &Snapshot, upstream: &str, authority: Option
     let by_name = || snapshot.service(host).map(|service| (service, None));
     let (service, named) = by_name().or_else(|| of_host(host))?;
     let service: &Service = &service.document;
-    let (asked, asked_port) = authority.map_or((None, None), |authority| split(authority));
+    let (asked, asked_port) = authority.map_or((None, None), split);
     let asked = asked.filter(|host| service.hosts.iter().any(|pattern| pattern.matches(host)));
     let host = asked.or(named).or_else(|| service.first_host().cloned())?;
     let registered = |number: u16| service.ports.iter().find(|port| port.number == number);

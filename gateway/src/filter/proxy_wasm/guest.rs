@@ -127,13 +127,16 @@ pub(super) struct Guest {
     pub(super) request: Direction,
     pub(super) response: Direction,
     pub(super) connection: Connection,
-    pub(super) http_call_response: Option<TypedFunc<(u32, u32, u32, u32, u32), ()>>,
+    pub(super) http_call_response: Option<OnAnswer>,
     pub(super) grpc_initial_metadata: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub(super) grpc_receive: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub(super) grpc_trailing_metadata: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub(super) grpc_close: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub(super) queue_ready: Option<TypedFunc<(u32, u32), ()>>,
 }
+
+/// Root context, call, and the numbers of headers, body bytes and trailers.
+type OnAnswer = TypedFunc<(u32, u32, u32, u32, u32), ()>;
 
 /// What an instance wants to see of a tunnel.
 pub(super) struct Connection {

@@ -28,7 +28,7 @@ impl Passed {
 /// What came of a message that may have been answered instead.
 #[derive(Debug)]
 pub(super) enum Came {
-    Passed(Passed),
+    Passed(Box<Passed>),
     Answered(StatusCode),
 }
 
@@ -63,7 +63,7 @@ pub(super) async fn asked(run: &Run, pieces: &[&'static str], trailers: Option<H
             let read = read(head.headers, body).await;
             match run.late_reply() {
                 Some(reply) => Ok(Came::Answered(reply.status())),
-                None => read.map(Came::Passed),
+                None => read.map(|passed| Came::Passed(Box::new(passed))),
             }
         }
         Outcome::Reply(reply) => Ok(Came::Answered(reply.status())),
@@ -75,7 +75,7 @@ pub(super) async fn answered(run: &Run, pieces: &[&'static str], trailers: Optio
     match run.response(response(), body).await? {
         Outcome::Continue(response) => {
             let (head, body) = response.into_parts();
-            read(head.headers, body).await.map(Came::Passed)
+            read(head.headers, body).await.map(|passed| Came::Passed(Box::new(passed)))
         }
         Outcome::Reply(reply) => Ok(Came::Answered(reply.status())),
     }
@@ -87,7 +87,7 @@ pub(super) fn trailers() -> Option<HeaderMap> {
 
 pub(super) fn passed(came: &Result<Came, Fault>) -> &Passed {
     match came {
-        Ok(Came::Passed(passed)) => passed,
+        Ok(Came::Passed(passed)) => *passed,
         other => panic!("{other:?}"),
     }
 }
