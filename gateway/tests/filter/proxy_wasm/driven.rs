@@ -87,7 +87,7 @@ pub(super) fn trailers() -> Option<HeaderMap> {
 
 pub(super) fn passed(came: &Result<Came, Fault>) -> &Passed {
     match came {
-        Ok(Came::Passed(passed)) => *passed,
+        Ok(Came::Passed(passed)) => passed,
         other => panic!("{other:?}"),
     }
 }
