@@ -189,7 +189,10 @@ impl Stage {
 
     /// Puts other filters on routes, of these modules.
     pub(crate) fn publish_modules(&mut self, routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) {
-        let world = |module: &Module| self.host.inspect(&module.bytes).map_or_else(|_| TYPED.to_owned(), |found| found.world);
+        // Only modules of the other kind are asked what they are: that compiles them, whether a route has them or not.
+        let proxy = |module: &Module| module.bytes.windows(MARKER.len()).any(|bytes| bytes == MARKER);
+        let asked = |module: &Module| proxy(module).then(|| self.host.inspect(&module.bytes).ok()).flatten();
+        let world = |module: &Module| asked(module).map_or_else(|| TYPED.to_owned(), |found| found.world);
         let worlds = modules.iter().map(|(name, module)| (name.clone(), world(module))).collect();
         self.live.snapshot = Arc::new(snapshot(routes, modules, &worlds));
         self.chains = Chains::prepare(&self.host, &self.live.snapshot, modules, &self.chains);
@@ -313,6 +316,9 @@ pub(crate) fn response() -> http::response::Parts {
     let response = Response::builder().status(StatusCode::CREATED).header("content-type", "application/json");
     response.header("x-request-id", "42").body(()).unwrap().into_parts().0
 }
+
+/// What Proxy-Wasm modules export.
+const MARKER: &[u8] = b"proxy_abi_version_";
 
 /// What typed filters are of.
 const TYPED: &str = "tidegate:filter/filter@0.1.0";
