@@ -75,7 +75,7 @@ fn shapes() -> Vec<Shape> {
         ),
         shape(
             "grpc-stream-closed",
-            "request pause; request stream harbour Watch; request grpc-close; request grpc-close; tick resume request",
+            "request pause; request stream harbour Watch; request grpc-close; request grpc-close; answer resume request",
         ).unlike("metadata are what the service said, without the status of HTTP", &["notes grpc trailing: content-type=application/grpc|grpc-message=Missing%20request%20message.|grpc-status=13"]),
     ]
 }
