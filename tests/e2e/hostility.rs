@@ -117,7 +117,7 @@ fn check(row: &Row, record: &Value) {
 async fn a_hostile_set_of_filters_costs_a_healthy_route_nothing() {
     // Ten thousand calls of the host are to be refused one by one, and not ended together: a debug build on a busy machine
     // needs longer for them than filters have by default.
-    let mut world = World::start_with(Options::default().flag("--filter-callback-timeout", "1s")).await;
+    let mut world = World::start_with(Options::default().flag("--filter-callback-timeout", "500ms")).await;
     let api = Api::start(Speaks::Http1).await;
     for plugin in ["hostile", "stamp", "hoarder"] {
         let uploaded = world.rest.upload(plugin, plugins::module(plugin)).await;
