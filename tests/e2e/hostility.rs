@@ -113,7 +113,7 @@ fn check(row: &Row, record: &Value) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hostile_set_of_filters_costs_a_healthy_route_nothing() {
-    beside_a_healthy_route(rows(), Options::default()).await;
+    beside_a_healthy_route(rows(), Options::default(), 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,10 +121,11 @@ async fn ten_thousand_headers_are_refused_one_by_one() {
     let rows = ["request", "response"].map(|at| (at, "header_count", json!({}), Becomes::Refused("refused", 9_000)));
     // They are to be refused, and not ended together: for so many calls a debug build on a slow machine needs longer than
     // filters have by default.
-    beside_a_healthy_route(rows.into(), Options::default().flag("--filter-callback-timeout", "2s")).await;
+    beside_a_healthy_route(rows.into(), Options::default().flag("--filter-callback-timeout", "2s"), 20).await;
 }
 
-async fn beside_a_healthy_route(rows: Vec<Row>, options: Options) {
+/// Tries each row; the healthy route has to serve more than `least` exchanges meanwhile.
+async fn beside_a_healthy_route(rows: Vec<Row>, options: Options, least: u32) {
     let mut world = World::start_with(options).await;
     let api = Api::start(Speaks::Http1).await;
     for plugin in ["hostile", "stamp", "hoarder"] {
@@ -159,6 +160,6 @@ async fn beside_a_healthy_route(rows: Vec<Row>, options: Options) {
         wait::soon("a caller of the healthy route to be done", caller).await.expect("the healthy route lost nothing");
     }
     let served = served.load(Ordering::Relaxed);
-    assert!(served > 20, "the healthy route was under load: {served} exchanges");
+    assert!(served > least, "the healthy route was under load: {served} exchanges");
     assert!(world.gateway.runs(), "the process lives");
 }
