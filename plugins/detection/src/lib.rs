@@ -22,7 +22,7 @@ mod value;
 
 pub use find::{Detectors, LONGEST};
 pub use form::FormMasker;
-pub use json::JsonMasker;
+pub use json::{JsonMasker, JsonWalk, Kind, NotJson, Visitor};
 pub use mask::Mask;
 pub use setting::Setting;
 pub use text::TextMasker;

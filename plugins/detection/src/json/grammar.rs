@@ -72,6 +72,11 @@ impl Grammar {
         token
     }
 
+    /// Whether nothing is open.
+    pub(super) fn is_outermost(&self) -> bool {
+        self.open.is_empty()
+    }
+
     fn behind_a_value(&self) -> Expected {
         if self.open.is_empty() { Expected::Value } else { Expected::Comma }
     }

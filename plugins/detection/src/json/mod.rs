@@ -6,29 +6,30 @@
 //! reader takes for it.
 
 mod grammar;
+mod mark;
 mod number;
 mod string;
+mod walk;
 
 pub(crate) use number::as_integer;
+pub use walk::{JsonWalk, Kind, NotJson, Visitor};
 
 use crate::{find::Detectors, mask::Mask};
 use grammar::{Grammar, Token};
+use mark::Mark;
 use string::StringMasker;
 
 /// Longest number or word that is waited for, in bytes; what is longer is no JSON that anybody means.
 const BARE: usize = 512;
 /// Words that are values; the last three are none of JSON's, but what Python and others write and read.
 const WORDS: [&[u8]; 6] = [b"true", b"false", b"null", b"NaN", b"Infinity", b"-Infinity"];
-/// What a text may begin with (RFC 8259 section 8.1 lets readers ignore it).
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One JSON text in the course of being masked.
 #[derive(Debug, Default)]
 pub struct JsonMasker {
     grammar: Grammar,
     inside: Inside,
-    /// How much of a byte order mark has come.
-    mark: usize,
+    mark: Mark,
     keys: Keys,
     string: StringMasker,
     in_numbers: Vec<u32>,
@@ -138,12 +139,10 @@ impl JsonMasker {
 
     fn between<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         let byte = bytes[0];
-        if BYTE_ORDER_MARK.get(self.mark) == Some(&byte) {
-            self.mark += 1;
+        if self.mark.takes(byte) {
             out.push(byte);
             return &bytes[1..];
         }
-        self.mark = BYTE_ORDER_MARK.len();
         match self.grammar.next(byte) {
             Token::Structure => out.push(byte),
             Token::Key if self.keys == Keys::Keep => {
