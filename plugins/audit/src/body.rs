@@ -1,66 +1,46 @@
 //! What is remembered of a body: the values at JSON pointers, and the digest of all of it. Pure.
 
-use crate::redaction::{REDACTED, Redaction, is_secret_field};
-use serde_json::Value as Json;
+use crate::{
+    following::{Following, State, UnderWay},
+    pointers::Pointers,
+    redaction::Redaction,
+};
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
-use tidegate_sdk::{ConfigError, attributes::Value};
-
-/// Most pointers in one direction.
-const POINTERS: usize = 32;
-/// Longest pointer, in bytes: it is the name of a field.
-const POINTER_BYTES: usize = 128;
+use tidegate_sdk::attributes::Value;
 
 /// What is remembered of the bodies of one direction.
 #[derive(Debug)]
 pub(crate) struct BodySelection {
-    pointers: Vec<Pointer>,
+    pointers: Pointers,
     digest: bool,
+    under_way: UnderWay,
     /// The names of the fields that are not a pointer's.
     sha256: String,
     unread: String,
 }
 
-/// A JSON pointer (RFC 6901).
-#[derive(Debug)]
-struct Pointer {
-    /// The field's name.
-    label: String,
-    pointer: String,
-}
-
-/// How a body has to be shown for that.
+/// Whether a body has to be shown for that.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Showing {
-    /// Not at all.
     Nothing,
     /// As it streams by.
     Pieces,
-    /// All of it at once.
-    Whole,
 }
 
 /// What has been collected of a body.
 #[derive(Debug, Default)]
 pub(crate) struct Collected {
     digest: Option<Sha256>,
-    parsed: bool,
-    fields: Vec<(usize, Value)>,
-    unread: Option<&'static str>,
+    following: Option<Following>,
+    encoded: bool,
     ended: bool,
 }
 
 impl BodySelection {
-    pub(crate) fn new(prefix: &str, at: &str, pointers: Vec<String>, digest: bool) -> Result<Self, ConfigError> {
-        if pointers.len() > POINTERS {
-            return Err(ConfigError::new(at, format!("at most {POINTERS} pointers are followed")));
-        }
-        for (index, pointer) in pointers.iter().enumerate() {
-            check(pointer).map_err(|detail| ConfigError::new(format!("{at}/{index}"), detail))?;
-        }
-        let pointers = pointers.into_iter().map(|pointer| Pointer { label: format!("{prefix}.body{pointer}"), pointer });
+    pub(crate) fn new(prefix: &str, pointers: Pointers, digest: bool, under_way: &UnderWay) -> Self {
         let (sha256, unread) = (format!("{prefix}.sha256"), format!("{prefix}.unread"));
-        Ok(Self { pointers: pointers.collect(), digest, sha256, unread })
+        Self { pointers, digest, under_way: under_way.clone(), sha256, unread }
     }
 
     /// Whether there is nothing to be remembered.
@@ -68,79 +48,71 @@ impl BodySelection {
         self.pointers.is_empty() && !self.digest
     }
 
-    /// How a body under this head has to be shown, and what is collected of it. A body is only held back for pointers into
-    /// JSON.
+    /// Whether a body under this head has to be shown, and what is collected of it.
     pub(crate) fn begin(&self, content_type: Option<&str>, content_encoding: Option<&str>) -> (Showing, Collected) {
         let mut collected = Collected { digest: self.digest.then(Sha256::new), ..Collected::default() };
-        let encoded = content_encoding.is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity"));
-        match (self.pointers.is_empty(), content_type.is_some_and(is_json)) {
-            (false, true) if encoded => collected.unread = Some("encoded"),
-            (false, true) => collected.parsed = true,
-            (false, false) | (true, _) => {}
+        if !self.pointers.is_empty() && content_type.is_some_and(is_json) {
+            collected.encoded = content_encoding.is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity"));
+            collected.following = (!collected.encoded).then(|| Following::new(&self.under_way));
         }
-        let showing = match (collected.parsed, self.digest) {
-            (true, _) => Showing::Whole,
-            (false, true) => Showing::Pieces,
-            (false, false) => Showing::Nothing,
-        };
+        let showing =
+            if collected.following.is_some() || collected.digest.is_some() { Showing::Pieces } else { Showing::Nothing };
         (showing, collected)
     }
 
-    /// Values at the pointers of a whole body, fit for an event. One that is not there is left out.
-    pub(crate) fn read(&self, collected: &mut Collected, redaction: &Redaction, body: &[u8]) {
-        if !collected.parsed || body.is_empty() {
-            return;
+    /// Takes the next piece of a body.
+    pub(crate) fn piece(&self, collected: &mut Collected, redaction: &Redaction, piece: &[u8]) {
+        if let Some(digest) = &mut collected.digest {
+            digest.update(piece);
         }
-        let Ok(mut document) = serde_json::from_slice::<Json>(body) else {
-            collected.unread = Some("not JSON");
-            return;
-        };
-        for (index, Pointer { pointer, .. }) in self.pointers.iter().enumerate() {
-            if is_under_a_secret(&document, pointer) {
-                collected.fields.push((index, Value::from(REDACTED)));
-            } else if let Some(value) = document.pointer_mut(pointer) {
-                collected.fields.push((index, field(redaction, value.clone())));
-            }
+        if let Some(following) = &mut collected.following {
+            following.feed(&self.pointers, redaction, piece);
+        }
+    }
+
+    /// The body has been seen to its end.
+    pub(crate) fn end(&self, collected: &mut Collected, redaction: &Redaction) {
+        collected.ended = true;
+        if let Some(following) = &mut collected.following {
+            following.end(&self.pointers, redaction);
         }
     }
 
     /// The fields of an event.
     pub(crate) fn fields(&self, collected: Collected) -> Vec<(Cow<'_, str>, Value)> {
+        let Collected { digest, following, encoded, ended } = collected;
+        let unread = self.unread(following.as_ref(), encoded, ended || (digest.is_none() && following.is_none()));
         let mut fields: Vec<(Cow<'_, str>, Value)> = Vec::new();
-        for (index, value) in collected.fields {
-            fields.push((Cow::Borrowed(self.pointers[index].label.as_str()), value));
+        for (pointer, value) in following.map(Following::found).unwrap_or_default() {
+            fields.push((Cow::Borrowed(self.pointers.label(pointer)), value));
         }
-        let unread = match (collected.digest, collected.ended) {
-            (Some(digest), true) => {
-                fields.push((Cow::Borrowed(&self.sha256), Value::Text(hexadecimal(&digest.finalize()))));
-                collected.unread
-            }
-            (Some(_), false) => collected.unread.or(Some("incomplete")),
-            (None, _) => collected.unread,
-        };
-        if let Some(unread) = unread {
-            fields.push((Cow::Borrowed(&self.unread), Value::from(unread)));
+        // Only of all of a body does a digest mean anything.
+        if let Some(digest) = digest.filter(|_| ended) {
+            fields.push((Cow::Borrowed(&self.sha256), Value::Text(hexadecimal(&digest.finalize()))));
+        }
+        if !unread.is_empty() {
+            fields.push((Cow::Borrowed(&self.unread), Value::Text(unread)));
         }
         fields
     }
-}
 
-impl Collected {
-    /// Whether pointers are followed into it.
-    pub(crate) fn is_parsed(&self) -> bool {
-        self.parsed
-    }
-
-    /// Takes the next piece into the digest.
-    pub(crate) fn digest(&mut self, piece: &[u8]) {
-        if let Some(digest) = &mut self.digest {
-            digest.update(piece);
+    /// Why something is not in the event that was asked for.
+    fn unread(&self, following: Option<&Following>, encoded: bool, ended: bool) -> String {
+        let mut reasons = Vec::new();
+        if encoded {
+            reasons.push("encoded".to_owned());
         }
-    }
-
-    /// The body has been seen to its end: only then does its digest mean anything.
-    pub(crate) fn end(&mut self) {
-        self.ended = true;
+        match following.map(Following::state) {
+            Some(State::NotJson) => reasons.push("not JSON".to_owned()),
+            _ if !ended => reasons.push("incomplete".to_owned()),
+            _ => {}
+        }
+        if let Some((too_large, crowded)) = following.map(Following::left_out) {
+            let named = [("too large", too_large), ("too many at once", crowded)];
+            let named = named.into_iter().filter(|(_, pointers)| !pointers.is_empty());
+            reasons.extend(named.map(|(reason, pointers)| format!("{reason}: {}", self.pointers.list(pointers))));
+        }
+        reasons.join("; ")
     }
 }
 
@@ -150,43 +122,6 @@ fn is_json(content_type: &str) -> bool {
     matches!(media_type.as_str(), "application/json" | "text/json") || media_type.ends_with("+json")
 }
 
-/// Whether the value at the pointer, or one that it is inside of, is named like a secret.
-fn is_under_a_secret(document: &Json, pointer: &str) -> bool {
-    let ends = pointer.match_indices('/').map(|(index, _)| index).skip(1).chain([pointer.len()]);
-    ends.filter(|end| *end > 0).any(|end| {
-        let (_, name) = pointer[..end].rsplit_once('/').unwrap_or_default();
-        let name = name.replace("~1", "/").replace("~0", "~");
-        document.pointer(&pointer[..end]).is_some_and(|value| is_secret_field(&name, value))
-    })
-}
-
-fn field(redaction: &Redaction, value: Json) -> Value {
-    match redaction.value(value) {
-        // A container's text is masked value by value; its keys are text, too.
-        container @ (Json::Array(_) | Json::Object(_)) => Value::Text(redaction.text(&container.to_string())),
-        Json::String(text) => Value::Text(redaction.text(&text)),
-        Json::Bool(flag) => Value::Flag(flag),
-        Json::Null => Value::from("null"),
-        Json::Number(number) => match (number.as_u64(), number.as_i64()) {
-            (Some(number), _) => Value::Uint(number),
-            (None, Some(number)) => Value::Int(number),
-            (None, None) => Value::Text(number.to_string()),
-        },
-    }
-}
-
-fn check(pointer: &str) -> Result<(), String> {
-    let unescaped = pointer.split('~').skip(1).any(|after| !after.starts_with(['0', '1']));
-    match pointer {
-        _ if pointer.len() > POINTER_BYTES => Err(format!("a pointer has at most {POINTER_BYTES} bytes")),
-        _ if !pointer.is_empty() && !pointer.starts_with('/') => {
-            Err(format!("{pointer:?} is not a JSON pointer (RFC 6901): it begins with '/', or is empty for the whole body"))
-        }
-        _ if unescaped => Err(format!("{pointer:?} is not a JSON pointer (RFC 6901): '~' is written ~0, '/' inside a name ~1")),
-        _ => Ok(()),
-    }
-}
-
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -194,32 +129,49 @@ fn hexadecimal(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::following::VALUES;
 
     fn selection(pointers: &[&str], digest: bool) -> BodySelection {
         let pointers = pointers.iter().map(|pointer| (*pointer).to_owned()).collect();
-        BodySelection::new("request", "/request_pointers", pointers, digest).unwrap()
+        let pointers = Pointers::new("request", "/request_pointers", pointers).unwrap();
+        BodySelection::new("request", pointers, digest, &UnderWay::default())
     }
 
-    fn read(pointers: &[&str], body: &str) -> Vec<(String, Value)> {
-        let selection = selection(pointers, false);
-        let redaction = Redaction::new(detection::Setting::all().check("").unwrap());
+    fn redaction() -> Redaction {
+        Redaction::new(detection::Setting::all().check("").unwrap())
+    }
+
+    /// The fields of a body of JSON that comes in pieces of this size.
+    fn read_in(size: usize, pointers: &[&str], body: &str) -> Vec<(String, Value)> {
+        let (selection, redaction) = (selection(pointers, false), redaction());
         let (showing, mut collected) = selection.begin(Some("application/json"), None);
-        assert_eq!(showing, Showing::Whole);
-        selection.read(&mut collected, &redaction, body.as_bytes());
+        assert_eq!(showing, Showing::Pieces);
+        for piece in body.as_bytes().chunks(size) {
+            selection.piece(&mut collected, &redaction, piece);
+        }
+        selection.end(&mut collected, &redaction);
         selection.fields(collected).into_iter().map(|(label, value)| (label.into_owned(), value)).collect()
     }
 
+    fn read(pointers: &[&str], body: &str) -> Vec<(String, Value)> {
+        let whole = read_in(body.len().max(1), pointers, body);
+        for size in [1, 2, 3, 7] {
+            assert_eq!(read_in(size, pointers, body), whole, "in pieces of {size}: {body}");
+        }
+        whole
+    }
+
     #[test]
-    fn a_body_is_held_back_only_for_pointers_into_json() {
+    fn a_body_is_shown_only_for_digests_and_pointers_into_json() {
         let showing =
             |pointers: &[&str], digest, content_type, encoding| selection(pointers, digest).begin(content_type, encoding).0;
         let json = Some("application/json; charset=utf-8");
         for (wanted, pointers, digest, content_type, encoding) in [
             (Showing::Nothing, &[][..], false, json, None),
             (Showing::Pieces, &[], true, json, None),
-            (Showing::Whole, &["/a"], false, json, None),
-            (Showing::Whole, &["/a"], true, Some("application/problem+json"), None),
-            (Showing::Whole, &["/a"], true, Some("Application/JSON"), Some("identity")),
+            (Showing::Pieces, &["/a"], false, json, None),
+            (Showing::Pieces, &["/a"], true, Some("application/problem+json"), None),
+            (Showing::Pieces, &["/a"], true, Some("Application/JSON"), Some("identity")),
             (Showing::Nothing, &["/a"], false, Some("text/plain"), None),
             (Showing::Pieces, &["/a"], true, Some("text/plain"), None),
             (Showing::Nothing, &["/a"], false, None, None),
@@ -272,38 +224,95 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let unread = |body: &str| read(&["/a"], body);
-        assert_eq!(unread("{"), [("request.unread".to_owned(), "not JSON".into())]);
+        let unread = |body: &str| read(&["/a", "/b"], body);
+        for body in
+            ["{", "{\"a\":1", "{\"a\":1}x", "{\"a\":1}{}", "{\"a\":\"\\x\"}", "{\"\\x\":1}", "{\"a\":01}", " ", "hello\nworld"]
+        {
+            assert_eq!(unread(body), [("request.unread".to_owned(), "not JSON".into())], "{body}");
+        }
         assert!(unread("").is_empty());
         let selection = selection(&["/a"], true);
         let (_, mut collected) = selection.begin(Some("application/json"), Some("br"));
-        collected.end();
+        selection.end(&mut collected, &redaction());
         let fields = selection.fields(collected);
         assert_eq!(fields.len(), 2, "the digest is there all the same: {fields:?}");
         assert_eq!(fields[1], ("request.unread".into(), "encoded".into()));
     }
 
     #[test]
-    fn a_digest_is_of_all_of_a_body() {
-        let selection = selection(&[], true);
-        let (_, mut collected) = selection.begin(None, None);
-        collected.digest(b"a");
-        collected.digest(b"bc");
-        collected.end();
-        let wanted = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(selection.fields(collected), [("request.sha256".into(), wanted.into())]);
-        let (_, mut collected) = selection.begin(None, None);
-        collected.digest(b"a");
-        assert_eq!(selection.fields(collected), [("request.unread".into(), "incomplete".into())]);
+    fn of_several_fields_of_one_name_the_last_counts() {
+        for (body, wanted) in [
+            (r#"{"a":{"b":1},"a":{"b":2}}"#, &[("request.body/a/b", Value::Uint(2))][..]),
+            (r#"{"a":{"b":1},"a":{"c":2}}"#, &[]),
+            (r#"{"a":{"b":1},"\u0061":{"b":3}}"#, &[("request.body/a/b", Value::Uint(3))]),
+            (r#"{"a":{"b":"x"},"a":[1]}"#, &[]),
+        ] {
+            let wanted: Vec<_> = wanted.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            assert_eq!(read(&["/a/b"], body), wanted, "{body}");
+        }
     }
 
     #[test]
-    fn pointers_that_are_none_are_pointed_at() {
-        for wrong in ["a", "/a~", "/~2", "a/b"] {
-            let mistake = BodySelection::new("request", "/request_pointers", vec![String::new(), wrong.to_owned()], false);
-            assert_eq!(mistake.unwrap_err().pointer(), "/request_pointers/1", "{wrong}");
+    fn a_value_that_is_too_large_is_named_and_the_others_are_read() {
+        let large = "x".repeat(VALUES);
+        let body = format!(r#"{{"a":{{"b":"{large}","c":[1]}},"d":2}}"#);
+        let wanted = [
+            ("request.body/a/c".to_owned(), "[1]".into()),
+            ("request.body/d".to_owned(), Value::Uint(2)),
+            ("request.unread".to_owned(), r#"too large: "" and 2 more"#.into()),
+        ];
+        for size in [1, 1000, body.len()] {
+            assert_eq!(read_in(size, &["", "/a", "/a/b", "/a/c", "/d"], &body), wanted, "{size}");
         }
-        assert!(BodySelection::new("request", "/p", vec!["/a~0b~1".to_owned()], false).is_ok());
-        assert_eq!(BodySelection::new("request", "/p", vec![String::new(); 33], false).unwrap_err().pointer(), "/p");
+        let body = format!(r#"{{"a":"{large}","a":1}}"#);
+        assert_eq!(read(&["/a"], &body), [("request.body/a".to_owned(), Value::Uint(1))]);
+    }
+
+    #[test]
+    fn what_is_taken_of_a_body_is_bounded_together() {
+        let values: Vec<_> = (0..32).map(|index| format!(r#""k{index}":"{}""#, "x".repeat(1000))).collect();
+        let pointers: Vec<_> = (0..32).map(|index| format!("/k{index}")).collect();
+        let pointers: Vec<_> = pointers.iter().map(String::as_str).collect();
+        let fields = read_in(700, &pointers, &format!("{{{}}}", values.join(",")));
+        assert_eq!(fields.len(), 17, "16 values, and what was left out: {fields:?}");
+        assert_eq!(fields[16].1, r#"too large: "/k16" and 15 more"#.into());
+        let again = format!("{{{}\"b\":7}}", "\"a\":1,".repeat(100_000));
+        let unread = ("request.unread".to_owned(), r#"too large: "/a" and 1 more"#.into());
+        assert_eq!(read_in(65_536, &["/a", "/b"], &again), [unread], "a name that comes again and again costs something");
+    }
+
+    #[test]
+    fn callers_that_leave_values_unfinished_do_not_fill_the_memory() {
+        let (selection, redaction) = (selection(&["/a"], false), redaction());
+        let begun = |body: &[u8]| {
+            let (_, mut collected) = selection.begin(Some("application/json"), None);
+            selection.piece(&mut collected, &redaction, body);
+            collected
+        };
+        let unfinished = [b"{\"a\":\"".as_slice(), &[b'x'; VALUES - 100]].concat();
+        let mut held: Vec<_> = (0..1000).map(|_| begun(&unfinished)).collect();
+        let named = |collected| selection.fields(collected).into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+        assert_eq!(named(held.pop().unwrap()), [Value::from(r#"incomplete; too many at once: "/a""#)]);
+        assert_eq!(named(held.swap_remove(0)), ["incomplete".into()]);
+        drop(held);
+        let mut after = begun(b"{\"a\":\"x\"}");
+        selection.end(&mut after, &redaction);
+        assert_eq!(named(after), ["x".into()], "what had been kept is free again");
+    }
+
+    #[test]
+    fn a_digest_is_of_all_of_a_body() {
+        let (selection, redaction) = (selection(&[], true), redaction());
+        let begun = || {
+            let (_, mut collected) = selection.begin(None, None);
+            selection.piece(&mut collected, &redaction, b"a");
+            collected
+        };
+        let mut collected = begun();
+        selection.piece(&mut collected, &redaction, b"bc");
+        selection.end(&mut collected, &redaction);
+        let wanted = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(selection.fields(collected), [("request.sha256".into(), wanted.into())]);
+        assert_eq!(selection.fields(begun()), [("request.unread".into(), "incomplete".into())]);
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::{
     body::BodySelection,
+    following::UnderWay,
+    pointers::Pointers,
     redaction::Redaction,
     selection::{Sample, Selection},
 };
@@ -74,16 +76,20 @@ impl Config {
         let digested = |direction| self.digests.contains(&direction);
         let (request, response) = (digested(Direction::Request), digested(Direction::Response));
         let redaction = Rc::new(Redaction::new(self.redact.check("/redact")?));
+        let under_way = UnderWay::default();
+        let body = |prefix, at, pointers, digest| {
+            Pointers::new(prefix, at, pointers).map(|pointers| BodySelection::new(prefix, pointers, digest, &under_way))
+        };
         Ok(Checked {
             kind: self.kind,
             request: Message {
                 headers: Selection::new("request", "/request_headers", self.request_headers)?,
-                body: BodySelection::new("request", "/request_pointers", self.request_pointers, request)?,
+                body: body("request", "/request_pointers", self.request_pointers, request)?,
                 redaction: Rc::clone(&redaction),
             },
             response: Message {
                 headers: Selection::new("response", "/response_headers", self.response_headers)?,
-                body: BodySelection::new("response", "/response_pointers", self.response_pointers, response)?,
+                body: body("response", "/response_pointers", self.response_pointers, response)?,
                 redaction: Rc::clone(&redaction),
             },
             redaction,

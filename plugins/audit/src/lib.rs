@@ -2,6 +2,8 @@
 
 mod body;
 mod config;
+mod following;
+mod pointers;
 mod redaction;
 mod selection;
 
@@ -120,27 +122,22 @@ impl Message {
         let (showing, collected) = self.body.begin(content_type.as_deref(), coding.as_deref());
         seen.body = collected;
         if end {
-            seen.body.end();
+            self.body.end(&mut seen.body, &self.redaction);
             return Flow::Proceed;
         }
         match showing {
             Showing::Nothing => Flow::Proceed,
             Showing::Pieces => Flow::Stream,
-            Showing::Whole => Flow::Buffer,
         }
     }
 
-    /// What of a body has come: all of it where pointers are followed.
+    /// What of a body has come.
     fn piece(&self, seen: &mut Seen, body: &Body<'_>, end: bool) {
-        if seen.body.is_parsed() {
-            let bytes = body.bytes();
-            seen.body.digest(&bytes);
-            self.body.read(&mut seen.body, &self.redaction, &bytes);
-        } else {
-            body.pieces().for_each(|piece| seen.body.digest(&piece));
+        for piece in body.pieces() {
+            self.body.piece(&mut seen.body, &self.redaction, &piece);
         }
         if end {
-            seen.body.end();
+            self.body.end(&mut seen.body, &self.redaction);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What never gets into an event: secrets by their name, and whatever the detectors find in what is left.
 
-use detection::{Detectors, Mask};
+use detection::{Detectors, Kind, Mask};
 use serde_json::Value;
 
 /// What stands in the place of a secret.
@@ -56,7 +56,7 @@ fn hide_secrets(value: &mut Value) {
         Value::Array(values) => values.iter_mut().for_each(hide_secrets),
         Value::Object(fields) => {
             for (name, value) in fields {
-                if is_secret_field(name, value) {
+                if is_secret_field(name, kind(value)) {
                     *value = Value::from(REDACTED);
                 } else {
                     hide_secrets(value);
@@ -76,15 +76,25 @@ pub(crate) fn is_secret_header(name: &str) -> bool {
 
 /// Whether the field of a JSON object holds a credential. Numbers do only where secrets are numbers: models and gateways
 /// count `total_tokens`.
-pub(crate) fn is_secret_field(name: &str, value: &Value) -> bool {
+pub(crate) fn is_secret_field(name: &str, kind: Kind) -> bool {
     const DIGITS: [&str; 9] = ["password", "passwd", "passcode", "pin", "cvv", "cvc", "cvv2", "cvc2", "otp"];
     let name = name.to_ascii_lowercase().replace('_', "-");
-    match value {
-        Value::Null | Value::Bool(_) => false,
-        Value::Number(_) => DIGITS.contains(&name.as_str()),
-        Value::String(_) | Value::Array(_) | Value::Object(_) => {
+    match kind {
+        Kind::Word => false,
+        Kind::Number => DIGITS.contains(&name.as_str()),
+        Kind::Text | Kind::Array | Kind::Object => {
             DIGITS.contains(&name.as_str()) || matches!(name.as_str(), "authorization" | "cookie") || is_secret(&name)
         }
+    }
+}
+
+fn kind(value: &Value) -> Kind {
+    match value {
+        Value::Null | Value::Bool(_) => Kind::Word,
+        Value::Number(_) => Kind::Number,
+        Value::String(_) => Kind::Text,
+        Value::Array(_) => Kind::Array,
+        Value::Object(_) => Kind::Object,
     }
 }
 

@@ -86,13 +86,14 @@ fn values_of_json_bodies_are_remembered_and_the_bodies_are_untouched() {
 }
 
 #[test]
-fn bodies_are_only_held_back_for_pointers_into_json() {
+fn bodies_are_never_held_back() {
     let config = json!({"request_pointers": ["/a"], "digests": ["request", "response"]});
     let driver = Driver::<Audit>::new(config).unwrap();
     let exchange = driver.exchange().request_head([("content-type", "application/json")]).request_body(r#"{"a":"#);
-    assert!(exchange.upstream().is_none(), "held until it is whole");
-    let exchange = exchange.request_body("1}").request_end();
+    assert_eq!(exchange.upstream().unwrap().body, br#"{"a":"#, "it streams");
+    let exchange = exchange.request_body("1}").request_end().response(StatusCode::OK, []).log();
     assert_eq!(exchange.upstream().unwrap().body, br#"{"a":1}"#);
+    assert_eq!(only(&exchange).field("request.body/a"), Some(&Value::Uint(1)));
 
     let exchange = driver.exchange().request_head([("content-type", "text/plain")]).request_body("a");
     assert_eq!(exchange.upstream().unwrap().body, b"a", "it streams");
@@ -102,6 +103,19 @@ fn bodies_are_only_held_back_for_pointers_into_json() {
     assert_eq!(event.field("request.sha256"), Some(&SHA256_OF_ABC.into()));
     assert_eq!(event.field("response.sha256"), None, "it has not ended");
     assert_eq!(event.field("response.unread"), Some(&"incomplete".into()));
+}
+
+#[test]
+fn bodies_larger_than_what_is_held_for_a_filter_are_read() {
+    let driver = Driver::<Audit>::new(json!({"request_pointers": ["/last", "/items"]})).unwrap();
+    let body = format!(r#"{{"items":[{}0],"last":7}}"#, r#"{"a":1},"#.repeat(400_000));
+    assert!(body.len() > 3 << 20);
+    let sent = Message::new([("content-type", "application/json")]).body(body.as_bytes().chunks(60_000));
+    let exchange = driver.exchange().request(sent).response(StatusCode::OK, []).log();
+    assert!(exchange.upstream().unwrap().body == body.as_bytes(), "it is untouched");
+    let event = only(&exchange);
+    assert_eq!(event.field("request.body/last"), Some(&Value::Uint(7)));
+    assert_eq!(event.field("request.unread"), Some(&r#"too large: "/items""#.into()));
 }
 
 #[test]
