@@ -68,7 +68,11 @@ impl<'a> Body<'a> {
 
     /// A copy of all of it, piece by piece: for who needs no more than a piece at a time.
     pub fn pieces(&self) -> impl Iterator<Item = Vec<u8>> + '_ {
-        let mut offset = 0;
+        self.pieces_from(0)
+    }
+
+    /// A copy of what follows `offset`, piece by piece: for who holds a body and has seen the beginning of it.
+    pub fn pieces_from(&self, mut offset: u64) -> impl Iterator<Item = Vec<u8>> + '_ {
         std::iter::from_fn(move || {
             let piece = self.read(offset, READ);
             offset += piece.len() as u64;

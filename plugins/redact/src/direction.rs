@@ -1,5 +1,5 @@
-//! One direction of an exchange: its body passes the detectors, piece by piece when it is masked, whole when it may be
-//! refused.
+//! One direction of an exchange: its body passes the detectors piece by piece. Masked pieces go on; of a body that may be refused
+//! none does before the last one has been looked at.
 
 use crate::{
     config::{Action, Checked, Unreadable},
@@ -37,6 +37,8 @@ pub(crate) enum Follows {
 pub(crate) struct Direction {
     reader: Option<Reader>,
     beginning: Beginning,
+    /// How much of a body that is held was looked at.
+    seen: u64,
     /// Why its body cannot be looked at, once that is known.
     unreadable: Option<&'static str>,
     refused: bool,
@@ -56,7 +58,7 @@ impl Message {
         direction.reader = Reader::new(&reading, self.action);
         match (&direction.reader, self.action) {
             (None, _) | (_, Action::Pass) => Flow::Proceed,
-            (Some(_), Action::Refuse) => Flow::Buffer,
+            (Some(_), Action::Refuse) => Flow::Hold,
             (Some(_), Action::Mask) => {
                 let change = DIGESTS.iter().fold(head.change(), |change, name| change.remove(name));
                 match change.apply() {
@@ -72,9 +74,10 @@ impl Message {
             return BodyFlow::Forward;
         };
         if self.action == Action::Refuse {
-            return match self.judge(direction, body) {
+            return match self.judge(direction, body, end) {
                 Some(reply) => BodyFlow::Reply(reply),
-                None => BodyFlow::Forward,
+                None if end || direction.unreadable.is_some() => BodyFlow::Forward,
+                None => BodyFlow::Hold,
             };
         }
         let bytes = body.bytes();
@@ -111,7 +114,7 @@ impl Message {
             return TrailerFlow::Forward;
         };
         if self.action == Action::Refuse {
-            return match self.judge(direction, trailers.body()) {
+            return match self.judge(direction, trailers.body(), true) {
                 Some(reply) => TrailerFlow::Reply(reply),
                 None => TrailerFlow::Forward,
             };
@@ -130,17 +133,22 @@ impl Message {
         }
     }
 
-    /// Looks at a whole body, and says what is answered if something is found in it.
-    fn judge(&self, direction: &mut Direction, body: &Body<'_>) -> Option<Reply> {
+    /// Looks at what has come since the last time of a body that is held; at its end, says what is answered if something was
+    /// found.
+    fn judge(&self, direction: &mut Direction, body: &Body<'_>, end: bool) -> Option<Reply> {
         let checked = &self.checked;
         let reader = direction.reader.as_mut()?;
         let mut unused = Vec::new();
-        for piece in body.pieces() {
+        for piece in body.pieces_from(direction.seen) {
+            direction.seen += piece.len() as u64;
             if let Some(reason) = direction.beginning.unreadable(reader, &piece) {
                 return self.unreadable(direction, reason);
             }
             reader.feed(checked, &piece, false, &mut unused);
             unused.clear();
+        }
+        if !end {
+            return None;
         }
         reader.feed(checked, &[], true, &mut unused);
         let found: Vec<_> = reader.findings(checked).map(|(detector, _)| detector).collect();

@@ -200,6 +200,22 @@ fn bodies_that_begin_as_what_cannot_be_read_are_refused() {
     }
 }
 
+/// A megabyte of escapes takes longer than one callback may: what has come is looked at as it comes.
+#[test]
+fn a_body_that_may_be_refused_is_looked_at_as_it_comes() {
+    let driver = driver(json!({"detectors": ["card"], "request": "refuse"}));
+    let exchange = driver.exchange().request_head(JSON).request_body([0x1f, 0x8b]);
+    assert!(exchange.replied().is_some(), "its first bytes say it all");
+
+    let exchange = driver.exchange().request_head(JSON).request_body(r#"["\u0034111"#);
+    assert!(exchange.upstream().is_none() && exchange.replied().is_none());
+    let exchange = exchange.request_body("11111111").request_body("1111\"");
+    assert!(exchange.upstream().is_none() && exchange.replied().is_none(), "until it has ended");
+    let exchange = exchange.request_trailers([("x", "y")]).log();
+    assert_eq!(exchange.status(), Some(StatusCode::FORBIDDEN));
+    assert_eq!(only(&exchange).field("request.card"), Some(&Value::Uint(1)), "each piece was looked at once");
+}
+
 #[test]
 fn bodies_that_begin_as_what_cannot_be_read_pass_whole_with_an_event() {
     for action in ["refuse", "mask"] {
