@@ -50,6 +50,8 @@ impl FormMasker {
         if end {
             self.literal(detectors, mask, out);
             self.text.end(detectors, mask.form(), &[], out);
+        } else {
+            self.text.pause(detectors, mask.form(), out);
         }
     }
 

@@ -64,6 +64,11 @@ impl Scanner {
         &self.counts
     }
 
+    /// Whether nothing of the text has come yet.
+    pub(crate) fn has_seen_nothing(&self) -> bool {
+        self.window.is_empty()
+    }
+
     /// The bytes that are held back.
     pub(crate) fn pending(&self) -> &[u8] {
         &self.window[self.gone..]

@@ -49,8 +49,14 @@ impl Detectors {
 
     /// The detector that finds something first in the text.
     pub fn first(&self, text: &str) -> Option<usize> {
+        self.first_by(&mut Progress::default(), text)
+    }
+
+    /// As [`Self::first`], for who has asked before and has kept what that took.
+    pub(crate) fn first_by(&self, progress: &mut Progress, text: &str) -> Option<usize> {
         let mut spans = Vec::new();
-        self.advance(&mut Progress::default(), text.as_bytes(), true, &mut spans);
+        progress.restart();
+        self.advance(progress, text.as_bytes(), true, &mut spans);
         spans.iter().min_by_key(|span| (span.range.start, span.detector)).map(|span| span.detector)
     }
 }

@@ -1,6 +1,10 @@
 //! Masks a JSON value that is already read.
 
-use crate::{find::Detectors, json::as_integer, mask::Mask};
+use crate::{
+    find::{Detectors, Progress},
+    json::as_integer,
+    mask::Mask,
+};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -15,7 +19,7 @@ impl Detectors {
                 }
             }
             Value::Number(number) => {
-                if let Some(detector) = self.first_in_number(&number.to_string()) {
+                if let Some(detector) = self.first_in_number(&mut Progress::default(), &number.to_string()) {
                     *value = Value::from(mask.text(detector));
                 }
             }
@@ -25,7 +29,7 @@ impl Detectors {
     }
 
     /// The detector that finds something in a number, however it is written: `4.111111111111111e15` is a card number too.
-    pub(crate) fn first_in_number(&self, number: &str) -> Option<usize> {
-        self.first(number).or_else(|| self.first(&as_integer(number)?))
+    pub(crate) fn first_in_number(&self, progress: &mut Progress, number: &str) -> Option<usize> {
+        self.first_by(progress, number).or_else(|| self.first_by(progress, &as_integer(number)?))
     }
 }

@@ -14,7 +14,10 @@ mod walk;
 pub(crate) use number::as_integer;
 pub use walk::{JsonWalk, Kind, NotJson, Visitor};
 
-use crate::{find::Detectors, mask::Mask};
+use crate::{
+    find::{Detectors, Progress},
+    mask::Mask,
+};
 use grammar::{Grammar, Token};
 use mark::Mark;
 use string::StringMasker;
@@ -32,6 +35,9 @@ pub struct JsonMasker {
     mark: Mark,
     keys: Keys,
     string: StringMasker,
+    /// Of the numbers: what looking at one leaves for the next, and what was found in them.
+    progress: Progress,
+    bare: Vec<u8>,
     in_numbers: Vec<u32>,
     counts: Vec<u32>,
 }
@@ -53,7 +59,7 @@ enum Inside {
         escaped: bool,
     },
     Text,
-    Bare(Vec<u8>),
+    Bare,
     /// Not JSON after all.
     Else,
 }
@@ -72,8 +78,9 @@ impl JsonMasker {
         while !rest.is_empty() {
             rest = self.step(detectors, mask, rest, out);
         }
-        if end {
-            self.end(detectors, mask, out);
+        match end {
+            true => self.end(detectors, mask, out),
+            false => self.string.pause(detectors, mask, out),
         }
         let (in_strings, in_numbers) = (self.string.counts(), &self.in_numbers);
         self.counts =
@@ -87,8 +94,7 @@ impl JsonMasker {
 
     /// How many bytes are held back.
     pub fn held(&self) -> usize {
-        let bare = if let Inside::Bare(bytes) = &self.inside { bytes.len() } else { 0 };
-        bare + self.string.held()
+        self.bare.len() + self.string.held()
     }
 
     /// Takes some of the bytes, at least one, and returns the rest.
@@ -122,10 +128,10 @@ impl JsonMasker {
                     }
                 }
             }
-            Inside::Bare(bare) => {
+            Inside::Bare => {
                 let length = bytes.iter().take_while(|byte| grammar::is_bare(**byte)).count();
-                bare.extend_from_slice(&bytes[..length]);
-                if length < bytes.len() || bare.len() > BARE {
+                self.bare.extend_from_slice(&bytes[..length]);
+                if length < bytes.len() || self.bare.len() > BARE {
                     self.end_bare(detectors, mask, out);
                 }
                 &bytes[length..]
@@ -154,7 +160,7 @@ impl JsonMasker {
                 out.push(byte);
             }
             Token::Bare => {
-                self.inside = Inside::Bare(Vec::new());
+                self.inside = Inside::Bare;
                 return bytes;
             }
             Token::Wrong => {
@@ -166,9 +172,10 @@ impl JsonMasker {
     }
 
     fn end_bare(&mut self, detectors: &Detectors, mask: &Mask, out: &mut Vec<u8>) {
-        let Inside::Bare(bare) = std::mem::take(&mut self.inside) else { return };
+        self.inside = Inside::Nothing;
+        let mut bare = std::mem::take(&mut self.bare);
         let number = std::str::from_utf8(&bare).ok().filter(|text| bare.len() <= BARE && number::is_number(text));
-        match number.map(|text| detectors.first_in_number(text)) {
+        match number.map(|text| detectors.first_in_number(&mut self.progress, text)) {
             Some(Some(detector)) => {
                 self.in_numbers[detector] = self.in_numbers[detector].saturating_add(1);
                 out.push(b'"');
@@ -182,6 +189,8 @@ impl JsonMasker {
                 self.string.feed(detectors, mask, &bare, out);
             }
         }
+        bare.clear();
+        self.bare = bare;
     }
 
     /// What follows is no JSON.
@@ -191,7 +200,7 @@ impl JsonMasker {
     }
 
     fn end(&mut self, detectors: &Detectors, mask: &Mask, out: &mut Vec<u8>) {
-        if matches!(self.inside, Inside::Bare(_)) {
+        if matches!(self.inside, Inside::Bare) {
             self.end_bare(detectors, mask, out);
         }
         self.string.end(detectors, mask, out);

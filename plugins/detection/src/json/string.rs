@@ -94,6 +94,11 @@ impl StringMasker {
         out.append(&mut self.escape);
     }
 
+    /// Nothing more comes for now.
+    pub(super) fn pause(&mut self, detectors: &Detectors, mask: &Mask, out: &mut Vec<u8>) {
+        self.text.pause(detectors, mask.json(), out);
+    }
+
     fn closes_with(&self, byte: u8) -> bool {
         byte == b'"' && self.closes == Closes::AtItsQuote
     }
