@@ -131,7 +131,7 @@ impl Answering {
         let Self::Many { binding, frames, sequence, format } = self else { return Ok(BodyFlow::Forward) };
         let binding = api.routes.binding(*binding);
         let chunk = body.take();
-        let mut out = Vec::with_capacity(chunk.len() * 2);
+        let (begun, mut out) = (*sequence, Vec::with_capacity(chunk.len() * 2));
         let pushed = frames.push(&chunk, |message| -> Result<(), Problem> {
             let before = (*sequence, out.len());
             sequence.before(&mut out);
@@ -144,21 +144,30 @@ impl Answering {
             Ok(())
         });
         let ended = if end { Err(Problem::bad_answer("it ended without a gRPC status")) } else { Ok(()) };
+        let failed = |problem: Problem| Status::new(Code::INTERNAL, problem.detail).json(&api.schema, api.style);
         if let Err(problem) = pushed.and(ended) {
             if body.head().is_some() && out.is_empty() {
                 return Err(problem);
             }
-            sequence.fail(&Status::new(Code::INTERNAL, problem.detail).json(&api.schema, api.style), &mut out);
+            sequence.fail(&failed(problem), &mut out);
         }
-        let failed = sequence.has_failed();
         if out.is_empty() {
             return Ok(BodyFlow::Drop);
+        }
+        if let Err(error) = body.replace(&out) {
+            let problem = Problem::bad_answer(error);
+            if body.head().is_some() {
+                return Err(problem);
+            }
+            // The messages before this piece have gone to the caller, who is told in their way.
+            (*sequence, out) = (begun, Vec::new());
+            sequence.fail(&failed(problem), &mut out);
+            body.replace(out).map_err(Problem::bad_answer)?;
         }
         if let Some(head) = body.head() {
             rewrite_head(head, format.content_type())?;
         }
-        body.replace(out).map_err(Problem::bad_answer)?;
-        if failed {
+        if sequence.has_failed() {
             *self = Self::Failed;
         }
         Ok(BodyFlow::Forward)

@@ -119,6 +119,7 @@ impl Config {
             let detail = "no method is annotated with google.api.http, and default paths are off: nothing could be called";
             return Err(mistake("/default_paths", detail));
         }
+        let max_response_bytes = bytes("/max_response_bytes", self.max_response_bytes)?;
         Ok(Checked {
             schema,
             routes,
@@ -134,10 +135,11 @@ impl Config {
                     AbsentConfig::Omit => Absent::Omit,
                     AbsentConfig::Write => Absent::Write,
                 },
+                most: max_response_bytes as usize,
             },
             deadlines: self.deadline.check()?,
             max_request_bytes: bytes("/max_request_bytes", self.max_request_bytes)?,
-            max_response_bytes: bytes("/max_response_bytes", self.max_response_bytes)?,
+            max_response_bytes,
         })
     }
 

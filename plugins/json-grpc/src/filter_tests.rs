@@ -2,7 +2,7 @@
 
 use crate::framing;
 use crate::request::{self, write::Unknown};
-use crate::{JsonGrpc, samples, status};
+use crate::{JsonGrpc, samples, status, wire};
 use base64::Engine;
 use serde_json::{Value, json};
 use tidegate_sdk::StatusCode;
@@ -277,6 +277,52 @@ fn what_the_api_answers_wrongly_is_a_bad_gateway() {
     assert_eq!(driver.counter("bad_answers"), count);
     let none = get().response(StatusCode::OK, Message::new(GRPC).body([order("{}")]).trailers([]));
     assert_eq!(got(&none).2, r#"{"code":2,"message":"the API said no status","details":[]}"#);
+}
+
+/// A byte on the wire can be many of JSON: what is made of a message has the message's own limit.
+#[test]
+fn what_would_be_too_large_as_json_is_a_bad_gateway() {
+    let source = r#"syntax = "proto3"; import "google/protobuf/struct.proto";
+        message M { repeated int64 n = 1; string s = 2; bytes b = 3; google.protobuf.ListValue l = 4; }
+        service S { rpc Get(M) returns (M); rpc Watch(M) returns (stream M); }"#;
+    let set = base64::engine::general_purpose::STANDARD.encode(samples::set_of(source));
+    let driver = Driver::<JsonGrpc>::new(json!({"descriptors": set})).unwrap().grants(json!({"paths": ["/S/*"]}));
+    let framed = |field: u32, value: &[u8]| {
+        let mut frame = Vec::new();
+        framing::reserve(&mut frame);
+        wire::put_bytes(&mut frame, field, value);
+        framing::fill(&mut frame);
+        frame
+    };
+    let ask = |path| asking(&driver, "POST", path).request(Message::new(JSON).body(["{}"]));
+    let too_large = "its JSON would be larger than the 1048576 bytes of `max_response_bytes`";
+    for (field, value, pointer) in [
+        (1, vec![1; 900_000], "/n/"),
+        (2, vec![1; 900_000], "/s"),
+        (2, vec![b'x'; 1_048_570], "/s"),
+        (3, vec![1; 900_000], "/b"),
+        (4, [0x0a, 2, 8, 0].repeat(250_000), "/l/"),
+    ] {
+        let answer = framed(field, &value);
+        let unary = ask("/S/Get").response_head(StatusCode::OK, GRPC).response_body(&answer);
+        let unary = unary.response_trailers([("grpc-status", "0")]);
+        let (status, said, place) = problem(&unary);
+        assert_eq!(status, 502);
+        assert!(said.contains(too_large), "{field}: {said}");
+        assert!(place["pointer"].as_str().unwrap().starts_with(pointer), "{place}");
+        let watch = || ask("/S/Watch").response_head(StatusCode::OK, GRPC);
+        assert_eq!(problem(&watch().response_body(&answer)).0, 502, "nothing has gone yet");
+        let later = watch().response_body([0; 5]).response_body(&answer);
+        assert!(got(&later).2.starts_with("{}\n{\"error\":{\"code\":13,") && got(&later).2.contains(too_large));
+        assert!(later.response_body([0; 5]).is_reset(), "what comes then is not waited for");
+    }
+    let many = framed(1, &[1; 60_000]).repeat(7);
+    let watch = || ask("/S/Watch").response_head(StatusCode::OK, GRPC);
+    assert!(problem(&watch().response_body(&many)).1.contains("filter_body_bytes"), "more at once than the gateway holds");
+    let later = got(&watch().response_body([0; 5]).response_body(&many)).2;
+    assert!(later.starts_with("{}\n{\"error\":") && later.contains("filter_body_bytes"), "{later}");
+    let last = got(&watch().response_body(framed(1, &[1; 200_000])).response_trailers([("grpc-status", "0")])).2;
+    assert_eq!(last.len(), r#"{"n":[]}"#.len() + 200_000 * 4, "{}", &last[..40]);
 }
 
 #[test]

@@ -399,10 +399,10 @@ fn an_any_of_an_unknown_type_stays_as_it_came() {
 fn absent_fields_and_enums_can_be_written_otherwise() {
     let mapping = Mapping::of("shop.proto", "shop.v1.Order");
     let wire = mapping.wire(r#"{"state": "PAID", "customer": {}}"#).unwrap();
-    let style = Style { absent: Absent::Write, enums: Enums::Numbers };
+    let style = Style { absent: Absent::Write, enums: Enums::Numbers, ..Style::default() };
     let expected = r#"{"name":"","state":2,"totalMinor":"0","items":[],"labels":{},"customer":{"name":""}}"#;
     assert_eq!(mapping.json_in(style, &wire).unwrap(), expected);
-    let style = Style { absent: Absent::Write, enums: Enums::Names };
+    let style = Style { absent: Absent::Write, enums: Enums::Names, ..Style::default() };
     let expected = r#"{"name":"","state":"STATE_UNSPECIFIED","totalMinor":"0","items":[],"labels":{}}"#;
     assert_eq!(mapping.json_in(style, &[]).unwrap(), expected);
     let everything = Mapping::of("everything.proto", "kinds.Everything");

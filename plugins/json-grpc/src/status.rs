@@ -1,6 +1,6 @@
 //! How a gRPC call ended: its status from headers and trailers, and what a caller of HTTP is told of it.
 
-use crate::response::{self, Style};
+use crate::response::{self, JSON_BYTES, Style};
 use crate::schema::Schema;
 use crate::wire::{Raw, Reader};
 use base64::Engine;
@@ -88,6 +88,8 @@ impl Status {
         let quoted = serde_json::to_string(&self.message).unwrap_or_else(|_| "\"\"".to_owned());
         out.extend_from_slice(quoted.as_bytes());
         out.extend_from_slice(b",\"details\":[");
+        // They have come in a header, which is small; the limit on answers is not theirs.
+        let style = Style { most: JSON_BYTES, ..style };
         for (index, detail) in self.details().into_iter().enumerate() {
             if index > 0 {
                 out.push(b',');

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 /// Most fields that are noted at once, of all messages that are open: far more than real messages have, and a bound on the memory
 /// that a message of nothing but tags can take.
 const FIELDS: usize = 200_000;
-/// Most JSON that is made of a message. A list of enum values or empty messages can grow forty-fold.
-const JSON_BYTES: usize = 8 << 20;
+/// Most JSON that is made at a time, whatever the configuration allows: a filter has little memory. A list of enum values or empty
+/// messages can grow forty-fold.
+pub(crate) const JSON_BYTES: usize = 8 << 20;
 
 /// Where a field is on the wire.
 #[derive(Debug, Clone, Copy)]
@@ -27,11 +28,33 @@ pub(super) struct Writer<'s, 'a> {
     pub(super) schema: &'s Schema,
     pub(super) style: Style,
     pub(super) out: Vec<u8>,
+    /// Where in it the message begins.
+    start: usize,
     /// Of all messages that are open, the innermost last.
     entries: Vec<Entry<'a>>,
     pub(super) depth: u32,
     /// Where a mistake is, the innermost name first: filled while an error returns.
     pub(super) path: Vec<String>,
+}
+
+/// Takes what is written, as far as to an end: escapes can make a text six times as long.
+struct Bounded<'o> {
+    out: &'o mut Vec<u8>,
+    end: usize,
+}
+
+impl std::io::Write for Bounded<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.out.len() + bytes.len() > self.end {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A sentence about what is wrong.
@@ -45,7 +68,8 @@ impl From<Malformed> for String {
 
 impl<'s, 'a> Writer<'s, 'a> {
     pub(super) fn new(schema: &'s Schema, style: Style, out: Vec<u8>) -> Self {
-        Self { schema, style, out, entries: Vec::new(), depth: 0, path: Vec::new() }
+        let start = out.len();
+        Self { schema, style, out, start, entries: Vec::new(), depth: 0, path: Vec::new() }
     }
 
     /// A message in its form.
@@ -256,7 +280,7 @@ impl<'s, 'a> Writer<'s, 'a> {
             }
         }
         let mut writer = Writer::new(self.schema, self.style, std::mem::take(&mut self.out));
-        writer.depth = self.depth;
+        (writer.depth, writer.start) = (self.depth, self.start);
         let written = writer.message(message, &whole);
         self.path = writer.path;
         self.out = writer.out;
@@ -265,9 +289,7 @@ impl<'s, 'a> Writer<'s, 'a> {
 
     /// One value.
     pub(super) fn value(&mut self, field: &'s Field, raw: Raw<'a>) -> Written {
-        if self.out.len() > JSON_BYTES {
-            return Err(format!("its JSON would be larger than {JSON_BYTES} bytes"));
-        }
+        self.room(0)?;
         match (field.kind, raw) {
             (Kind::String, Raw::Bytes(bytes)) => return self.string(bytes),
             (Kind::Message(id), Raw::Bytes(bytes)) | (Kind::Group(id), Raw::Group(bytes)) => return self.message(id, bytes),
@@ -291,7 +313,7 @@ impl<'s, 'a> Writer<'s, 'a> {
                 let value = f32::from_bits(bits);
                 return self.float(value, f64::from(value));
             }
-            (Kind::Bytes, Raw::Bytes(bytes)) => self.base64(bytes),
+            (Kind::Bytes, Raw::Bytes(bytes)) => return self.base64(bytes),
             (Kind::Enum(id), Raw::Varint(bits)) => {
                 let enumeration = self.schema.enumeration(id);
                 match enumeration.name_of(bits as i32) {
@@ -309,10 +331,31 @@ impl<'s, 'a> Writer<'s, 'a> {
         Ok(())
     }
 
+    /// Whether so many more bytes of JSON may be written.
+    pub(super) fn room(&self, more: usize) -> Written {
+        if self.out.len() + more <= self.end() { Ok(()) } else { Err(self.too_large()) }
+    }
+
+    /// Where what is written has to end.
+    fn end(&self) -> usize {
+        JSON_BYTES.min(self.start + self.style.most)
+    }
+
+    fn too_large(&self) -> String {
+        match self.start + self.style.most {
+            end if end <= JSON_BYTES => {
+                format!("its JSON would be larger than the {} bytes of `max_response_bytes`", self.style.most)
+            }
+            _ => format!("its JSON would be larger than the {JSON_BYTES} bytes that are made at a time"),
+        }
+    }
+
     pub(super) fn string(&mut self, bytes: &[u8]) -> Written {
         let text = std::str::from_utf8(bytes).map_err(|_| "a string is not UTF-8")?;
+        self.room(text.len() + 2)?;
         self.out.reserve(text.len() + 2);
-        serde_json::to_writer(&mut self.out, text).map_err(|error| error.to_string())
+        let end = self.end();
+        serde_json::to_writer(Bounded { out: &mut self.out, end }, text).map_err(|_| self.too_large())
     }
 
     /// `value` as it is written, `wide` to see what it is.
@@ -326,15 +369,17 @@ impl<'s, 'a> Writer<'s, 'a> {
         Ok(())
     }
 
-    pub(super) fn base64(&mut self, bytes: &[u8]) {
+    pub(super) fn base64(&mut self, bytes: &[u8]) -> Written {
+        let length = base64::encoded_len(bytes.len(), true).unwrap_or_default();
+        self.room(length + 2)?;
         self.out.push(b'"');
         let start = self.out.len();
-        let length = base64::encoded_len(bytes.len(), true).unwrap_or_default();
         self.out.resize(start + length, 0);
         // The room is what the encoding of that many bytes takes.
         let encoded = base64::engine::general_purpose::STANDARD.encode_slice(bytes, &mut self.out[start..]).unwrap_or_default();
         self.out.truncate(start + encoded);
         self.out.push(b'"');
+        Ok(())
     }
 
     pub(super) fn word(&mut self, word: &str) {

@@ -4,13 +4,23 @@ mod json;
 mod well_known;
 
 use crate::schema::{MessageId, Schema};
+pub(crate) use json::JSON_BYTES;
 use json::Writer;
 
-/// How JSON is written where the mapping leaves a choice.
-#[derive(Debug, Clone, Copy, Default)]
+/// How JSON is written where the mapping leaves a choice, and how much.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Style {
     pub(crate) absent: Absent,
     pub(crate) enums: Enums,
+    /// Most bytes that are made of one message.
+    pub(crate) most: usize,
+}
+
+#[cfg(test)]
+impl Default for Style {
+    fn default() -> Self {
+        Self { absent: Absent::Omit, enums: Enums::Names, most: JSON_BYTES }
+    }
 }
 
 /// Fields without presence that have their type's default value, empty lists and maps.
@@ -59,6 +69,8 @@ pub(crate) fn convert(
         Extract::All => writer.message(message, bytes),
         Extract::Field(index) => writer.only(message, index, bytes),
     };
+    // What closes it counts, too.
+    let written = written.and_then(|()| writer.room(0));
     let path = std::mem::take(&mut writer.path);
     *out = writer.out;
     written.map_err(|detail| {
@@ -68,16 +80,18 @@ pub(crate) fn convert(
     })
 }
 
-/// Appends an Any as JSON. One that cannot be read, because the descriptor set does not fit, stays as it came.
+/// Appends an Any as JSON. One that cannot be read, because the descriptor set does not fit, stays as it came; one that is too
+/// large for that is empty.
 pub(crate) fn any(schema: &Schema, style: Style, bytes: &[u8], out: &mut Vec<u8>) {
     let start = out.len();
-    let mut writer = Writer::new(schema, style, std::mem::take(out));
-    let written = writer.any(bytes);
-    *out = writer.out;
-    if written.is_err() {
-        out.truncate(start);
+    for write in [Writer::any, Writer::opaque] {
         let mut writer = Writer::new(schema, style, std::mem::take(out));
-        writer.opaque(bytes);
+        let written = write(&mut writer, bytes);
         *out = writer.out;
+        if written.is_ok() {
+            return;
+        }
+        out.truncate(start);
     }
+    out.extend_from_slice(b"{}");
 }

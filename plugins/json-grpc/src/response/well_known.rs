@@ -100,7 +100,7 @@ impl<'s, 'a> Writer<'s, 'a> {
             // A type that the descriptor set has not: whoever knows it can still read it.
             None => {
                 self.word(",\"value\":");
-                self.base64(value);
+                self.base64(value)?;
             }
         }
         self.out.push(b'}');
@@ -108,10 +108,11 @@ impl<'s, 'a> Writer<'s, 'a> {
     }
 
     /// An Any of which nothing could be read.
-    pub(super) fn opaque(&mut self, bytes: &[u8]) {
+    pub(super) fn opaque(&mut self, bytes: &'a [u8]) -> Written {
         self.word("{\"value\":");
-        self.base64(bytes);
+        self.base64(bytes)?;
         self.out.push(b'}');
+        Ok(())
     }
 
     fn structure(&mut self, bytes: &'a [u8]) -> Written {
@@ -163,6 +164,7 @@ impl<'s, 'a> Writer<'s, 'a> {
         if self.depth >= DEPTH {
             return Err("values are nested too deeply".to_owned());
         }
+        self.room(0)?;
         // The kinds are a oneof: the last one counts.
         let mut last = None;
         let mut reader = Reader::new(bytes);
