@@ -10,6 +10,10 @@ use tidegate_sdk::{Body, BodyFlow, Flow, Headers, Reply, StatusCode, TrailerFlow
 
 /// What a sender said of the bytes of a body (RFC 9530, and its predecessors), which is not true of a masked one.
 const DIGESTS: [&str; 4] = ["content-digest", "repr-digest", "digest", "content-md5"];
+/// Bytes that are masked at a time. A mask can be some hundred times as long as what it stands for.
+const AT_A_TIME: usize = 4 << 10;
+/// Most bytes that one piece of a body may become, whatever the gateway holds for a filter, which has little memory itself.
+const MASKED: usize = 4 << 20;
 /// `PERMISSION_DENIED`, for gRPC callers.
 const GRPC_PERMISSION_DENIED: u32 = 7;
 
@@ -83,7 +87,17 @@ impl Message {
         let bytes = body.bytes();
         let mut masked = Vec::with_capacity(bytes.len());
         match direction.beginning.unreadable(reader, &bytes) {
-            None => reader.feed(&self.checked, &bytes, end, &mut masked),
+            None => {
+                for piece in bytes.chunks(AT_A_TIME) {
+                    reader.feed(&self.checked, piece, false, &mut masked);
+                    if masked.len() > MASKED {
+                        return self.unmasked(&format!("a piece of {} bytes would become more than {MASKED}", bytes.len()));
+                    }
+                }
+                if end {
+                    reader.feed(&self.checked, &[], true, &mut masked);
+                }
+            }
             Some(reason) => {
                 // What is held back of its first byte goes on with the rest, if that does.
                 reader.feed(&self.checked, &[], true, &mut masked);
@@ -102,11 +116,14 @@ impl Message {
         }
         match body.replace(masked) {
             Ok(()) => BodyFlow::Forward,
-            Err(error) => {
-                log::error(&format!("the {}'s body cannot be masked: {error}", self.name));
-                BodyFlow::Reset
-            }
+            Err(error) => self.unmasked(&error.to_string()),
         }
+    }
+
+    /// The body cannot be masked, and part of it may have gone on.
+    fn unmasked(&self, why: &str) -> BodyFlow {
+        log::error(&format!("the {}'s body cannot be masked: {why}", self.name));
+        BodyFlow::Reset
     }
 
     pub(crate) fn trailers(&self, direction: &mut Direction, trailers: &mut Trailers<'_>) -> TrailerFlow {

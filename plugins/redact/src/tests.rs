@@ -235,6 +235,22 @@ fn bodies_that_begin_as_what_cannot_be_read_pass_whole_with_an_event() {
 }
 
 #[test]
+fn masks_that_would_fill_the_memory_end_the_exchange() {
+    let own = json!({"name": "digit", "pattern": "[0-9]"});
+    let driver = driver(json!({"detectors": [own], "mask": "%".repeat(256)}));
+    for (content_type, says) in [
+        ("text/plain", "larger than what the gateway holds for a filter"),
+        ("application/x-www-form-urlencoded", "a piece of 16384 bytes would become more than 4194304"),
+    ] {
+        let message = Sent::new([("content-type", content_type)]).body(["1+".repeat(8 << 10)]);
+        let exchange = driver.exchange().request(message);
+        assert!(exchange.is_reset(), "{content_type}");
+        let logged = format!("{:?}", exchange.logged());
+        assert!(logged.contains("the request's body cannot be masked: ") && logged.contains(says), "{logged}");
+    }
+}
+
+#[test]
 fn the_api_is_asked_for_what_can_be_read() {
     let asked = [("accept-encoding", "gzip, br"), ("range", "bytes=1-"), ("if-range", "\"x\""), ("accept", "*/*")];
     let exchange = driver(json!({"detectors": ["card"]}));
