@@ -77,7 +77,7 @@ pub(crate) fn is_secret_header(name: &str) -> bool {
 /// Whether the field of a JSON object holds a credential. Numbers do only where secrets are numbers: models and gateways
 /// count `total_tokens`.
 pub(crate) fn is_secret_field(name: &str, kind: Kind) -> bool {
-    const DIGITS: [&str; 9] = ["password", "passwd", "passcode", "pin", "cvv", "cvc", "cvv2", "cvc2", "otp"];
+    const DIGITS: [&str; 10] = ["password", "passwd", "pwd", "passcode", "pin", "cvv", "cvc", "cvv2", "cvc2", "otp"];
     let name = name.to_ascii_lowercase().replace('_', "-");
     match kind {
         Kind::Word => false,
@@ -99,7 +99,7 @@ fn kind(value: &Value) -> Kind {
 }
 
 fn is_secret(name: &str) -> bool {
-    const PARTS: [&str; 13] = [
+    const PARTS: [&str; 14] = [
         "api-key",
         "apikey",
         "api_key",
@@ -107,6 +107,7 @@ fn is_secret(name: &str) -> bool {
         "secret",
         "password",
         "passwd",
+        "pwd",
         "passphrase",
         "credential",
         "session",
@@ -137,6 +138,7 @@ mod tests {
             "x-client-secret",
             "x-forwarded-authorization",
             "x-hub-signature",
+            "x-pwd",
         ] {
             assert!(is_secret_header(name), "{name}");
         }
@@ -149,11 +151,11 @@ mod tests {
     fn fields_that_hold_credentials_are_hidden_at_any_depth() {
         let redaction = Redaction::none();
         let value = json!({
-            "user": {"name": "bob", "Password": "hunter2", "api_key": "k", "accessToken": "t", "pin": 1234},
+            "user": {"name": "bob", "Password": "hunter2", "api_key": "k", "accessToken": "t", "pin": 1234, "pwd": 7, "userPwd": "x"},
             "usage": {"total_tokens": 12}, "list": [{"client_secret": ["a"]}], "cookies": null, "private_key": {"a": 1},
         });
         let wanted = json!({
-            "user": {"name": "bob", "Password": REDACTED, "api_key": REDACTED, "accessToken": REDACTED, "pin": REDACTED},
+            "user": {"name": "bob", "Password": REDACTED, "api_key": REDACTED, "accessToken": REDACTED, "pin": REDACTED, "pwd": REDACTED, "userPwd": REDACTED},
             "usage": {"total_tokens": 12}, "list": [{"client_secret": REDACTED}], "cookies": null, "private_key": REDACTED,
         });
         assert_eq!(redaction.value(value), wanted);
