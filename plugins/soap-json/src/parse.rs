@@ -6,7 +6,7 @@ use quick_xml::{
     XmlVersion,
     escape::{resolve_predefined_entity, unescape},
     events::{BytesDecl, BytesRef, BytesStart, Event},
-    name::{NamespaceResolver, QName, ResolveResult},
+    name::{NamespaceError, NamespaceResolver, QName, ResolveResult},
     reader::NsReader,
 };
 use std::{collections::BTreeSet, fmt, rc::Rc};
@@ -65,7 +65,7 @@ pub(crate) fn document(bytes: &[u8], bounds: Bounds) -> Result<Element, Refusal>
     reader.resolver_mut().set_max_namespace_bindings(NAMESPACES_IN_SCOPE);
     let mut builder = Builder { bounds, nodes: 0, open: Vec::new(), root: None, namespaces: BTreeSet::new(), began: false };
     loop {
-        let event = reader.read_event().map_err(|error| Refusal(format!("it is not well-formed XML: {error}")))?;
+        let event = reader.read_event().map_err(unreadable)?;
         let first = !std::mem::replace(&mut builder.began, true);
         match event {
             Event::Start(start) => builder.open(&start, reader.resolver())?,
@@ -114,6 +114,16 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Why the reader does not go on. Its own words about limits are for those who call it.
+fn unreadable(error: quick_xml::Error) -> Refusal {
+    Refusal(match error {
+        quick_xml::Error::Namespace(NamespaceError::TooManyBindings(most)) => {
+            format!("it has more than {most} namespace declarations in scope at once")
+        }
+        error => format!("it is not well-formed XML: {error}"),
+    })
 }
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Refusal> {
@@ -347,7 +357,8 @@ mod tests {
         assert!(read(&long).unwrap_err().to_string().contains("name"));
         let many: String = (0..40).map(|n| format!("<a xmlns:p{n}='u{n}' xmlns:q{n}='v{n}'>")).collect();
         let bounds = Bounds { depth: 100, elements: 100, attributes: 4 };
-        assert!(document(many.as_bytes(), bounds).unwrap_err().to_string().contains("namespace"));
+        let refusal = document(many.as_bytes(), bounds).unwrap_err().to_string();
+        assert_eq!(refusal, "it has more than 64 namespace declarations in scope at once");
     }
 
     #[test]
