@@ -79,6 +79,8 @@ pub(super) enum Answer {
     Body(BodyFlow),
     Trailers(TrailerFlow),
     Closed,
+    /// It was to hold what it was shown, and too much is held already.
+    NoRoom,
 }
 
 /// What a callback is made with.

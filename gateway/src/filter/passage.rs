@@ -8,6 +8,7 @@ use super::{
     message::{Kind, Line},
     proxy_wasm::Place,
     run::Steps,
+    share::Share,
 };
 use crate::{fault::Fault, http::Response};
 use bytes::{Bytes, BytesMut};
@@ -37,6 +38,7 @@ struct Stage {
     follows: Follows,
     /// What it asked the host to hold.
     held: Bytes,
+    share: Share,
 }
 
 /// What of a message a filter wants to see after its head.
@@ -255,8 +257,7 @@ impl Passage {
                 let offer = self.joined(place, held, piece.data)?;
                 let whole = follows == Follows::Whole;
                 if whole && piece.end.is_none() {
-                    self.stages[stage].held = offer;
-                    return Ok(Piece::default());
+                    return self.hold(stage, offer).map(|()| Piece::default());
                 }
                 let piece = Piece { data: offer, end: piece.end };
                 // Trailers that come by themselves are shown with what is held; a whole body is always shown by itself.
@@ -293,14 +294,14 @@ impl Passage {
             BodyFlow::Forward => {}
             BodyFlow::Hold if end => {}
             BodyFlow::Hold => {
-                self.stages[stage].held = std::mem::take(&mut out.data);
+                self.hold(stage, std::mem::take(&mut out.data))?;
                 if out.end.is_some() {
                     return self.trailers(stage, out).await;
                 }
                 return Ok(Piece::default());
             }
             BodyFlow::Drop => {
-                out.data = Bytes::new();
+                out.data = self.let_go(stage, Bytes::new());
                 if out.end.is_none() {
                     return Ok(Piece::default());
                 }
@@ -315,6 +316,7 @@ impl Passage {
         if matches!(out.end, Some(End::Trailers(_))) && self.stages[stage].follows != Follows::Nothing {
             return self.trailers(stage, out).await;
         }
+        out.data = self.let_go(stage, out.data);
         self.release(stage, out.ends_plainly() && out.data.is_empty()).await?;
         Ok(out)
     }
@@ -337,7 +339,7 @@ impl Passage {
             Some(Answer::Trailers(TrailerFlow::Reset)) => return Err(self.steps.reset(place)),
             _ => {}
         }
-        let data = join(data, held.unwrap_or_default());
+        let data = self.let_go(stage, join(data, held.unwrap_or_default()));
         let end = match trailers {
             Some(trailers) if !trailers.is_empty() => End::Trailers(trailers),
             _ => End::Plain,
@@ -356,6 +358,20 @@ impl Passage {
             self.shown.head = elsewhere;
         }
         answer
+    }
+
+    /// Holds this for a filter, in place of what was held for it.
+    fn hold(&mut self, stage: usize, data: Bytes) -> Result<(), Halt> {
+        let place = self.place(stage);
+        let Stage { held, share, .. } = &mut self.stages[stage];
+        self.steps.share(place, share, data.len())?;
+        *held = data;
+        Ok(())
+    }
+
+    /// What was held for a filter and goes on, as the filter has left it.
+    fn let_go(&mut self, stage: usize, data: Bytes) -> Bytes {
+        std::mem::take(&mut self.stages[stage].share).cover(data)
     }
 
     /// What is held and what has come, together, within the limit on what is held.

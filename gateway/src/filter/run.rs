@@ -17,6 +17,7 @@ use super::{
     passage::{Halt, Passage},
     proxy_wasm::Place,
     reply,
+    share::{NoRoom, Share},
     slot::{Seat, Slot, at_once},
 };
 use crate::{
@@ -301,6 +302,7 @@ impl Steps {
         let step = &self.each[index];
         step.time.set(step.time.get() + self.lap());
         match answer {
+            Ok(Answer::NoRoom) => Err(self.no_room(index)),
             Ok(answer) => {
                 let open = step.trail.borrow().open.is_some();
                 step.fate.set(if open { Fate::Continued } else { Fate::Done });
@@ -389,6 +391,23 @@ impl Steps {
                 Fault::new(Reason::BodyTooLarge, detail("response")).answered_with(status)
             }
         })
+    }
+
+    /// Something was to be held for the filter, and as much is held for all as may be.
+    pub(super) fn no_room(&self, index: usize) -> Halt {
+        let link = &self.chain.links[index];
+        let limit = link.filter.as_ref().map_or(0, |filter| filter.shared.limits.held_bytes);
+        let detail = format!(
+            "more was to be held for the filter {} than is left of the {limit} bytes that are held for all exchanges together (setting filter_held_bytes)",
+            link.plugin
+        );
+        Halt::Fault(Fault::new(Reason::Overloaded, detail))
+    }
+
+    /// Makes `share` one of so many bytes that are held for a filter.
+    pub(super) fn share(&self, index: usize, share: &mut Share, bytes: usize) -> Result<(), Halt> {
+        let Ok(filter) = &self.chain.links[index].filter else { return Ok(()) };
+        share.resize(bytes, &filter.shared.limits, &filter.shared.metrics).map_err(|NoRoom| self.no_room(index))
     }
 
     /// Most bytes of a body that are held for a filter.

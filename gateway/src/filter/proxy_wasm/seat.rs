@@ -3,7 +3,7 @@
 
 mod tunnel;
 
-pub(in crate::filter) use tunnel::{Fallen, Standing};
+pub(in crate::filter) use tunnel::{Fallen, Passed, Standing};
 
 use super::{
     abi::{BodyAction, HeadAction, TrailersAction},
@@ -18,6 +18,7 @@ use crate::filter::{
     lent::Shown,
     message::{Kind, Line},
     passage::join,
+    share::NoRoom,
     slot::Visited,
 };
 use std::{cell::RefCell, rc::Rc, sync::Arc};
@@ -40,6 +41,8 @@ enum Turn {
     Waits(Rc<Notify>),
     /// It stays with the VM, and more of it may come.
     Holds,
+    /// It cannot stay with the VM: too much is held already.
+    NoRoom,
 }
 
 /// What came of a callback, and what is left of what was shown.
@@ -90,6 +93,7 @@ impl Place {
         match turn {
             Turn::Settled => self.settled(trail, at, callback),
             Turn::Holds => (Ok(held(callback)), Shown::default()),
+            Turn::NoRoom => (Ok(Answer::NoRoom), Shown::default()),
             Turn::Waits(bell) => self.wait(trail, at, callback, &bell).await,
         }
     }
@@ -384,10 +388,14 @@ impl Machine {
             return Turn::Settled;
         }
         stream.message_mut(kind).wait = wait;
-        match wait {
+        let turn = match wait {
             Wait::Nothing => Turn::Settled,
             Wait::Everything => Turn::Waits(stream.bell()),
             Wait::Held | Wait::HeldToWatermark => Turn::Holds,
+        };
+        match self.store.data_mut().hold(context, kind) {
+            Ok(()) => turn,
+            Err(NoRoom) => Turn::NoRoom,
         }
     }
 }

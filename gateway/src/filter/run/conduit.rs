@@ -7,7 +7,7 @@ use crate::{
     filter::{
         message::Kind,
         passage::Halt,
-        proxy_wasm::{Fallen, Standing},
+        proxy_wasm::{Fallen, Passed, Standing},
     },
 };
 use bytes::Bytes;
@@ -184,8 +184,9 @@ impl Conduit {
         let passed = vm.pass(trail, kind, next, undoable);
         steps.spent(index);
         match passed {
-            Ok(Some(data)) => self.lane_mut(way).hand_on(place, data),
-            Ok(None) => {}
+            Ok(Passed::On(data)) => self.lane_mut(way).hand_on(place, data),
+            Ok(Passed::Held) => {}
+            Ok(Passed::NoRoom) => return Err(steps.no_room(index)),
             Err(fallen) => self.fall(index, fallen)?,
         }
         Ok(true)
