@@ -16,6 +16,7 @@ use super::{
 use futures_util::FutureExt as _;
 use std::{sync::Arc, time::Duration};
 use tidegate_policy::exchange::AuditEvent;
+use tokio::sync::watch;
 use wasmtime::{Store, Trap, component::Resource};
 
 /// One running module.
@@ -149,11 +150,17 @@ impl Instance {
         self.numbers.in_use()
     }
 
+    /// What tells the call that it is in that nobody waits for it any more.
+    pub(super) fn given_up(&self) -> Arc<watch::Sender<bool>> {
+        Arc::clone(&self.store.data().given_up)
+    }
+
     /// Makes one callback. After a failure what was shown is as it was, where the message is to go on without the filter.
     pub(super) async fn serve(&mut self, trail: &mut Trail, number: u64, visit: Visit<'_>) -> wasmtime::Result<Answer> {
         let Visit { callback, known, mut shown, undoable } = visit;
         let body = shown.as_deref().filter(|_| undoable).and_then(|shown| shown.body.clone());
         let state = self.store.data_mut();
+        state.given_up.send_replace(false);
         state.phase = callback.phase();
         state.known = Some(Arc::clone(known));
         state.event_bytes = trail.event_bytes;

@@ -420,16 +420,20 @@ impl Steps {
     async fn close(&self) {
         for (link, step) in self.chain.links.iter().zip(&self.each) {
             let (Some(seat), Ok(filter)) = (&step.seat, &link.filter) else { continue };
-            if step.trail.borrow().open.is_none() {
+            if !seat.is_open(&step.trail) {
                 continue;
             }
             let visit = Visit { callback: Callback::Close, known: &self.known, shown: None, undoable: false };
-            let closed = seat.visit(filter, &step.trail, visit).await;
-            if let Err(error) = closed {
-                if step.fate.get() != Fate::Skipped {
-                    step.fate.set(Fate::Failed);
+            match seat.visit(filter, &step.trail, visit).await {
+                // The exchange ended while its first call was under way.
+                Ok(_) if step.fate.get() == Fate::Waiting => step.fate.set(Fate::Continued),
+                Ok(_) => {}
+                Err(error) => {
+                    if step.fate.get() != Fate::Skipped {
+                        step.fate.set(Fate::Failed);
+                    }
+                    step.error.replace(Some(error));
                 }
-                step.error.replace(Some(error));
             }
         }
     }

@@ -96,7 +96,6 @@ impl Drop for Recorded {
         }
         record.request_bytes(self.downstream.request_bytes.get());
         record.response_bytes(self.bytes);
-        record.finish();
     }
 }
 
