@@ -55,6 +55,8 @@ struct Numbers {
 #[derive(Debug, Default)]
 pub(super) struct Trail {
     pub(super) open: Option<Open>,
+    /// Where it was in a VM that is lost, which may still have something of the message that it was not called about.
+    pub(super) lost: Option<Open>,
     pub(super) events: Vec<AuditEvent>,
     pub(super) event_bytes: usize,
     pub(super) event_count: usize,

@@ -6,7 +6,6 @@ use super::{
     instance::{Answer, Callback},
     lent::Shown,
     message::{Kind, Line},
-    proxy_wasm::Place,
     run::Steps,
     share::Share,
 };
@@ -151,8 +150,7 @@ impl Passage {
 
     /// Whether a VM has let go of something that it held.
     pub(super) fn lets_go(&self) -> bool {
-        let let_go = |(vm, trail): (&Place, _)| vm.lets_go(trail, self.kind);
-        self.steps.holds && (0..self.steps.len()).any(|index| self.steps.vm(index).is_some_and(let_go))
+        self.steps.holds && (0..self.steps.len()).any(|index| self.steps.lets_go(index, self.kind))
     }
 
     /// Has what VMs have let go of go on; what passes the last filter is handed out.
@@ -161,8 +159,7 @@ impl Passage {
         let mut piece = Piece::default();
         for stage in 0..self.steps.len() {
             let place = self.place(stage);
-            let lets_go = self.steps.vm(place).is_some_and(|(vm, trail)| vm.lets_go(trail, self.kind));
-            if lets_go {
+            if self.steps.lets_go(place, self.kind) {
                 let elsewhere = self.shown.head.take();
                 let answer = self.steps.let_go(place, self.kind, &mut self.shown);
                 self.shown.head = self.shown.head.take().or(elsewhere);

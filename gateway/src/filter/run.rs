@@ -318,10 +318,23 @@ impl Steps {
         Some((step.seat.as_ref()?.vm()?, &step.trail)).filter(|_| self.takes_part(index))
     }
 
-    /// Takes what a VM has let go of between two pieces.
+    /// Whether a VM has let go of something that it held between two pieces. One whose filter was left out when it failed at the
+    /// other message has.
+    pub(super) fn lets_go(&self, index: usize, kind: Kind) -> bool {
+        let step = &self.each[index];
+        let vm = step.seat.as_ref().and_then(Seat::vm);
+        let concerned = self.takes_part(index) || step.fate.get() == Fate::Skipped;
+        vm.is_some_and(|vm| concerned && vm.lets_go(&step.trail, kind))
+    }
+
+    /// Takes what a VM has let go of between two pieces; none where the filter is left out from now on.
     pub(super) fn let_go(&self, index: usize, kind: Kind, shown: &mut Box<Shown>) -> Result<Option<Answer>, Halt> {
-        let Some((place, trail)) = self.vm(index) else { return Ok(None) };
-        let answer = place.let_go(trail, kind, shown);
+        let step = &self.each[index];
+        let Some(vm) = step.seat.as_ref().and_then(Seat::vm) else { return Ok(None) };
+        let answer = vm.let_go(&step.trail, kind, shown);
+        if !self.takes_part(index) {
+            return Ok(None);
+        }
         self.visited(index, answer)
     }
 
@@ -421,6 +434,7 @@ impl Steps {
         for (link, step) in self.chain.links.iter().zip(&self.each) {
             let (Some(seat), Ok(filter)) = (&step.seat, &link.filter) else { continue };
             if !seat.is_open(&step.trail) {
+                seat.forget(&step.trail);
                 continue;
             }
             let visit = Visit { callback: Callback::Close, known: &self.known, shown: None, undoable: false };

@@ -167,6 +167,13 @@ impl Seat {
         trail.borrow().open.is_some() || matches!(self, Self::Own(own) if own.is_away())
     }
 
+    /// Drops what is left of an exchange that is over where its filter failed.
+    pub(super) fn forget(&self, trail: &RefCell<Trail>) {
+        if let Self::Proxy(place, _) = self {
+            place.forget(trail);
+        }
+    }
+
     /// The VM that may hold something of an exchange between two pieces of its body.
     pub(super) fn vm(&self) -> Option<&proxy_wasm::Place> {
         match self {

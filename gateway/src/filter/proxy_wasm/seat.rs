@@ -126,7 +126,7 @@ impl Place {
         self.vm.look(at, |stream| stream.message(kind).is_held().then(|| stream.bell())).flatten()
     }
 
-    /// Whether the VM has let go of what it holds, or is lost with it.
+    /// Whether the VM has let go of what it holds, or is lost with it, be it by a callback about the other message.
     pub(in crate::filter) fn lets_go(&self, trail: &RefCell<Trail>, kind: Kind) -> bool {
         let Some(at) = self.of(trail) else { return false };
         let over = self.vm.look(at, |stream| stream.message(kind).is_held() && is_over(stream, kind));
@@ -150,7 +150,22 @@ impl Place {
     }
 
     fn of(&self, trail: &RefCell<Trail>) -> Option<At> {
-        trail.borrow().open.map(Open::context)
+        let trail = trail.borrow();
+        trail.open.or(trail.lost).map(Open::context)
+    }
+
+    /// Drops what a lost VM has of an exchange that is over.
+    pub(in crate::filter) fn forget(&self, trail: &RefCell<Trail>) {
+        let Some(at) = trail.borrow_mut().lost.take() else { return };
+        self.drop_lost(at.context());
+    }
+
+    fn drop_lost(&self, at: At) {
+        self.vm.lost(at, |stream| {
+            if let Some(stream) = stream {
+                drop((stream.request.take(), stream.response.take()));
+            }
+        });
     }
 
     fn lost(&self) -> Arc<str> {
@@ -190,11 +205,7 @@ impl Place {
             machine.end_stream(at.1)
         });
         // Whatever a lost machine had of it, nobody waits for any more.
-        self.vm.lost(at, |stream| {
-            if let Some(stream) = stream {
-                drop((stream.request.take(), stream.response.take()));
-            }
-        });
+        self.drop_lost(at);
         trail.borrow_mut().events.append(&mut ended?);
         Ok(Answer::Closed)
     }
@@ -233,7 +244,8 @@ impl Place {
         }
     }
 
-    /// The machine is lost. What it had of the message comes back, as it was before where the exchange is to go on.
+    /// The machine is lost. What it had of the message comes back, as it was before where the exchange is to go on; what it had of
+    /// the other one is let go of from where it was.
     fn failed(
         &self,
         trail: &RefCell<Trail>,
@@ -241,7 +253,10 @@ impl Place {
         (callback, reason): (Callback, Arc<str>),
         shown: Option<Shown>,
     ) -> Settlement {
-        trail.borrow_mut().open = None;
+        {
+            let mut trail = trail.borrow_mut();
+            trail.lost = trail.open.take().or(trail.lost);
+        }
         let fetched = self.vm.lost(at, |stream| {
             let stream = stream?;
             let undoable = stream.undoable;
