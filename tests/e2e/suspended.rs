@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
-use tidegate_tests::{World, plugins};
+use tidegate_tests::{World, api::Api, api::Speaks, plugins};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -115,4 +115,25 @@ async fn a_filter_that_calls_at_the_end_is_waited_for_when_the_caller_has_left()
     let mut call = heard(&calls).await;
     call.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.expect("the call is answered");
     assert_eq!(told_at_the_end(&world).await, "200 2 bytes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_exchange_that_a_filter_keeps_waiting_is_not_held_against_the_api() {
+    let api = Api::start(Speaks::Http1).await;
+    let (calls, calls_address) = listen().await;
+    for at in ["request", "request_body", "response", "response_body"] {
+        let world = courier(at, api.address, calls_address, json!({"idle": "300ms", "first_byte": "300ms"})).await;
+        let mut pod = world.pod().await;
+        pod.send(ASKS.replace("/left", "/echo")).await;
+        let _never_answered = heard(&calls).await;
+        if at == "response_body" {
+            assert_eq!(pod.head().await.status, 200);
+        } else {
+            let reply = pod.reply().await;
+            assert_eq!((reply.status, reply.reason()), (504, "filter_failed"), "{at}: {reply:?}");
+            assert!(reply.text().contains("courier"), "{at}: {}", reply.text());
+        }
+        let record = world.rest.record_to("api.example.com:80/echo").await;
+        assert_eq!(record["reason"], "filter_failed", "{at}: {record}");
+    }
 }

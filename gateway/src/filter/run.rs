@@ -2,8 +2,11 @@
 //! failures mean for the exchange.
 
 mod conduit;
+mod overdue;
 
 pub use conduit::{Conduit, Way};
+
+use self::overdue::UnderWay;
 
 use super::{
     Closing, Facts,
@@ -84,6 +87,8 @@ pub(super) struct Step {
     fate: Cell<Fate>,
     error: RefCell<Option<Arc<str>>>,
     time: Cell<Duration>,
+    /// Callbacks under way: one that has suspended itself, or whose message the filter has stopped.
+    calls: Cell<u32>,
 }
 
 /// What became of a filter in an exchange.
@@ -142,6 +147,7 @@ impl Run {
             }),
             error: RefCell::new(link.filter.as_ref().err().cloned()),
             time: Cell::new(Duration::ZERO),
+            calls: Cell::new(0),
         };
         let each = chain.links.iter().map(step).collect();
         let (known, dialect) = (Arc::new(Known::new(facts)), facts.dialect);
@@ -293,7 +299,9 @@ impl Steps {
             return Ok(None);
         };
         let visit = Visit { callback, known: &self.known, shown: Some(shown), undoable: link.on_error == OnError::Skip };
+        let under_way = UnderWay::begin(&step.calls);
         let answer = seat.visit(filter, &step.trail, visit).await;
+        drop(under_way);
         self.visited(index, answer)
     }
 

@@ -141,6 +141,11 @@ impl OpenRecord {
         self.run = run.cloned();
     }
 
+    /// The fault of the filter that the exchange waits for, as its time is up; none where it waits for none.
+    pub fn overdue(&self) -> Option<Fault> {
+        self.run.as_ref()?.overdue()
+    }
+
     /// Tells the filters what is known of the connection that the response came by.
     pub fn tell(&self, run: &Run) {
         if let Some((facts, sent)) = self.facts.upstream() {

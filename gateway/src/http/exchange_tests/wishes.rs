@@ -153,7 +153,7 @@ impl<'a> Exchange<'a> {
         let again = again?;
         let permit = again.as_ref().unwrap_or(permit);
         let pace = Pace { bytes: None, idle: Duration::from_secs(5), first_byte: Duration::from_secs(5) };
-        let delivery = Delivery { worker, live, permit, wish: Some(wish), downstream, pace };
+        let delivery = Delivery { worker, live, permit, wish: Some(wish), filters: None, downstream, pace };
         let response = delivery.run(request, record).await?;
         let body = response.into_body().collect().await.unwrap().to_bytes();
         Ok(String::from_utf8_lossy(&body).into_owned())
