@@ -169,6 +169,8 @@ pub struct Metrics {
     pub held_bytes: Gauge,
     /// Exchanges that ended because no more was to be held.
     pub held_refused: Counter,
+    /// Times that a filter held as much of a tunnel as it may, so that nothing more was read.
+    pub tunnels_full: Counter,
     /// Choices of the way out that were refused.
     pub wishes_refused: Counter,
     /// Calls that filters made.

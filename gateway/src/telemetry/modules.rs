@@ -103,6 +103,7 @@ pub fn filter(page: &mut Page, metrics: &filter::Metrics) {
     refused.add(&[("kind", "header")], metrics.headers_refused.value());
     refused.add(&[("kind", "body")], metrics.bodies_refused.value());
     refused.add(&[("kind", "held")], metrics.held_refused.value());
+    refused.add(&[("kind", "tunnel")], metrics.tunnels_full.value());
     refused.add(&[("kind", "upstream")], metrics.wishes_refused.value());
     refused.add(&[("kind", "attribute")], metrics.attributes_refused.value());
     refused.add(&[("kind", "event")], metrics.events_dropped.value());
