@@ -19,6 +19,7 @@ mod explain;
 mod filters;
 mod framing;
 mod grpc_web;
+mod holding;
 mod hostility;
 mod invariants;
 mod json_grpc;

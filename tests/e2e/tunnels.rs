@@ -429,6 +429,8 @@ async fn what_is_held_is_bounded_and_the_caller_waits() {
         read.expect("the peer sends what it gets");
         let expected = if passes { SENT } else { 0 };
         assert!(came == sent[..expected], "{what}: {} bytes came back", came.len());
+        let full = stage.world.gateway.metric("tidegate_filter_refused_total", "kind=\"tunnel\"").await;
+        assert!(full >= 1.0, "{what}: it was full {full} times");
         let record = stage.record().await;
         let got = (&record["request_bytes"], &record["filters"][0]["outcome"]);
         assert_eq!(got, (&json!(expected), &json!("continued")), "{what}: {record}");

@@ -87,17 +87,24 @@ impl Process {
             memory_bytes: limits.compile_memory_bytes as u64,
             seconds: limits.compile.as_secs().saturating_add(1),
         };
-        let answer = thread::scope(|scope| {
-            // A process that refuses a module early reads no more of it; what it says of it is worth more than that.
-            scope.spawn(|| input.map(|mut input| order.write(&mut input).and_then(|()| input.write_all(bytes))));
+        // What it answers with begins with one byte that says of which kind it is.
+        let most = limits.artefact_bytes.saturating_add(1);
+        let (written, answer) = thread::scope(|scope| {
+            let write = || input.map_or(Ok(()), |mut input| order.write(&mut input).and_then(|()| input.write_all(bytes)));
+            let writing = scope.spawn(write);
             let mut answer = Vec::new();
-            let most = (limits.artefact_bytes as u64).saturating_add(1);
-            let read = output.map_or(Ok(0), |output| output.take(most).read_to_end(&mut answer));
-            read.map(|_| answer)
+            let read = output.map_or(Ok(0), |output| output.take((most as u64).saturating_add(1)).read_to_end(&mut answer));
+            let written = writing.join().unwrap_or_else(|_| Err(io::Error::other("the order could not be written")));
+            (written, read.map(|_| answer))
         });
         let child = self.child().take();
         let ended = child.map(|mut child| child.wait()).transpose();
         let answer = answer.map_err(trouble)?;
+        if answer.len() > most {
+            let limit = limits.artefact_bytes;
+            let detail = format!("what was compiled is larger than {limit} bytes (setting filter_artefact_bytes)");
+            return Err(vec![format!("{detail}; make the module smaller, or let more be kept")]);
+        }
         match answer.split_first() {
             Some((&COMPILED, sealed)) => tidegate_artefact::open(&key, digest.bytes(), engine, sealed)
                 .map_err(|refusal| vec![format!("what was compiled cannot be used: {refusal}; try again later")]),
@@ -107,6 +114,13 @@ impl Process {
             _ => {
                 let end = ended.map_err(trouble)?.map(|status| status.to_string()).unwrap_or_default();
                 let limit = limits.compile_memory_bytes;
+                // One that refuses a module early reads no more of it, which is no failure; this one says nothing.
+                if let Err(error) = written {
+                    let detail = format!("the compiler ended before it had read the whole module ({end}): {error}");
+                    return Err(vec![format!(
+                        "{detail}; it has {limit} bytes of memory for it (setting filter_compile_memory_bytes); try again later"
+                    )]);
+                }
                 Err(vec![format!(
                     "the compiler fell over it ({end}): it is nested too deeply, or takes more than {limit} bytes (setting filter_compile_memory_bytes); make it smaller or flatter"
                 )])

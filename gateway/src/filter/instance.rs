@@ -16,6 +16,7 @@ use super::{
 use futures_util::FutureExt as _;
 use std::{sync::Arc, time::Duration};
 use tidegate_policy::exchange::AuditEvent;
+use tokio::sync::watch;
 use wasmtime::{Store, Trap, component::Resource};
 
 /// One running module.
@@ -54,6 +55,8 @@ struct Numbers {
 #[derive(Debug, Default)]
 pub(super) struct Trail {
     pub(super) open: Option<Open>,
+    /// Where it was in a VM that is lost, which may still have something of the message that it was not called about.
+    pub(super) lost: Option<Open>,
     pub(super) events: Vec<AuditEvent>,
     pub(super) event_bytes: usize,
     pub(super) event_count: usize,
@@ -79,6 +82,8 @@ pub(super) enum Answer {
     Body(BodyFlow),
     Trailers(TrailerFlow),
     Closed,
+    /// It was to hold what it was shown, and too much is held already.
+    NoRoom,
 }
 
 /// What a callback is made with.
@@ -147,11 +152,17 @@ impl Instance {
         self.numbers.in_use()
     }
 
+    /// What tells the call that it is in that nobody waits for it any more.
+    pub(super) fn given_up(&self) -> Arc<watch::Sender<bool>> {
+        Arc::clone(&self.store.data().given_up)
+    }
+
     /// Makes one callback. After a failure what was shown is as it was, where the message is to go on without the filter.
     pub(super) async fn serve(&mut self, trail: &mut Trail, number: u64, visit: Visit<'_>) -> wasmtime::Result<Answer> {
         let Visit { callback, known, mut shown, undoable } = visit;
         let body = shown.as_deref().filter(|_| undoable).and_then(|shown| shown.body.clone());
         let state = self.store.data_mut();
+        state.given_up.send_replace(false);
         state.phase = callback.phase();
         state.known = Some(Arc::clone(known));
         state.event_bytes = trail.event_bytes;

@@ -39,6 +39,9 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Bytes of a message's body that are held for one filter: what it asked to hold or buffer, and what it makes of that.
     pub body_bytes: usize,
+    /// Bytes of bodies that are held for filters, all exchanges together: a caller that sends all but the last byte of a body
+    /// has it held for as long as it likes to go on, and can open many exchanges.
+    pub held_bytes: usize,
     /// Exchanges of one worker that may have an instance of a filter to themselves: those of `isolation: exchange`, and
     /// of filters with calls of their own. Times `memory_bytes`, what these can take at most.
     pub own_instances: usize,
@@ -107,6 +110,7 @@ impl Default for Limits {
             header_count: 128,
             header_bytes: 64 << 10,
             body_bytes: 1 << 20,
+            held_bytes: 256 << 20,
             own_instances: 64,
             calls: 256,
             calls_per_exchange: 8,
@@ -161,6 +165,12 @@ pub struct Metrics {
     pub headers_refused: Counter,
     /// Body changes refused, and bodies that were too large to be held.
     pub bodies_refused: Counter,
+    /// Bytes of bodies that are held, or were and are not sent yet.
+    pub held_bytes: Gauge,
+    /// Exchanges that ended because no more was to be held.
+    pub held_refused: Counter,
+    /// Times that a filter held as much of a tunnel as it may, so that nothing more was read.
+    pub tunnels_full: Counter,
     /// Choices of the way out that were refused.
     pub wishes_refused: Counter,
     /// Calls that filters made.

@@ -34,6 +34,7 @@ mod proxy_wasm;
 mod rehearsal;
 mod reply;
 mod run;
+mod share;
 mod shared;
 mod slot;
 mod state;

@@ -169,8 +169,10 @@ pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
 async fn send(state: &mut State, call: Call) -> std::result::Result<Answered, CallError> {
     let limits = state.limits;
     state.metrics.calls.add(1);
-    // Outside of an exchange there is nothing that a call could belong to.
-    let errands = state.errands.clone().filter(|_| state.known.is_some()).ok_or(CallError::NotPermitted)?;
+    let mut given_up = state.given_up.subscribe();
+    // Outside of an exchange there is nothing that a call could belong to, nor when its caller has left.
+    let belongs = state.known.is_some() && !*given_up.borrow();
+    let errands = state.errands.clone().filter(|_| belongs).ok_or(CallError::NotPermitted)?;
     state.calls += 1;
     if state.calls > limits.calls_per_exchange {
         return Err(CallError::Budget);
@@ -186,8 +188,11 @@ async fn send(state: &mut State, call: Call) -> std::result::Result<Answered, Ca
     let request = request(call, limits.header_count)?.map(|body| Sent::Whole(body, HeaderMap::new()));
     let errand = Errand { plugin, request, timeout, body_bytes: limits.call_bytes, answer };
     errands.try_send(errand).map_err(|_| CallError::Budget)?;
-    // The worker answers in any case, unless it ends.
-    let response = answered.await.unwrap_or(Err(CallError::Protocol))?;
+    let response = tokio::select! {
+        // The worker answers in any case, unless it ends.
+        answered = answered => answered.unwrap_or(Err(CallError::Protocol))?,
+        _either_way = given_up.wait_for(|given_up| *given_up) => return Err(CallError::Protocol),
+    };
     let (head, Collected { body, .. }) = response.into_parts();
     let headers = head.headers.iter().map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()));
     Ok(Answered { status: head.status.as_u16(), headers: headers.collect(), body: body.to_vec() })

@@ -6,8 +6,8 @@ use super::{
     instance::{Answer, Callback},
     lent::Shown,
     message::{Kind, Line},
-    proxy_wasm::Place,
     run::Steps,
+    share::Share,
 };
 use crate::{fault::Fault, http::Response};
 use bytes::{Bytes, BytesMut};
@@ -37,6 +37,7 @@ struct Stage {
     follows: Follows,
     /// What it asked the host to hold.
     held: Bytes,
+    share: Share,
 }
 
 /// What of a message a filter wants to see after its head.
@@ -149,8 +150,7 @@ impl Passage {
 
     /// Whether a VM has let go of something that it held.
     pub(super) fn lets_go(&self) -> bool {
-        let let_go = |(vm, trail): (&Place, _)| vm.lets_go(trail, self.kind);
-        self.steps.holds && (0..self.steps.len()).any(|index| self.steps.vm(index).is_some_and(let_go))
+        self.steps.holds && (0..self.steps.len()).any(|index| self.steps.lets_go(index, self.kind))
     }
 
     /// Has what VMs have let go of go on; what passes the last filter is handed out.
@@ -159,8 +159,7 @@ impl Passage {
         let mut piece = Piece::default();
         for stage in 0..self.steps.len() {
             let place = self.place(stage);
-            let lets_go = self.steps.vm(place).is_some_and(|(vm, trail)| vm.lets_go(trail, self.kind));
-            if lets_go {
+            if self.steps.lets_go(place, self.kind) {
                 let elsewhere = self.shown.head.take();
                 let answer = self.steps.let_go(place, self.kind, &mut self.shown);
                 self.shown.head = self.shown.head.take().or(elsewhere);
@@ -255,8 +254,7 @@ impl Passage {
                 let offer = self.joined(place, held, piece.data)?;
                 let whole = follows == Follows::Whole;
                 if whole && piece.end.is_none() {
-                    self.stages[stage].held = offer;
-                    return Ok(Piece::default());
+                    return self.hold(stage, offer).map(|()| Piece::default());
                 }
                 let piece = Piece { data: offer, end: piece.end };
                 // Trailers that come by themselves are shown with what is held; a whole body is always shown by itself.
@@ -293,14 +291,14 @@ impl Passage {
             BodyFlow::Forward => {}
             BodyFlow::Hold if end => {}
             BodyFlow::Hold => {
-                self.stages[stage].held = std::mem::take(&mut out.data);
+                self.hold(stage, std::mem::take(&mut out.data))?;
                 if out.end.is_some() {
                     return self.trailers(stage, out).await;
                 }
                 return Ok(Piece::default());
             }
             BodyFlow::Drop => {
-                out.data = Bytes::new();
+                out.data = self.let_go(stage, Bytes::new());
                 if out.end.is_none() {
                     return Ok(Piece::default());
                 }
@@ -315,6 +313,7 @@ impl Passage {
         if matches!(out.end, Some(End::Trailers(_))) && self.stages[stage].follows != Follows::Nothing {
             return self.trailers(stage, out).await;
         }
+        out.data = self.let_go(stage, out.data);
         self.release(stage, out.ends_plainly() && out.data.is_empty()).await?;
         Ok(out)
     }
@@ -337,7 +336,7 @@ impl Passage {
             Some(Answer::Trailers(TrailerFlow::Reset)) => return Err(self.steps.reset(place)),
             _ => {}
         }
-        let data = join(data, held.unwrap_or_default());
+        let data = self.let_go(stage, join(data, held.unwrap_or_default()));
         let end = match trailers {
             Some(trailers) if !trailers.is_empty() => End::Trailers(trailers),
             _ => End::Plain,
@@ -356,6 +355,20 @@ impl Passage {
             self.shown.head = elsewhere;
         }
         answer
+    }
+
+    /// Holds this for a filter, in place of what was held for it.
+    fn hold(&mut self, stage: usize, data: Bytes) -> Result<(), Halt> {
+        let place = self.place(stage);
+        let Stage { held, share, .. } = &mut self.stages[stage];
+        self.steps.share(place, share, data.len())?;
+        *held = data;
+        Ok(())
+    }
+
+    /// What was held for a filter and goes on, as the filter has left it.
+    fn let_go(&mut self, stage: usize, data: Bytes) -> Bytes {
+        std::mem::take(&mut self.stages[stage].share).cover(data)
     }
 
     /// What is held and what has come, together, within the limit on what is held.

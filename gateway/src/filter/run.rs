@@ -2,8 +2,11 @@
 //! failures mean for the exchange.
 
 mod conduit;
+mod overdue;
 
 pub use conduit::{Conduit, Way};
+
+use self::overdue::UnderWay;
 
 use super::{
     Closing, Facts,
@@ -17,6 +20,7 @@ use super::{
     passage::{Halt, Passage},
     proxy_wasm::Place,
     reply,
+    share::{NoRoom, Share},
     slot::{Seat, Slot, at_once},
 };
 use crate::{
@@ -83,6 +87,8 @@ pub(super) struct Step {
     fate: Cell<Fate>,
     error: RefCell<Option<Arc<str>>>,
     time: Cell<Duration>,
+    /// Callbacks under way: one that has suspended itself, or whose message the filter has stopped.
+    calls: Cell<u32>,
 }
 
 /// What became of a filter in an exchange.
@@ -141,6 +147,7 @@ impl Run {
             }),
             error: RefCell::new(link.filter.as_ref().err().cloned()),
             time: Cell::new(Duration::ZERO),
+            calls: Cell::new(0),
         };
         let each = chain.links.iter().map(step).collect();
         let (known, dialect) = (Arc::new(Known::new(facts)), facts.dialect);
@@ -292,7 +299,9 @@ impl Steps {
             return Ok(None);
         };
         let visit = Visit { callback, known: &self.known, shown: Some(shown), undoable: link.on_error == OnError::Skip };
+        let under_way = UnderWay::begin(&step.calls);
         let answer = seat.visit(filter, &step.trail, visit).await;
+        drop(under_way);
         self.visited(index, answer)
     }
 
@@ -301,6 +310,7 @@ impl Steps {
         let step = &self.each[index];
         step.time.set(step.time.get() + self.lap());
         match answer {
+            Ok(Answer::NoRoom) => Err(self.no_room(index)),
             Ok(answer) => {
                 let open = step.trail.borrow().open.is_some();
                 step.fate.set(if open { Fate::Continued } else { Fate::Done });
@@ -316,10 +326,23 @@ impl Steps {
         Some((step.seat.as_ref()?.vm()?, &step.trail)).filter(|_| self.takes_part(index))
     }
 
-    /// Takes what a VM has let go of between two pieces.
+    /// Whether a VM has let go of something that it held between two pieces. One whose filter was left out when it failed at the
+    /// other message has.
+    pub(super) fn lets_go(&self, index: usize, kind: Kind) -> bool {
+        let step = &self.each[index];
+        let vm = step.seat.as_ref().and_then(Seat::vm);
+        let concerned = self.takes_part(index) || step.fate.get() == Fate::Skipped;
+        vm.is_some_and(|vm| concerned && vm.lets_go(&step.trail, kind))
+    }
+
+    /// Takes what a VM has let go of between two pieces; none where the filter is left out from now on.
     pub(super) fn let_go(&self, index: usize, kind: Kind, shown: &mut Box<Shown>) -> Result<Option<Answer>, Halt> {
-        let Some((place, trail)) = self.vm(index) else { return Ok(None) };
-        let answer = place.let_go(trail, kind, shown);
+        let step = &self.each[index];
+        let Some(vm) = step.seat.as_ref().and_then(Seat::vm) else { return Ok(None) };
+        let answer = vm.let_go(&step.trail, kind, shown);
+        if !self.takes_part(index) {
+            return Ok(None);
+        }
         self.visited(index, answer)
     }
 
@@ -391,6 +414,23 @@ impl Steps {
         })
     }
 
+    /// Something was to be held for the filter, and as much is held for all as may be.
+    pub(super) fn no_room(&self, index: usize) -> Halt {
+        let link = &self.chain.links[index];
+        let limit = link.filter.as_ref().map_or(0, |filter| filter.shared.limits.held_bytes);
+        let detail = format!(
+            "more was to be held for the filter {} than is left of the {limit} bytes that are held for all exchanges together (setting filter_held_bytes)",
+            link.plugin
+        );
+        Halt::Fault(Fault::new(Reason::Overloaded, detail))
+    }
+
+    /// Makes `share` one of so many bytes that are held for a filter.
+    pub(super) fn share(&self, index: usize, share: &mut Share, bytes: usize) -> Result<(), Halt> {
+        let Ok(filter) = &self.chain.links[index].filter else { return Ok(()) };
+        share.resize(bytes, &filter.shared.limits, &filter.shared.metrics).map_err(|NoRoom| self.no_room(index))
+    }
+
     /// Most bytes of a body that are held for a filter.
     pub(super) fn body_bytes(&self, index: usize) -> usize {
         self.chain.links[index].filter.as_ref().map_or(0, |filter| filter.shared.limits.body_bytes)
@@ -401,16 +441,21 @@ impl Steps {
     async fn close(&self) {
         for (link, step) in self.chain.links.iter().zip(&self.each) {
             let (Some(seat), Ok(filter)) = (&step.seat, &link.filter) else { continue };
-            if step.trail.borrow().open.is_none() {
+            if !seat.is_open(&step.trail) {
+                seat.forget(&step.trail);
                 continue;
             }
             let visit = Visit { callback: Callback::Close, known: &self.known, shown: None, undoable: false };
-            let closed = seat.visit(filter, &step.trail, visit).await;
-            if let Err(error) = closed {
-                if step.fate.get() != Fate::Skipped {
-                    step.fate.set(Fate::Failed);
+            match seat.visit(filter, &step.trail, visit).await {
+                // The exchange ended while its first call was under way.
+                Ok(_) if step.fate.get() == Fate::Waiting => step.fate.set(Fate::Continued),
+                Ok(_) => {}
+                Err(error) => {
+                    if step.fate.get() != Fate::Skipped {
+                        step.fate.set(Fate::Failed);
+                    }
+                    step.error.replace(Some(error));
                 }
-                step.error.replace(Some(error));
             }
         }
     }

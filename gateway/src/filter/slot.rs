@@ -1,11 +1,14 @@
 //! Where a worker keeps its instances: started when first needed, kept for many exchanges, replaced after a failure.
 
+mod own;
+
+use self::own::Own;
 use super::{
     Facts, Run,
     chain::{Chains, Filter},
     guest::Calls,
     inspect::Code,
-    instance::{Answer, Bound, Callback, Instance, Trail, Visit},
+    instance::{Answer, Bound, Instance, Trail, Visit},
     outbound::Errands,
     proxy_wasm,
 };
@@ -65,26 +68,9 @@ pub(super) enum Seat {
     /// One that other exchanges use as well. Its calls never suspend, so it is free whenever it is looked for.
     Shared(Rc<Slot>),
     /// One of its own.
-    Own(Own),
+    Own(Rc<Own>),
     /// A VM of a Proxy-Wasm filter; the slot is kept as one that is in use.
     Proxy(Rc<proxy_wasm::Place>, #[expect(dead_code, reason = "kept so that its sweep sees it in use")] Rc<Slot>),
-}
-
-/// An exchange's own instance.
-pub(super) struct Own {
-    slot: Rc<Slot>,
-    tenure: RefCell<Tenure>,
-    /// Rung when the other direction is done with it.
-    free: Notify,
-}
-
-/// What has become of it.
-enum Tenure {
-    Unstarted,
-    Here(Box<Instance>),
-    /// In a call of the other direction.
-    Away,
-    Lost(Arc<str>),
 }
 
 #[derive(Default)]
@@ -158,7 +144,7 @@ impl Seat {
         }
         match (filter.calls(), filter.place.isolation) {
             (Calls::Plain, Isolation::Shared) => Self::Shared(slot),
-            _ => Self::Own(Own { slot, tenure: RefCell::new(Tenure::Unstarted), free: Notify::new() }),
+            _ => Self::Own(Own::unstarted(slot)),
         }
     }
 
@@ -173,6 +159,18 @@ impl Seat {
             Self::Shared(slot) => slot.visit(filter, &mut trail.borrow_mut(), visit),
             Self::Own(own) => own.visit(filter, trail, visit).await,
             Self::Proxy(place, _) => place.visit(trail, visit).await,
+        }
+    }
+
+    /// Whether it has an exchange open: it may have one although its trail is away, with a call that was given up.
+    pub(super) fn is_open(&self, trail: &RefCell<Trail>) -> bool {
+        trail.borrow().open.is_some() || matches!(self, Self::Own(own) if own.is_away())
+    }
+
+    /// Drops what is left of an exchange that is over where its filter failed.
+    pub(super) fn forget(&self, trail: &RefCell<Trail>) {
+        if let Self::Proxy(place, _) = self {
+            place.forget(trail);
         }
     }
 
@@ -267,90 +265,6 @@ impl Slot {
             self.idle.borrow_mut().push(instance);
         } else {
             self.own.set(self.own.get().saturating_sub(1));
-        }
-    }
-}
-
-impl Own {
-    async fn visit(&self, filter: &Filter, trail: &RefCell<Trail>, visit: Visit<'_>) -> Visited {
-        let mut instance = self.claim(filter).await?;
-        let closes = visit.callback == Callback::Close;
-        let mut taken = trail.take();
-        let given_up = GivenUp(Some(self));
-        let answer = instance.serve(&mut taken, 0, visit).await;
-        given_up.not();
-        let over = closes || taken.open.is_none();
-        trail.replace(taken);
-        let answer = answer.map_err(|error| {
-            trail.borrow_mut().open = None;
-            Arc::from(filter.shared.failed(&error, &Bound::of_callback(&filter.shared.limits)))
-        });
-        let next = match &answer {
-            Err(reason) => {
-                self.slot.own.set(self.slot.own.get().saturating_sub(1));
-                self.slot.health.borrow_mut().fail(Arc::clone(reason));
-                Tenure::Lost(Arc::clone(reason))
-            }
-            Ok(_) if over => {
-                self.slot.give_back(*instance);
-                Tenure::Lost(Arc::from("its part in the exchange is over"))
-            }
-            Ok(_) => Tenure::Here(instance),
-        };
-        self.tenure.replace(next);
-        self.free.notify_waiters();
-        answer
-    }
-
-    /// The instance, as soon as the other direction does not use it.
-    async fn claim(&self, filter: &Filter) -> Result<Box<Instance>, Arc<str>> {
-        loop {
-            let free = self.free.notified();
-            let tenure = self.tenure.replace(Tenure::Away);
-            match tenure {
-                Tenure::Here(instance) => return Ok(instance),
-                Tenure::Unstarted => {
-                    let given_up = GivenUp(Some(self));
-                    let started = self.slot.instance(filter).await;
-                    given_up.not();
-                    if let Err(reason) = &started {
-                        self.tenure.replace(Tenure::Lost(Arc::clone(reason)));
-                    }
-                    return started.map(Box::new);
-                }
-                Tenure::Lost(reason) => {
-                    self.tenure.replace(Tenure::Lost(Arc::clone(&reason)));
-                    return Err(reason);
-                }
-                Tenure::Away => free.await,
-            }
-        }
-    }
-}
-
-/// A call under way. Where it is given up its instance is lost, and the other direction must not wait for it.
-struct GivenUp<'a>(Option<&'a Own>);
-
-impl GivenUp<'_> {
-    fn not(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for GivenUp<'_> {
-    fn drop(&mut self) {
-        let Some(own) = self.0 else { return };
-        own.slot.own.set(own.slot.own.get().saturating_sub(1));
-        own.tenure.replace(Tenure::Lost(Arc::from("a call of it was given up")));
-        own.free.notify_waiters();
-    }
-}
-
-impl Drop for Own {
-    /// What is here was not closed, or is in a call that was given up: it is not used again.
-    fn drop(&mut self) {
-        if matches!(self.tenure.get_mut(), Tenure::Here(_) | Tenure::Away) {
-            self.slot.own.set(self.slot.own.get().saturating_sub(1));
         }
     }
 }

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tidegate_policy::{exchange::AuditEvent, grants::Grants};
+use tokio::sync::watch;
 use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
 
 /// When a filter is being called.
@@ -76,6 +77,8 @@ pub(super) struct State {
     pub(super) open_calls: Arc<AtomicUsize>,
     /// Calls made in the exchange that is being served.
     pub(super) calls: u32,
+    /// Whether nobody waits any more for the call that the filter is in.
+    pub(super) given_up: Arc<watch::Sender<bool>>,
     pub(super) started: Instant,
     /// What is left of the call's time.
     pub(super) allowance: Allowance,
@@ -103,6 +106,7 @@ impl State {
             errands,
             open_calls: Arc::clone(&filter.open_calls),
             calls: 0,
+            given_up: Arc::new(watch::Sender::new(false)),
             started: Instant::now(),
             allowance: Allowance::default(),
         }

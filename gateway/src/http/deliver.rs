@@ -5,7 +5,7 @@ use super::{
     downstream::{Downstream, Pace},
     target,
 };
-use crate::{fault::Fault, live::Live, record::OpenRecord, upstream::Wish, worker::Worker};
+use crate::{fault::Fault, filter::Run, live::Live, record::OpenRecord, upstream::Wish, worker::Worker};
 use ::http::{StatusCode, header};
 use http_body::Body as _;
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
@@ -41,6 +41,8 @@ pub(super) struct Delivery<'a> {
     pub(super) permit: &'a Permit,
     /// What filters chose, where they chose anything.
     pub(super) wish: Option<&'a Wish>,
+    /// The filters that the exchange goes through, where its route has any.
+    pub(super) filters: Option<&'a Run>,
     pub(super) downstream: &'a Downstream,
     pub(super) pace: Pace,
 }
@@ -60,7 +62,7 @@ impl Delivery<'_> {
             self.downstream.clock.arm(limit);
             let mut stage = Stage::Connecting;
             let attempt = self.attempt(permit, request, record, &mut stage);
-            let outcome = within(self.downstream, attempt).await;
+            let outcome = within((self.downstream, self.filters), None, attempt).await;
             let cause = match &outcome {
                 Ok(response) => (gateway_error(response.status()) && repeatable).then_some(RetryOn::GatewayError),
                 Err(fault) if fault.retryable() && stage == Stage::SentOnPooled && stale < STALE_ATTEMPTS => {
@@ -165,22 +167,20 @@ fn gateway_error(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
-/// Runs `work` until the clock expires.
-pub(super) async fn within<T>(downstream: &Downstream, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-    run(downstream, None, work).await
-}
-
-/// Runs `work` for at most `pace` from when it first has to wait; what never waits needs no reading of the clock.
+/// Runs `work`, which filters have a part in, for at most `pace` from when it first has to wait; what never waits needs no
+/// reading of the clock.
 pub(super) async fn paced<T>(
-    downstream: &Downstream,
+    parties: (&Downstream, &Run),
     pace: Duration,
     work: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
-    run(downstream, Some(pace), work).await
+    let (downstream, filters) = parties;
+    within((downstream, Some(filters)), Some(pace), work).await
 }
 
-async fn run<T>(
-    downstream: &Downstream,
+/// Runs `work` until the clock expires, which begins anew where there is a `pace`. Whoever is waited for then is at fault.
+async fn within<T>(
+    (downstream, filters): (&Downstream, Option<&Run>),
     mut pace: Option<Duration>,
     work: impl Future<Output = Result<T, Fault>>,
 ) -> Result<T, Fault> {
@@ -193,6 +193,9 @@ async fn run<T>(
                 clock.arm(pace);
             }
             clock.poll_expired(cx).map(|()| {
+                if let Some(fault) = filters.and_then(Run::overdue) {
+                    return Err(fault);
+                }
                 if downstream.awaited.get() && !clock.spent() {
                     let detail = "the request's body did not go on in time (timeouts.idle or http_body_timeout)";
                     return Err(Fault::new(Reason::DownstreamTimeout, detail));

@@ -162,7 +162,8 @@ async fn attempt(
         request = Request::from_parts(head, body);
     }
     let permit = again.as_ref().unwrap_or(&permit);
-    let delivery = Delivery { worker, live: &live, permit, wish: wish.as_deref(), downstream, pace: course.pace };
+    let (wish, filters) = (wish.as_deref(), run.as_ref());
+    let delivery = Delivery { worker, live: &live, permit, wish, filters, downstream, pace: course.pace };
     let delivered = delivery.run(&mut request, record).await.map(|response| fit(worker, response));
     match run {
         None => delivered,
@@ -381,7 +382,7 @@ impl Course {
     /// The request, as its filters let it go on. They may have to see of its body first, within its pace.
     async fn ask(&self, downstream: &Downstream, run: &Run, request: Request) -> Result<Outcome<Request>, Fault> {
         let (head, body) = request.into_parts();
-        let asked = deliver::paced(downstream, self.pace.idle, run.request(head, body)).await;
+        let asked = deliver::paced((downstream, run), self.pace.idle, run.request(head, body)).await;
         match (asked, run.late_reply()) {
             (Err(_), Some(reply)) => Ok(Outcome::Reply(reply)),
             (asked, _) => asked,
@@ -403,7 +404,7 @@ impl Course {
             (Err(fault), None) => return Err(fault),
         };
         record.tell(run);
-        match deliver::paced(downstream, self.pace.idle, run.response(head, body)).await? {
+        match deliver::paced((downstream, run), self.pace.idle, run.response(head, body)).await? {
             Outcome::Continue(response) => Ok(response),
             Outcome::Reply(reply) => Ok(reply::of_filter(reply, record)),
         }

@@ -69,7 +69,11 @@ impl Recorded {
                     self.downstream.clock.arm(self.idle);
                 }
                 match self.downstream.clock.poll_expired(cx) {
-                    Poll::Ready(()) => self.fail(Fault::new(Reason::Timeout, "the response's body did not go on in time")),
+                    Poll::Ready(()) => {
+                        let of_filter = self.record.as_ref().and_then(OpenRecord::overdue);
+                        let late = || Fault::new(Reason::Timeout, "the response's body did not go on in time");
+                        self.fail(of_filter.unwrap_or_else(late))
+                    }
                     Poll::Pending => Poll::Pending,
                 }
             }
@@ -96,7 +100,6 @@ impl Drop for Recorded {
         }
         record.request_bytes(self.downstream.request_bytes.get());
         record.response_bytes(self.bytes);
-        record.finish();
     }
 }
 

@@ -47,7 +47,7 @@ impl Default for Settings {
 }
 
 /// The record of an exchange under way. Written exactly once, when it is dropped; drop it when the response's last byte
-/// has gone.
+/// has gone. Where filters' last calls suspend, that is when they have ended.
 pub struct OpenRecord {
     ledger: Rc<Ledger>,
     facts: Facts,
@@ -90,25 +90,8 @@ impl OpenRecord {
             ::http::Version::HTTP_10 => "HTTP/1.0",
             _ => "HTTP/1.1",
         };
-        let facts = Facts {
-            id: ledger.stamp(),
-            opened: Instant::now(),
-            source: peer.address,
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            protocol,
-            trace: trace::context(request.headers()),
-            target: None,
-            caller: None,
-            outcome: Outcome::Undecided,
-            upstream: None,
-            filters: Vec::new(),
-            status: None,
-            answered: None,
-            fault: None,
-            request_bytes: 0,
-            response_bytes: 0,
-        };
+        let mut facts = Facts::of(ledger.stamp(), peer.address, trace::context(request.headers()));
+        (facts.method, facts.uri, facts.protocol) = (request.method().clone(), request.uri().clone(), protocol);
         ledger.opened();
         Self { ledger: Rc::clone(ledger), facts, run: None }
     }
@@ -158,21 +141,16 @@ impl OpenRecord {
         self.run = run.cloned();
     }
 
+    /// The fault of the filter that the exchange waits for, as its time is up; none where it waits for none.
+    pub fn overdue(&self) -> Option<Fault> {
+        self.run.as_ref()?.overdue()
+    }
+
     /// Tells the filters what is known of the connection that the response came by.
     pub fn tell(&self, run: &Run) {
         if let Some((facts, sent)) = self.facts.upstream() {
             run.connected(facts, self.facts.service().map(tidegate_policy::Name::as_str), sent.elapsed());
         }
-    }
-
-    /// Ends it. Where a filter's last call may suspend, that is when it has ended.
-    pub fn finish(mut self) {
-        let Some(run) = self.run.take_if(|run| run.suspends_at_end()) else { return drop(self) };
-        let closing = self.facts.closing();
-        tokio::task::spawn_local(async move {
-            let mut record = self;
-            record.facts.filters = run.close(closing).await;
-        });
     }
 
     /// That the response's head has come, or was made here. A later call corrects the status.
@@ -204,11 +182,21 @@ impl Drop for OpenRecord {
             let detail = "the gateway stopped before the exchange had ended (drain_timeout, or a second signal)";
             self.facts.fault = Some(Fault::new(Reason::Draining, detail));
         }
-        if let Some(run) = self.run.take() {
-            // Nothing waits for calls that would suspend: `finish` is for those.
-            let closing = run.close(self.facts.closing()).now_or_never();
-            self.facts.filters = closing.unwrap_or_default();
+        let Some(run) = self.run.take() else { return self.ledger.close(&mut self.facts) };
+        let closing = self.facts.closing();
+        if run.suspends_at_end() {
+            let blank = Facts::of(self.facts.id, self.facts.source, self.facts.trace);
+            let facts = std::mem::replace(&mut self.facts, blank);
+            let rest = Self { ledger: Rc::clone(&self.ledger), facts, run: None };
+            tokio::task::spawn_local(async move {
+                // All of it, so that it is written even where the worker ends before the calls do.
+                let mut record = rest;
+                record.facts.filters = run.close(closing).await;
+            });
+            return;
         }
+        let filters = run.close(closing).now_or_never();
+        self.facts.filters = filters.unwrap_or_default();
         self.ledger.close(&mut self.facts);
     }
 }
@@ -220,6 +208,29 @@ impl std::fmt::Debug for OpenRecord {
 }
 
 impl Facts {
+    /// Of an exchange that begins now; nothing is known yet of what it asks for.
+    fn of(id: clock::Stamp, source: SocketAddr, trace: TraceContext) -> Self {
+        Self {
+            id,
+            opened: Instant::now(),
+            source,
+            method: ::http::Method::default(),
+            uri: ::http::Uri::default(),
+            protocol: "",
+            trace,
+            target: None,
+            caller: None,
+            outcome: Outcome::Undecided,
+            upstream: None,
+            filters: Vec::new(),
+            status: None,
+            answered: None,
+            fault: None,
+            request_bytes: 0,
+            response_bytes: 0,
+        }
+    }
+
     /// Why the exchange ended as it did. One that was dropped without an answer and without a fault lost its caller.
     fn reason(&self) -> Reason {
         match (&self.fault, &self.outcome) {

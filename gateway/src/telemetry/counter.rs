@@ -28,6 +28,12 @@ impl Gauge {
         self.0.fetch_add(change, Ordering::Relaxed);
     }
 
+    /// Adds `more`, unless that makes more than `most` of it; whether it did.
+    pub fn add_within(&self, more: i64, most: i64) -> bool {
+        let sum = |now: i64| now.checked_add(more).filter(|sum| *sum <= most);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum).is_ok()
+    }
+
     /// Puts `value` in its place.
     pub fn set(&self, value: i64) {
         self.0.store(value, Ordering::Relaxed);

@@ -114,7 +114,9 @@ impl Trial {
                 never = answer(asked, &answers, &calls) => match never {},
             }
         };
-        let (ending, mut facts) = log.during(|| runtime.block_on(exchange));
+        // A call that is given up is brought to its end as a task of its own.
+        let tasks = tokio::task::LocalSet::new();
+        let (ending, mut facts) = log.during(|| tasks.block_on(&runtime, exchange));
         Ok(Report {
             upstream: ending.upstream,
             caller: ending.caller,

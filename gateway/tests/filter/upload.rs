@@ -1,6 +1,9 @@
 //! What is accepted as a filter, and how a refusal reads.
 
-use crate::setting::{filter, module, used};
+use crate::{
+    setting::{filter, module, used},
+    written::smallest,
+};
 use tidegate_gateway::filter::{Host, Limits};
 
 #[test]
@@ -87,4 +90,24 @@ fn a_configuration_that_never_ends_is_refused() {
     assert!(refusal.contains("ran for longer than"), "{refusal}");
     let refusal = host.configure(&module(filter("hostile")), &used(r#"{"at": "configure", "mode": "trap"}"#)).unwrap_err();
     assert!(refusal.contains("trapped"), "{refusal}");
+}
+
+#[test]
+fn what_is_larger_compiled_than_is_kept_is_refused_by_the_setting() {
+    let host = Host::start(Limits { artefact_bytes: 1000, ..Limits::default() }).unwrap();
+    host.compile_apart(env!("CARGO_BIN_EXE_tidegate").into());
+    let reasons = host.inspect(&smallest("i32.const 0")).unwrap_err();
+    assert!(reasons[0].contains("larger than 1000 bytes (setting filter_artefact_bytes)"), "{reasons:?}");
+}
+
+#[test]
+fn a_compiler_that_does_not_hear_the_order_out_is_not_laid_at_the_modules_door() {
+    let host = Host::start(Limits::default()).unwrap();
+    // It reads nothing, and more is sent than a pipe holds.
+    host.compile_apart("/bin/true".into());
+    let mut bytes = smallest("i32.const 0");
+    bytes.extend_from_slice(&[0, 0x81, 0x80, 0x40, 0]);
+    bytes.resize(bytes.len() + (1 << 20), 0);
+    let reasons = host.inspect(&bytes).unwrap_err();
+    assert!(reasons[0].starts_with("the compiler ended before it had read the whole module"), "{reasons:?}");
 }

@@ -31,8 +31,10 @@ pub(super) fn inspect(given: &ArgMatches) -> ExitCode {
         Ok(host) => host,
         Err(error) => return complain(&format!("the filter host could not be started: {error}")),
     };
-    if let Ok(program) = std::env::current_exe() {
-        host.compile_apart(program);
+    match std::env::current_exe() {
+        Ok(program) => host.compile_apart(program),
+        // Here, a module that makes the compiler fall over would end this command without a word.
+        Err(error) => return complain(&format!("this program's own file is not known, which is to compile it: {error}")),
     }
     let as_json = given.get_flag("json");
     let (digest, size_bytes) = (trial::digest(&bytes), bytes.len());

@@ -3,7 +3,7 @@
 
 mod tunnel;
 
-pub(in crate::filter) use tunnel::{Fallen, Standing};
+pub(in crate::filter) use tunnel::{Fallen, Passed, Standing};
 
 use super::{
     abi::{BodyAction, HeadAction, TrailersAction},
@@ -18,6 +18,7 @@ use crate::filter::{
     lent::Shown,
     message::{Kind, Line},
     passage::join,
+    share::NoRoom,
     slot::Visited,
 };
 use std::{cell::RefCell, rc::Rc, sync::Arc};
@@ -40,6 +41,8 @@ enum Turn {
     Waits(Rc<Notify>),
     /// It stays with the VM, and more of it may come.
     Holds,
+    /// It cannot stay with the VM: too much is held already.
+    NoRoom,
 }
 
 /// What came of a callback, and what is left of what was shown.
@@ -90,6 +93,7 @@ impl Place {
         match turn {
             Turn::Settled => self.settled(trail, at, callback),
             Turn::Holds => (Ok(held(callback)), Shown::default()),
+            Turn::NoRoom => (Ok(Answer::NoRoom), Shown::default()),
             Turn::Waits(bell) => self.wait(trail, at, callback, &bell).await,
         }
     }
@@ -122,7 +126,7 @@ impl Place {
         self.vm.look(at, |stream| stream.message(kind).is_held().then(|| stream.bell())).flatten()
     }
 
-    /// Whether the VM has let go of what it holds, or is lost with it.
+    /// Whether the VM has let go of what it holds, or is lost with it, be it by a callback about the other message.
     pub(in crate::filter) fn lets_go(&self, trail: &RefCell<Trail>, kind: Kind) -> bool {
         let Some(at) = self.of(trail) else { return false };
         let over = self.vm.look(at, |stream| stream.message(kind).is_held() && is_over(stream, kind));
@@ -146,7 +150,22 @@ impl Place {
     }
 
     fn of(&self, trail: &RefCell<Trail>) -> Option<At> {
-        trail.borrow().open.map(Open::context)
+        let trail = trail.borrow();
+        trail.open.or(trail.lost).map(Open::context)
+    }
+
+    /// Drops what a lost VM has of an exchange that is over.
+    pub(in crate::filter) fn forget(&self, trail: &RefCell<Trail>) {
+        let Some(at) = trail.borrow_mut().lost.take() else { return };
+        self.drop_lost(at.context());
+    }
+
+    fn drop_lost(&self, at: At) {
+        self.vm.lost(at, |stream| {
+            if let Some(stream) = stream {
+                drop((stream.request.take(), stream.response.take()));
+            }
+        });
     }
 
     fn lost(&self) -> Arc<str> {
@@ -186,11 +205,7 @@ impl Place {
             machine.end_stream(at.1)
         });
         // Whatever a lost machine had of it, nobody waits for any more.
-        self.vm.lost(at, |stream| {
-            if let Some(stream) = stream {
-                drop((stream.request.take(), stream.response.take()));
-            }
-        });
+        self.drop_lost(at);
         trail.borrow_mut().events.append(&mut ended?);
         Ok(Answer::Closed)
     }
@@ -229,7 +244,8 @@ impl Place {
         }
     }
 
-    /// The machine is lost. What it had of the message comes back, as it was before where the exchange is to go on.
+    /// The machine is lost. What it had of the message comes back, as it was before where the exchange is to go on; what it had of
+    /// the other one is let go of from where it was.
     fn failed(
         &self,
         trail: &RefCell<Trail>,
@@ -237,7 +253,10 @@ impl Place {
         (callback, reason): (Callback, Arc<str>),
         shown: Option<Shown>,
     ) -> Settlement {
-        trail.borrow_mut().open = None;
+        {
+            let mut trail = trail.borrow_mut();
+            trail.lost = trail.open.take().or(trail.lost);
+        }
         let fetched = self.vm.lost(at, |stream| {
             let stream = stream?;
             let undoable = stream.undoable;
@@ -384,10 +403,14 @@ impl Machine {
             return Turn::Settled;
         }
         stream.message_mut(kind).wait = wait;
-        match wait {
+        let turn = match wait {
             Wait::Nothing => Turn::Settled,
             Wait::Everything => Turn::Waits(stream.bell()),
             Wait::Held | Wait::HeldToWatermark => Turn::Holds,
+        };
+        match self.store.data_mut().hold(context, kind) {
+            Ok(()) => turn,
+            Err(NoRoom) => Turn::NoRoom,
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::filter::{
     engine::Shared,
     holdings::Holding,
     limits::{Limits, Metrics},
+    message::Kind,
     outbound::Errands,
+    share::NoRoom,
     state::{Guard, LogBudget},
     time::Allowance,
 };
@@ -120,6 +122,12 @@ impl State {
             Context::Stream(stream) => Some(stream),
             Context::Root(_) => None,
         }
+    }
+
+    /// Holds what is here of a message's body.
+    pub(super) fn hold(&mut self, context: u32, kind: Kind) -> Result<(), NoRoom> {
+        let (limits, metrics) = (self.limits, Arc::clone(&self.metrics));
+        self.stream_of(context).map_or(Ok(()), |stream| stream.message_mut(kind).hold(&limits, &metrics))
     }
 
     /// The root context of the current one; itself where it is one.

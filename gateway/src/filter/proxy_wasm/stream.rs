@@ -8,7 +8,9 @@ use crate::filter::{
     attributes::Known,
     bindings::tidegate::filter::types::LocalReply,
     lent::Shown,
+    limits::{Limits, Metrics},
     message::{Kind, Line},
+    share::{NoRoom, Share},
     state::Phase,
 };
 use bytes::Bytes;
@@ -70,6 +72,8 @@ pub(super) struct Message {
     pub(super) trailers: Option<HeaderMap>,
     /// What is on offer or held of the body.
     pub(super) body: Bytes,
+    /// What is held of it counts here.
+    pub(super) share: Share,
     /// Body bytes that were shown so far.
     pub(super) body_seen: u64,
     /// The first line, and for a request its way out.
@@ -254,7 +258,8 @@ impl Message {
     pub(super) fn take(&mut self) -> Shown {
         self.before = None;
         (self.wait, self.resumed) = (Wait::Nothing, false);
-        let mut shown = Shown { body: Some(std::mem::take(&mut self.body)), ..Shown::default() };
+        let body = std::mem::take(&mut self.share).cover(std::mem::take(&mut self.body));
+        let mut shown = Shown { body: Some(body), ..Shown::default() };
         if std::mem::take(&mut self.has_head) {
             shown.head = self.fields.clone();
             let kept =
@@ -265,6 +270,15 @@ impl Message {
             shown.trailers = self.trailers.clone();
         }
         shown
+    }
+
+    /// Holds the body that is here. Where no more may be held it is gone, and the exchange ends.
+    pub(super) fn hold(&mut self, limits: &Limits, metrics: &Arc<Metrics>) -> Result<(), NoRoom> {
+        let held = self.share.resize(self.body.len(), limits, metrics);
+        if held.is_err() {
+            (self.body, self.share, self.before) = (Bytes::new(), Share::default(), None);
+        }
+        held
     }
 
     /// Gives it back as it was before the callback that failed.

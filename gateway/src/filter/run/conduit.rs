@@ -7,7 +7,7 @@ use crate::{
     filter::{
         message::Kind,
         passage::Halt,
-        proxy_wasm::{Fallen, Standing},
+        proxy_wasm::{Fallen, Passed, Standing},
     },
 };
 use bytes::Bytes;
@@ -180,12 +180,15 @@ impl Conduit {
         };
         let room = steps.body_bytes(index).saturating_sub(held);
         let Some(next) = self.lane_mut(way).0[place].next(room) else { return Ok(false) };
+        let grows = !next.0.is_empty();
         let undoable = steps.chain.links[index].on_error == OnError::Skip;
         let passed = vm.pass(trail, kind, next, undoable);
         steps.spent(index);
         match passed {
-            Ok(Some(data)) => self.lane_mut(way).hand_on(place, data),
-            Ok(None) => {}
+            Ok(Passed::On(data)) => self.lane_mut(way).hand_on(place, data),
+            Ok(Passed::Held) if grows && vm.held_bytes(trail, kind) >= steps.body_bytes(index) => steps.is_full(index),
+            Ok(Passed::Held) => {}
+            Ok(Passed::NoRoom) => return Err(steps.no_room(index)),
             Err(fallen) => self.fall(index, fallen)?,
         }
         Ok(true)
@@ -283,6 +286,13 @@ impl Inlet {
 }
 
 impl Steps {
+    /// Counts that a filter holds as much of a tunnel as it may.
+    fn is_full(&self, index: usize) {
+        if let Ok(filter) = &self.chain.links[index].filter {
+            filter.shared.metrics.tunnels_full.add(1);
+        }
+    }
+
     /// Adds the time since the last lap to what this filter took.
     fn spent(&self, index: usize) {
         let time = &self.each[index].time;

@@ -153,7 +153,7 @@ impl<'a> Exchange<'a> {
         let again = again?;
         let permit = again.as_ref().unwrap_or(permit);
         let pace = Pace { bytes: None, idle: Duration::from_secs(5), first_byte: Duration::from_secs(5) };
-        let delivery = Delivery { worker, live, permit, wish: Some(wish), downstream, pace };
+        let delivery = Delivery { worker, live, permit, wish: Some(wish), filters: None, downstream, pace };
         let response = delivery.run(request, record).await?;
         let body = response.into_body().collect().await.unwrap().to_bytes();
         Ok(String::from_utf8_lossy(&body).into_owned())
@@ -176,11 +176,14 @@ async fn a_secret_goes_over_tls_and_is_gone_afterwards() {
         assert!(!format!("{:?} {wish:?} {:?}", exchange.request, worker.live.load()).contains(SECRET));
         assert_eq!(worker.http.metrics.retries.value(), 1);
 
-        let mut echoed = Exchange::begin(&worker, "api.example", "/", &[]);
-        *echoed.request.method_mut() = ::http::Method::TRACE;
-        let wish = echoed.keyed();
-        let fault = echoed.deliver(&wish).await.expect_err("its answer would show the secret");
-        assert_eq!(fault.reason(), Reason::SecretExposed, "{fault}");
+        for method in ["TRACE", "TRACK", "track"] {
+            let mut echoed = Exchange::begin(&worker, "api.example", "/", &[]);
+            *echoed.request.method_mut() = method.parse().unwrap();
+            let wish = echoed.keyed();
+            let fault = echoed.deliver(&wish).await.expect_err("its answer would show the secret");
+            assert_eq!(fault.reason(), Reason::SecretExposed, "{method}: {fault}");
+            assert!(fault.detail().contains(method), "{fault}");
+        }
 
         // What is registered later is for the exchanges that come later.
         let before = Exchange::begin(&worker, "api.example", "/", &[]);

@@ -29,9 +29,9 @@ impl Wish {
                           originate TLS to the service, or keep the filter from its route";
             return Err(Fault::new(Reason::SecretExposed, detail));
         }
-        // A server answers TRACE with the request it got (RFC 9110 section 9.3.8), and the caller would read the secret.
-        if request.method() == Method::TRACE {
-            let detail = "a filter has a secret sent with this request, and the answer to TRACE would show it";
+        if is_echoed(request.method()) {
+            let method = request.method();
+            let detail = format!("a filter has a secret sent with this request, and the answer to {method} would show it");
             return Err(Fault::new(Reason::SecretExposed, detail));
         }
         // From here on the guard's drop takes out whatever was written, whichever way the attempt ends.
@@ -45,6 +45,12 @@ impl Wish {
         }
         Ok(carrying)
     }
+}
+
+/// Whether a server answers with the request it got, so that the caller would read the secret: TRACE (RFC 9110 section 9.3.8),
+/// and what IIS takes for the same.
+fn is_echoed(method: &Method) -> bool {
+    method == Method::TRACE || method.as_str().eq_ignore_ascii_case("TRACK")
 }
 
 impl Carrying<'_> {

@@ -4,7 +4,7 @@ use super::{
     driven::{BODY, CONTINUE, Came, STOP, TRAILERS, answered, asked, beside, later, passed, trailers},
     written::{Text, stage, stage_with},
 };
-use crate::setting::{Stage, closing, request};
+use crate::setting::{Stage, closing, request, response};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
@@ -32,6 +32,10 @@ fn exchange(
         run.close(closing()).await;
         (request, response)
     })
+}
+
+fn passed_on<M>(outcome: Outcome<M>) {
+    assert!(matches!(outcome, Outcome::Continue(_)), "it goes on");
 }
 
 fn one(text: &Text) -> Stage {
@@ -220,6 +224,62 @@ fn a_vm_that_fails_meanwhile_gives_back_what_it_had() {
     let stage = stage(&[("wasm", &text)], json!([{"plugin": "wasm", "on_error": "skip"}]));
     let (request, _) = exchange(&stage, &["one", "two", "three"], None);
     assert_eq!(passed(&request).body(), "onetwothree");
+}
+
+#[test]
+fn a_failure_at_one_message_loses_nothing_of_the_other() {
+    let text =
+        Text::default().on("proxy_on_request_body", BODY, "(i32.eqz (local.get $end))").on_response_headers("unreachable");
+    let stage = stage(&[("wasm", &text)], json!([{"plugin": "wasm", "on_error": "skip"}]));
+    let pieces = beside(&stage, async {
+        let run = stage.begin().unwrap().0;
+        let (pieces, piped) = tokio::sync::mpsc::channel(1);
+        let Outcome::Continue(passed) = run.request(request(&[]), Body::piped(piped)).await.unwrap() else { panic!() };
+        let mut body = passed.into_body();
+        pieces.send(Bytes::from_static(b"held")).await.unwrap();
+        let next = async {
+            let frame = body.frame().await.unwrap().unwrap();
+            (frame.into_data().unwrap(), body)
+        };
+        let mut next = std::pin::pin!(next);
+        assert!(futures_util::poll!(&mut next).is_pending(), "it is held");
+        passed_on(run.response(response(), Body::empty()).await.unwrap());
+        // It goes on at once, although nothing comes behind it.
+        let (held, mut body) = next.await;
+        pieces.send(Bytes::from_static(b"behind")).await.unwrap();
+        drop(pieces);
+        let behind = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(body.frame().await.is_none());
+        let facts = run.close(closing()).await;
+        assert_eq!(facts[0].outcome, "skipped");
+        assert!(facts[0].error.as_deref().unwrap().starts_with("it trapped"), "{:?}", facts[0].error);
+        [held, behind]
+    });
+    assert_eq!(pieces, ["held", "behind"]);
+    assert_eq!(stage.host.metrics().held_bytes.value(), 4, "until it is dropped");
+    drop(pieces);
+    assert_eq!(stage.host.metrics().held_bytes.value(), 0);
+}
+
+#[test]
+fn what_a_lost_vm_has_of_an_exchange_that_ends_is_dropped() {
+    let text = Text::default().on("proxy_on_request_body", BODY, "(i32.const 1)").on_response_headers("unreachable");
+    for on_error in ["skip", "deny"] {
+        let stage = stage(&[("wasm", &text)], json!([{"plugin": "wasm", "on_error": on_error}]));
+        beside(&stage, async {
+            let run = stage.begin().unwrap().0;
+            let (pieces, piped) = tokio::sync::mpsc::channel(1);
+            let Outcome::Continue(passed) = run.request(request(&[]), Body::piped(piped)).await.unwrap() else { panic!() };
+            let mut body = passed.into_body();
+            pieces.send(Bytes::from_static(b"held")).await.unwrap();
+            assert!(futures_util::poll!(std::pin::pin!(body.frame())).is_pending(), "it is held");
+            assert_eq!(stage.host.metrics().held_bytes.value(), 4);
+            assert_eq!(run.response(response(), Body::empty()).await.is_ok(), on_error == "skip");
+            drop(body);
+            run.close(closing()).await;
+        });
+        assert_eq!(stage.host.metrics().held_bytes.value(), 0, "{on_error}");
+    }
 }
 
 #[test]

@@ -7,10 +7,12 @@ use crate::filter::{
         abi::{Answer, Buffer, Status},
         memory::{Call, Done, give, put_u32, range, split},
         state::State,
-        stream::Stream,
+        stream::{Stream, Wait},
     },
+    share::NoRoom,
 };
 use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
 use wasmtime::Result;
 
 pub(super) fn link(offered: &mut Offered) -> Result<()> {
@@ -24,7 +26,7 @@ pub(super) fn link(offered: &mut Offered) -> Result<()> {
 /// Bytes that are held while the guest makes room for them.
 enum Held {
     Shared(Bytes),
-    Configured(std::sync::Arc<[u8]>),
+    Configured(Arc<[u8]>),
 }
 
 impl Held {
@@ -101,6 +103,12 @@ fn set_bytes(call: &mut Call<'_>, buffer: u32, start: u32, length: u32, at: u32,
     let spliced = spliced(&before, (start, length), data, limit.max(before.len()));
     match spliced {
         Ok(after) => {
+            if stream.message(kind).wait != Wait::Nothing {
+                let (limits, metrics) = (state.limits, Arc::clone(&state.metrics));
+                let stream = state.stream_mut().ok_or(Status::BadArgument)?;
+                let share = &mut stream.message_mut(kind).share;
+                share.resize(after.len(), &limits, &metrics).map_err(|NoRoom| Status::InternalFailure)?;
+            }
             let stream = state.stream_mut().ok_or(Status::BadArgument)?;
             stream.changed(kind).body = after;
             // Whoever waits for room in what a tunnel's filter holds may find some.

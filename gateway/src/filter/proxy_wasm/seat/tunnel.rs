@@ -12,6 +12,7 @@ use crate::filter::{
         stream::{Stream, Wait},
         vm::{Entered, Machine},
     },
+    share::NoRoom,
 };
 use bytes::Bytes;
 use std::{cell::RefCell, sync::Arc, task::Waker};
@@ -29,6 +30,15 @@ pub(in crate::filter) enum Standing {
     Closes,
     /// Its VM is lost.
     Lost,
+}
+
+/// What becomes of bytes that were shown.
+pub(in crate::filter) enum Passed {
+    On(Bytes),
+    /// The filter holds them.
+    Held,
+    /// It was to hold them, and too much is held already.
+    NoRoom,
 }
 
 /// What is left of a filter that failed: why, and what it had of both directions.
@@ -91,14 +101,14 @@ impl Place {
         self.of(trail).and_then(|at| self.vm.look(at, stands)).unwrap_or(Standing::Lost)
     }
 
-    /// Shows bytes of one direction, behind what is held of it; what may go on, none where it is held.
+    /// Shows bytes of one direction, behind what is held of it; what becomes of all that.
     pub(in crate::filter) fn pass(
         &self,
         trail: &RefCell<Trail>,
         kind: Kind,
         (bytes, end): (Bytes, bool),
         undoable: bool,
-    ) -> std::result::Result<Option<Bytes>, Fallen> {
+    ) -> std::result::Result<Passed, Fallen> {
         let Some(at) = self.of(trail) else { return Err(self.fallen(trail, (kind, bytes), None)) };
         let mut bytes = Some(bytes);
         let called = self.vm.enter(at, |machine| {
@@ -159,8 +169,8 @@ impl Place {
 }
 
 impl Machine {
-    /// Calls the guest about what was lent, and takes its answer: what may go on, none where it holds it.
-    fn pass(&mut self, context: u32, kind: Kind, end: bool) -> Result<Option<Bytes>> {
+    /// Calls the guest about what was lent, and takes its answer.
+    fn pass(&mut self, context: u32, kind: Kind, end: bool) -> Result<Passed> {
         let Self { store, guest, .. } = self;
         let size = store.data_mut().stream_of(context).map_or(0, |stream| stream.message(kind).body.len());
         let size = u32::try_from(size).unwrap_or(u32::MAX);
@@ -175,14 +185,17 @@ impl Machine {
         if end && kind == Kind::Response {
             self.tell_upstream_is_over(context, EndedBy::Remote)?;
         }
-        let Some(stream) = self.store.data_mut().stream_of(context) else { return Ok(None) };
+        let Some(stream) = self.store.data_mut().stream_of(context) else { return Ok(Passed::Held) };
         let stays = closes(stream);
         let message = stream.message_mut(kind);
         if stays || (stops && !message.resumed) {
             message.wait = Wait::Held;
-            return Ok(None);
+            return Ok(match self.store.data_mut().hold(context, kind) {
+                Ok(()) => Passed::Held,
+                Err(NoRoom) => Passed::NoRoom,
+            });
         }
-        Ok(message.take().body)
+        Ok(Passed::On(message.take().body.unwrap_or_default()))
     }
 
     /// Tells the guest of the ends of a tunnel, before the last callbacks about it; of requests there is nothing to tell.
