@@ -51,9 +51,9 @@ demo: filters build ## Register an external API and send a pod's traffic through
 run: setup ## Start the gateway on ./data and stay
 	$(CARGO) run --profile $(PROFILE) -p tidegate-gateway --bin tidegate -- serve --data-dir data
 
-bench-beside: filters envoy ## Measure the gateway beside nginx, HAProxy and Envoy, a core each (docs/performance.md says what it needs)
+bench-beside: filters envoy ## Measure the gateway beside nginx, HAProxy and Envoy; `make bench-beside CASES="plain tls"` only so (docs/performance.md)
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate
-	tests/bench/beside.py
+	tests/bench/beside.py $(CASES) --json $(TARGET)/beside.json --svg $(TARGET)/beside.svg
 
 bench-languages: filters languages ## Measure what filters in Rust, JavaScript and Python cost
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate
