@@ -14,14 +14,15 @@ nghttpd take part where they are found; what is not is said. TIDEGATE names anot
 
 import argparse, dataclasses, shutil, signal, sys
 
-from cases import http2, requests, tunnel
+from cases import handshakes, http2, latency, memory, requests, scale, tunnel, workers
 from rig import peers, plot, report
 from rig.gateway import BINARY, Gateway
 from rig.rig import Rig
 from rig.upstream import Upstream
 
 CASES = {"plain": requests.plain, "tls": requests.tls, "filter": requests.filter_, "typed": requests.typed, "tunnel": tunnel.tunnel,
-         "h2": http2.h2, "grpc": http2.grpc}
+         "h2": http2.h2, "grpc": http2.grpc, "latency": latency.latency, "memory": memory.memory, "scale": scale.scale,
+         "workers": workers.workers, "handshakes": handshakes.handshakes}
 
 
 @dataclasses.dataclass
@@ -33,6 +34,8 @@ class Stage:
     seconds: int
     connections: int
     gib: float
+    idle: int
+    entries: int
 
     def gateway(self, workers=1, cores=None, **more):
         """A new gateway with everything registered."""
@@ -56,6 +59,8 @@ def arguments():
     parser.add_argument("--seconds", type=int, default=4, help="of load in a round, for each proxy")
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--gib", type=float, default=2, help="through a tunnel in a round")
+    parser.add_argument("--idle", type=int, default=10_000, help="idle connections, and idle tunnels, of which the memory is measured")
+    parser.add_argument("--entries", type=int, default=100_000, help="services, and rules, of the case scale")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--svg", metavar="FILE")
     options = parser.parse_args()
@@ -76,7 +81,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     found, tables = report.machine(BINARY), []
     print(report.machine_text(found), flush=True)
-    sizes = {field: getattr(options, field) for field in ("rounds", "seconds", "connections", "gib")}
+    sizes = {field: getattr(options, field) for field in ("rounds", "seconds", "connections", "gib", "idle", "entries")}
     with Rig() as rig:
         stage = Stage(rig, Upstream(rig), **sizes)
         for case in options.cases or CASES:
