@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Keeps a gateway at 70 % of what it can do, with filters, changes of its configuration and an upstream that fails, and looks what becomes of it.
+"""Keeps a gateway at 70 % of what it can do, with filters, changes and an upstream that fails, and looks what becomes of it.
 
     make soak MINUTES=30
     tests/bench/soak.py [--minutes 30] [--json FILE]
@@ -145,7 +145,8 @@ def main():
         dropped = sum(soak.gateway.metric(name) for name in ("tidegate_records_dropped_total", "tidegate_exchange_records_dropped_total"))
         table, wrong = judge(soak)
     share = soak.carried / (options.minutes * 60 * rate)
-    table.notes = [f"{soak.carried} requests ({share:.0%} of those asked for) through {len(FILTERS)} filters, {written} changes of the configuration, {dropped:.0f} records dropped",
+    table.notes = [f"{soak.carried} requests ({share:.0%} of those asked for) through {len(FILTERS)} filters",
+                   f"{written} changes of the configuration, {dropped:.0f} records dropped",
                    f"{soak.asked} exchanges with the failing upstream, of which it made {soak.excused} fail"]
     print(table.text())
     if options.json:

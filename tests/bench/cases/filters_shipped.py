@@ -20,12 +20,14 @@ def descriptors():
 
 SOAP = {"version": "1.1", "path": "/orders", "namespace": "urn:example:orders",
         "operations": [{"method": "GET", "path": "/orders/{id}", "element": "GetOrder", "response": "GetOrderResponse"}]}
-ORIGINATION = {"rules": [{"when": {"labels": {"tenant": "blue"}}, "tls": {"mode": "simple", "trust": "bench-trust"}}, {"tls": {"mode": "simple"}}]}
+BLUE = {"when": {"labels": {"tenant": "blue"}}, "tls": {"mode": "simple", "trust": "bench-trust"}}
+ORIGINATION = {"rules": [BLUE, {"tls": {"mode": "simple"}}]}
 
 # By the plugin's name: the module's file, and what the route's entry says besides.
 USES = {
     "audit": ("audit", {"config": {"kind": "bench", "request_headers": ["x-team"], "digests": ["request"]}}),
-    "credential": ("credential", {"config": {"entries": [{"when": {"namespaces": ["load"]}, "credential": "bench-secret"}]}, "grants": {"credentials": ["bench-secret"]}}),
+    "credential": ("credential", {"config": {"entries": [{"when": {"namespaces": ["load"]}, "credential": "bench-secret"}]},
+                                  "grants": {"credentials": ["bench-secret"]}}),
     "grpc-web": ("grpc_web", {"config": {"origins": ["https://app.example"]}}),
     "json-grpc": ("json_grpc", {"config": {"descriptors": descriptors()}, "grants": {"paths": ["/bench.Notes/*"]}}),
     "redact": ("redact", {"config": {"detectors": ["card", "keys"], "request": "refuse", "response": "mask"}}),

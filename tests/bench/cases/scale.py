@@ -39,13 +39,14 @@ def fill(database, entries):
     """Puts services and a rule for each of them into a stopped gateway's database, in one transaction."""
     now = int(time.time() * 1000)
     with sqlite3.connect(database) as connection:
-        inserted = connection.execute("INSERT INTO revision (at_ms, who, action, collection, name) VALUES (?, 'bench', 'created', 'services', 'many')", (now,))
-        revision = inserted.lastrowid
-        def rows(prefix, document):
-            return ((f"{prefix}-{number}", json.dumps(document(number)), revision, now, now) for number in range(entries))
+        insert = "INSERT INTO revision (at_ms, who, action, collection, name) VALUES (?, 'bench', 'created', 'services', 'many')"
+        revision = connection.execute(insert, (now,)).lastrowid
+
+        def rows(document):
+            return ((f"many-{number}", json.dumps(document(number)), revision, now, now) for number in range(entries))
         insert = "INSERT INTO {} (name, document, revision, created_ms, updated_ms) VALUES (?, ?, ?, ?, ?)"
-        connection.executemany(insert.format("services"), rows("many", lambda number: service(f"many-{number}.example.com", 9, "http")))
-        connection.executemany(insert.format("rules"), rows("many", lambda number: {"action": "allow", "to": [{"services": [f"many-{number}"]}]}))
+        connection.executemany(insert.format("services"), rows(lambda number: service(f"many-{number}.example.com", 9, "http")))
+        connection.executemany(insert.format("rules"), rows(lambda number: {"action": "allow", "to": [{"services": [f"many-{number}"]}]}))
         connection.executemany("INSERT INTO reference VALUES ('rules', ?, '/to/0/services/0', 'services', ?)",
                                ((f"many-{number}", f"many-{number}") for number in range(entries)))
     connection.close()

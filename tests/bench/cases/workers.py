@@ -33,7 +33,7 @@ def doubled(stage):
     notes = [f"requests: {two['per_second'] / one['per_second']:.2f} × one worker's",
              f"by CPU per request two workers on cores of their own would do {2 * one['cpu_us'] / two['cpu_us']:.2f} × what one does"]
     if stage.rig.shared:
-        notes.append("load, upstream and the second worker share a core here: the requests say what that core could do, not what the workers can")
+        notes.append("load, upstream and the second worker share a core: the requests say what was left of it, not what the workers can do")
     elif two["least"] < 90:
         notes.append("the workers were not busy all the time: the load or the upstream was the limit")
     return report.Table("workers", "two workers on two cores, against one on one", columns, rows, "per_second", ("per_second",), notes)

@@ -43,7 +43,8 @@ http {{
 """
 
 PASS = 'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $host; proxy_pass {scheme}://api;'
-VERIFY = "proxy_ssl_protocols TLSv1.3; proxy_ssl_server_name on; proxy_ssl_name api.example.com; proxy_ssl_verify on; proxy_ssl_trusted_certificate ca.pem;"
+VERIFY = """proxy_ssl_protocols TLSv1.3; proxy_ssl_server_name on; proxy_ssl_name api.example.com;
+      proxy_ssl_verify on; proxy_ssl_trusted_certificate ca.pem;"""
 MUTUAL = "ssl_protocols TLSv1.3; ssl_certificate api.pem; ssl_certificate_key api.key; ssl_verify_client on; ssl_client_certificate ca.pem;"
 
 HAPROXY = """
@@ -89,7 +90,8 @@ def nginx(rig, upstream, kind, workers, cores):
             print("skipped: nginx has no stream module (Debian: libnginx-mod-stream)", flush=True)
             return None
         modules = f"load_module {stream};"
-        body = f"stream {{ proxy_timeout 900s; server {{ listen 127.0.0.1:{port} backlog=4096; proxy_pass 127.0.0.1:{upstream.plain}; }} }}"
+        body = f"server {{ listen 127.0.0.1:{port} backlog=4096; proxy_pass 127.0.0.1:{upstream.plain}; }}"
+        body = f"stream {{ proxy_timeout 900s; {body} }}"
     else:
         location = PASS.format(scheme="https" if kind in ("tls", "fresh") else "http")
         if kind in ("tls", "fresh"):

@@ -5,8 +5,8 @@ import dataclasses, json, os, pathlib, platform, re, shutil, subprocess, time
 from .peers import envoy_binary
 
 # What most cases show of a proxy, by key.
-PER_REQUEST = [("cpu_us", "CPU µs per request", 1), ("user_us", "of it user", 1), ("kernel_us", "of it kernel", 1), ("per_second", "requests/s", 0),
-               ("resident_mib", "resident MiB", 0)]
+PER_REQUEST = [("cpu_us", "CPU µs per request", 1), ("user_us", "of it user", 1), ("kernel_us", "of it kernel", 1),
+               ("per_second", "requests/s", 0), ("resident_mib", "resident MiB", 0)]
 
 
 @dataclasses.dataclass
@@ -43,23 +43,25 @@ def machine(binary):
     """What was measured with, and on what."""
     cpu = re.search(r"model name\s*:\s*(.+)", pathlib.Path("/proc/cpuinfo").read_text())
     memory = int(re.search(r"MemTotal:\s+(\d+)", pathlib.Path("/proc/meminfo").read_text()).group(1)) / (1 << 20)
-    versions = {"tidegate": first_line(binary, "version"), "nginx": first_line("nginx", "-v"), "haproxy": first_line("haproxy", "-v"),
-                "envoy": first_line(envoy_binary(), "--version"), "wrk": first_line("wrk", "-v"), "h2load": first_line("h2load", "--version")}
+    asked = {"tidegate": (binary, "version"), "nginx": ("nginx", "-v"), "haproxy": ("haproxy", "-v"), "envoy": (envoy_binary(), "--version"),
+             "wrk": ("wrk", "-v"), "h2load": ("h2load", "--version")}
+    versions = {name: version(*command) for name, command in asked.items()}
     return {"processor": cpu.group(1) if cpu else platform.machine(), "cores": os.cpu_count(), "memory_gib": round(memory, 1),
             "kernel": platform.release(), "load_average": os.getloadavg()[0], "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "versions": {name: version for name, version in versions.items() if version}}
+            "versions": {name: found for name, found in versions.items() if found}}
 
 
-def first_line(program, flag):
+def version(program, flag):
+    """The first number in what a program says of itself; nothing where it is not installed."""
     if not program or not shutil.which(str(program)):
         return None
     done = subprocess.run([str(program), flag], capture_output=True, text=True)
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    return re.sub(r"\s+Copyright.*", "", lines[0]) if lines else None
+    number = re.search(r"\d+\.\d+(\.\d+)?", done.stdout + done.stderr)
+    return number.group() if number else None
 
 
 def machine_text(found):
-    versions = ", ".join(found["versions"].values())
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     return (f"{found['processor']}, {found['cores']} cores, {found['memory_gib']} GiB, Linux {found['kernel']}, "
             f"load average {found['load_average']:.1f} at the start, {found['at']}\n{versions}\n")
 
