@@ -36,11 +36,14 @@ class Stage:
     gib: float
     idle: int
     entries: int
+    gateways: list = dataclasses.field(default_factory=list)
+    dropped: int = 0
 
     def gateway(self, workers=1, cores=None, **more):
         """A new gateway with everything registered."""
         gateway = Gateway(self.rig, workers, cores, **more)
         gateway.register(self.upstream)
+        self.gateways.append(gateway)
         return gateway
 
     def peers(self, kind, **more):
@@ -48,7 +51,9 @@ class Stage:
         return peers.start(self.rig, self.upstream, kind, **more)
 
     def clear(self):
-        """Ends what a case started; the upstream stays."""
+        """Ends what a case started, once its records are counted; the upstream stays."""
+        self.dropped += sum(gateway.dropped() for gateway in self.gateways if gateway.program in self.rig.programs)
+        self.gateways.clear()
         self.rig.stop(*(program for program in self.rig.programs if not program.name.startswith(("upstream", "nghttpd"))))
 
 
@@ -79,20 +84,29 @@ def main():
         raise SystemExit(f"{BINARY} is missing; build it first: cargo build --release -p tidegate-gateway --bin tidegate")
     # A run that is told to end ends what it started, as one that is interrupted does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    found, tables = report.machine(BINARY), []
-    print(report.machine_text(found), flush=True)
+    machine, tables = report.machine(BINARY), []
+    print(report.machine_text(machine), flush=True)
     sizes = {field: getattr(options, field) for field in ("rounds", "seconds", "connections", "gib", "idle", "entries")}
     with Rig() as rig:
         stage = Stage(rig, Upstream(rig), **sizes)
         for case in options.cases or CASES:
-            for table in CASES[case](stage):
-                tables.append(table)
-                print(table.text(), flush=True)
-            stage.clear()
-    if options.json:
-        report.write_json(options.json, found, sizes, tables)
-    if options.svg:
-        plot.write(options.svg, "Tidegate beside its peers", tables)
+            tables += measured(stage, case)
+            # After every case: one that fails later takes nothing away.
+            if options.json:
+                report.write_json(options.json, machine, sizes, tables)
+            if options.svg:
+                plot.write(options.svg, "Tidegate beside its peers", tables)
+
+
+def measured(stage, case):
+    """The case's tables, printed."""
+    stage.dropped = 0
+    tables = CASES[case](stage)
+    stage.clear()
+    for table in tables:
+        table.notes.append(f"records dropped in this case: {stage.dropped}")
+        print(table.text(), flush=True)
+    return tables
 
 
 if __name__ == "__main__":

@@ -142,11 +142,11 @@ def main():
         rate = round(SHARE * load.wrk(rig, target, 5, CONNECTIONS) / 5)
         print(f"{options.minutes:g} minutes at {rate} requests/s, {SHARE:.0%} of saturation", flush=True)
         written = soak.run(options.minutes * 60, rate)
-        dropped = sum(soak.gateway.metric(name) for name in ("tidegate_records_dropped_total", "tidegate_exchange_records_dropped_total"))
+        dropped = soak.gateway.dropped()
         table, wrong = judge(soak)
     share = soak.carried / (options.minutes * 60 * rate)
     table.notes = [f"{soak.carried} requests ({share:.0%} of those asked for) through {len(FILTERS)} filters",
-                   f"{written} changes of the configuration, {dropped:.0f} records dropped",
+                   f"{written} changes of the configuration, {dropped} records dropped",
                    f"{soak.asked} exchanges with the failing upstream, of which it made {soak.excused} fail"]
     print(table.text())
     if options.json:

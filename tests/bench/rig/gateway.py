@@ -48,6 +48,10 @@ class Gateway:
             raise SystemExit(f"the gateway has no metric {name}")
         return sum(map(float, values))
 
+    def dropped(self):
+        """Records that were lost, on their way to the file or to the database."""
+        return round(sum(map(self.metric, ("tidegate_records_dropped_total", "tidegate_exchange_records_dropped_total"))))
+
     def call(self, method, path, body, kind="json"):
         """What the API answers, and the revision that it names."""
         if self.connection is None:
