@@ -6,6 +6,8 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # What `run` builds with; `make run PROFILE=release` takes longer to build and less to run.
 PROFILE ?= dev
+# How long `soak` takes.
+MINUTES ?= 30
 WASM := wasm32-unknown-unknown
 # What filters on the Proxy-Wasm SDK are built for: most hosts know WASI, and the SDK's own examples ask for it.
 WASI := wasm32-wasip1
@@ -13,7 +15,7 @@ PROXY_WASM := $(shell grep -l '^proxy-wasm' tests/filters/*/Cargo.toml)
 packages = $(shell awk -F'"' '/^name = "tidegate-/ { print "-p", $$2 }' $(1))
 FILTERS := $(call packages,$(filter-out $(PROXY_WASM),$(shell grep -l cdylib plugins/*/Cargo.toml tests/filters/*/Cargo.toml)))
 
-.PHONY: help setup tools build filters test demo run bench bench-beside bench-languages languages envoy docker docker-up format
+.PHONY: help setup tools build filters test demo run bench bench-beside bench-languages soak languages envoy docker docker-up format
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -51,9 +53,13 @@ demo: filters build ## Register an external API and send a pod's traffic through
 run: setup ## Start the gateway on ./data and stay
 	$(CARGO) run --profile $(PROFILE) -p tidegate-gateway --bin tidegate -- serve --data-dir data
 
-bench-beside: filters envoy ## Measure the gateway beside nginx, HAProxy and Envoy, a core each (docs/performance.md says what it needs)
+bench-beside: filters envoy ## Measure the gateway beside nginx, HAProxy and Envoy; `make bench-beside CASES="plain tls"` only so (docs/performance.md)
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate
-	tests/bench/beside.py
+	tests/bench/beside.py $(CASES) --json $(TARGET)/beside.json --svg $(TARGET)/beside.svg
+
+soak: filters ## Keep the gateway at 70 % of what it can do for a while; `make soak MINUTES=30`
+	$(CARGO) build --release -p tidegate-gateway --bin tidegate
+	tests/bench/soak.py --minutes $(MINUTES) --json $(TARGET)/soak.json
 
 bench-languages: filters languages ## Measure what filters in Rust, JavaScript and Python cost
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate
