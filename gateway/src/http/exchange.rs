@@ -137,7 +137,8 @@ async fn attempt(
             true => begin(worker, &downstream.peer, &live, &permit, &identity, &head.headers, record)?,
             false => None,
         };
-        return connect(worker, &live, &permit, &identity, run, record, course).await;
+        // In a box, so that other exchanges are no larger for it.
+        return Box::pin(connect(worker, &live, &permit, &identity, run, record, course)).await;
     }
     forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.settings.pseudonym)?;
     trace::pass_on(&mut head.headers, record.trace());
@@ -279,7 +280,7 @@ async fn connect(
         idle: idle.unwrap_or(worker.http.settings.tunnel_timeout),
         hello: worker.http.settings.hello_timeout,
         kept: Some(Box::new(upstream.lease)),
-        buffers: Rc::clone(&worker.http.buffers),
+        spares: Rc::clone(&worker.http.spares),
         conduit,
     }));
     Ok(Response::new(Body::empty()))
@@ -302,7 +303,7 @@ fn close(
         let (stream, read) = upgraded?;
         metrics.upgrades.add(1);
         let &Settings { tunnel_timeout, hello_timeout, .. } = &worker.http.settings;
-        let buffers = Rc::clone(&worker.http.buffers);
+        let spares = Rc::clone(&worker.http.spares);
         Some(Through::Bytes(Joined {
             stream,
             read,
@@ -310,7 +311,7 @@ fn close(
             idle: tunnel_timeout,
             hello: hello_timeout,
             kept: None,
-            buffers,
+            spares,
             conduit: None,
         }))
     });

@@ -27,6 +27,10 @@ pub struct Metrics {
     pub tunnels: Counter,
     /// Tunnels and switched connections open now.
     pub tunnels_open: Gauge,
+    /// Bytes of tunnels that never left the kernel.
+    pub tunnel_bytes_spliced: Counter,
+    /// Pipes open for them.
+    pub tunnel_pipes: Gauge,
     /// Exchanges refused by a route's `limits.rate`.
     pub limited_rate: Counter,
     /// Exchanges refused by a route's `limits.concurrent`.

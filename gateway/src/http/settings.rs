@@ -6,7 +6,7 @@ use super::{
     limits::{Known, Limiters},
     metrics::Metrics,
 };
-use crate::tunnel::Buffers;
+use crate::tunnel::{Buffers, Pipes, Spares};
 use std::{cell::Cell, hash::BuildHasher, rc::Rc, sync::Arc, time::Duration};
 
 /// Knobs of HTTP and of tunnels.
@@ -29,6 +29,9 @@ pub struct Settings {
     pub tunnel_timeout: Duration,
     /// How long a caller may take over its TLS ClientHello in a tunnel (`http_hello_timeout`); it is held until then.
     pub hello_timeout: Duration,
+    /// Pipes that one worker's tunnels may have in use at once (`http_tunnel_pipes`), two descriptors each; bytes for which
+    /// there is none are copied. Only directions with bytes on their way hold one, so 256 are many.
+    pub tunnel_pipes: usize,
 }
 
 /// What one worker's exchanges share.
@@ -40,8 +43,8 @@ pub struct Context {
     pub limiters: Arc<Limiters>,
     /// What is counted, by all workers.
     pub metrics: Arc<Metrics>,
-    /// Buffers of tunnels.
-    pub buffers: Rc<Buffers>,
+    /// What tunnels' bytes are moved with.
+    pub spares: Rc<Spares>,
     pub(super) known: Known,
     random: Cell<u64>,
 }
@@ -56,6 +59,7 @@ impl Default for Settings {
             body_timeout: Duration::from_secs(300),
             tunnel_timeout: Duration::from_secs(3600),
             hello_timeout: Duration::from_secs(5),
+            tunnel_pipes: 256,
         }
     }
 }
@@ -64,7 +68,9 @@ impl Context {
     /// A worker's own context; `limiters` and `metrics` are those of all workers.
     pub fn new(settings: Settings, limiters: Arc<Limiters>, metrics: Arc<Metrics>) -> Self {
         let seed = foldhash::fast::RandomState::default().hash_one(std::thread::current().id());
-        Self { settings, limiters, metrics, buffers: Rc::default(), known: Known::default(), random: Cell::new(seed | 1) }
+        let pipes = Pipes::new(settings.tunnel_pipes, Arc::clone(&metrics));
+        let spares = Rc::new(Spares { buffers: Buffers::default(), pipes });
+        Self { settings, limiters, metrics, spares, known: Known::default(), random: Cell::new(seed | 1) }
     }
 
     /// A number below `bound`, for shares of exchanges; not for secrets.

@@ -57,6 +57,10 @@ pub fn http(page: &mut Page, metrics: &http::Metrics) {
     page.counter("tidegate_tunnels_total", "CONNECT tunnels opened.", metrics.tunnels.value());
     let open = metrics.tunnels_open.value();
     page.gauge("tidegate_tunnels_open", "Tunnels and switched connections open.", open);
+    let spliced = metrics.tunnel_bytes_spliced.value();
+    page.counter("tidegate_tunnel_spliced_bytes_total", "Bytes of tunnels moved within the kernel, not copied.", spliced);
+    let help = "Pipes open for such bytes; a worker uses at most http_tunnel_pipes at once.";
+    page.gauge("tidegate_tunnel_pipes_open", help, metrics.tunnel_pipes.value());
     let help = "Exchanges refused by a route's limits, by limit.";
     let limited = page.family(Kind::Counter, "tidegate_limited_total", help);
     limited.add(&[("limit", "rate")], metrics.limited_rate.value());

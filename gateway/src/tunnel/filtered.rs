@@ -1,6 +1,6 @@
 //! A tunnel whose route has filters for it: what is read goes through them, and what they let pass is sent.
 
-use super::{Agreement, BUFFER_BYTES, Joined, Opening, Pipe, expired, left, lost};
+use super::{Agreement, BUFFER_BYTES, Direction, Joined, Opening, expired, left, lost};
 use crate::{
     fault::Fault,
     filter::{Conduit, Way},
@@ -16,7 +16,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
 
 /// A tunnel under way.
 struct Tunnel<'a> {
@@ -38,7 +38,7 @@ struct Tunnel<'a> {
 struct Side<'a> {
     stream: Stream,
     /// What was read and not yet taken from there.
-    pipe: Pipe<'a>,
+    read: Direction<'a>,
     /// Whether it has said that it sends no more.
     ended: bool,
     /// Bytes that were sent to it.
@@ -50,11 +50,11 @@ struct Side<'a> {
 
 /// As `tunnel::run`, through filters.
 pub(super) async fn run(downstream: Stream, early: Bytes, joined: Joined, conduit: Conduit, record: &mut OpenRecord) {
-    let Joined { stream, read, agreement, idle, hello, kept, buffers, .. } = joined;
-    let side = |stream, pipe| Side { stream, pipe, ended: false, sent: 0, unflushed: false, shut: false };
+    let Joined { stream, read, agreement, idle, hello, kept, spares, .. } = joined;
+    let side = |stream, read| Side { stream, read, ended: false, sent: 0, unflushed: false, shut: false };
     let mut tunnel = Tunnel {
-        up: side(downstream, Pipe::holding(&early, &buffers)),
-        down: side(stream, Pipe::holding(&read, &buffers)),
+        up: side(downstream, Direction::holding(&early, &spares)),
+        down: side(stream, Direction::holding(&read, &spares)),
         conduit,
         agreement,
         seen: usize::MAX,
@@ -83,7 +83,7 @@ impl<'a> Tunnel<'a> {
         if self.up.shut && self.down.shut {
             return Poll::Ready(self.ending.take().map_or(Ok(()), Err));
         }
-        let within_hello = self.agreement.is_some() && self.up.pipe.end > 0;
+        let within_hello = self.agreement.is_some() && !self.up.read.held().is_empty();
         self.clock.poll_expired(cx).map(|()| Err(self.ending.take().unwrap_or_else(|| expired(within_hello))))
     }
 
@@ -108,7 +108,7 @@ impl<'a> Tunnel<'a> {
             if !moved {
                 return Ok(());
             }
-            if self.ending.is_none() && (self.agreement.is_none() || self.up.pipe.end == 0) {
+            if self.ending.is_none() && (self.agreement.is_none() || self.up.read.held().is_empty()) {
                 self.clock.arm(self.idle);
             }
         }
@@ -117,21 +117,21 @@ impl<'a> Tunnel<'a> {
     /// Looks whether the caller's own first bytes agree with the decision, until it is known.
     fn poll_agreement(&mut self, cx: &mut Context<'_>) -> Result<(), Fault> {
         let Some(agreement) = &self.agreement else { return Ok(()) };
-        let Side { stream, pipe, .. } = &mut self.up;
-        let read = pipe.poll_fill(stream, cx);
-        if pipe.end != self.seen || pipe.ended {
+        let Side { stream, read, .. } = &mut self.up;
+        let filled = read.poll_fill(stream, cx);
+        if read.held().len() != self.seen || read.ended {
             let began = self.seen == usize::MAX || self.seen == 0;
-            self.seen = pipe.end;
-            match agreement.opening(&pipe.buffer[..pipe.end], pipe.ended || pipe.end >= BUFFER_BYTES)? {
+            self.seen = read.held().len();
+            match agreement.opening(read.held(), read.ended || self.seen >= BUFFER_BYTES)? {
                 Opening::Passes => {
                     self.agreement = None;
                     self.clock.arm(self.idle);
                 }
-                Opening::Unknown if began && pipe.end > 0 => self.clock.arm(self.hello),
+                Opening::Unknown if began && self.seen > 0 => self.clock.arm(self.hello),
                 Opening::Unknown => {}
             }
         }
-        read.map_err(|error| self.broke_off(Way::Up, &error))
+        filled.map_err(|error| self.broke_off(Way::Up, &error))
     }
 
     /// Hands to the filters what has come in one direction; whether anything has.
@@ -142,7 +142,7 @@ impl<'a> Tunnel<'a> {
         if room == 0 || awaited || side.ended {
             return Ok(false);
         }
-        match side.pipe.poll_take(&mut side.stream, room, cx) {
+        match side.read.poll_take(&mut side.stream, room, cx) {
             Poll::Pending => Ok(false),
             Poll::Ready(Ok(data)) if data.is_empty() => {
                 side.ended = true;
@@ -210,31 +210,5 @@ impl<'a> Tunnel<'a> {
             Way::Up => left(error),
             Way::Down => lost(error),
         }
-    }
-}
-
-impl Pipe<'_> {
-    /// At most `room` bytes of what was read, which may have to be done now; none at the end.
-    fn poll_take(&mut self, from: &mut Stream, room: usize, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        if self.start == self.end && !self.ended {
-            (self.start, self.end) = (0, 0);
-            self.hold();
-            let most = room.min(self.buffer.len());
-            let mut buffer = ReadBuf::new(&mut self.buffer[..most]);
-            let Poll::Ready(read) = Pin::new(from).poll_read(cx, &mut buffer)? else {
-                self.let_go();
-                return Poll::Pending;
-            };
-            let () = read;
-            self.end = buffer.filled().len();
-            self.ended = self.end == 0;
-        }
-        let count = room.min(self.end - self.start);
-        let taken = Bytes::copy_from_slice(&self.buffer[self.start..self.start + count]);
-        self.start += count;
-        if self.start == self.end {
-            self.let_go();
-        }
-        Poll::Ready(Ok(taken))
     }
 }

@@ -125,10 +125,16 @@ fn worker(documents: &Value) -> (Worker, mpsc::Receiver<Batch>) {
 
 /// Runs `test` with a gate in front of a policy made of `documents`.
 async fn stage(documents: Value, test: impl AsyncFnOnce(Stage)) {
+    stage_with(documents, |_| {}, test).await;
+}
+
+/// The same, with a worker that `change` has changed.
+async fn stage_with(documents: Value, change: impl FnOnce(&mut Worker), test: impl AsyncFnOnce(Stage)) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gate = listener.local_addr().unwrap();
     let run = async {
-        let (worker, records) = worker(&documents);
+        let (mut worker, records) = worker(&documents);
+        change(&mut worker);
         let worker = Rc::new(worker);
         let serving = Rc::clone(&worker);
         tokio::task::spawn_local(async move {

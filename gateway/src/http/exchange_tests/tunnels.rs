@@ -1,6 +1,7 @@
 //! What comes through CONNECT, by either version of HTTP.
 
 use super::*;
+use crate::tunnel::{Buffers, Pipes, Spares};
 
 #[tokio::test]
 async fn requests_within_a_tunnel_are_decided_one_by_one() {
@@ -59,8 +60,8 @@ async fn a_tunnel_that_breaks_off_says_whose_end_it_was() {
     .await;
 }
 
-#[tokio::test]
-async fn a_tunnel_carries_much_both_ways() {
+/// Sends bytes through a tunnel to an API that gives them back.
+async fn there_and_back(pipes: usize) -> u64 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -69,7 +70,12 @@ async fn a_tunnel_carries_much_both_ways() {
         tokio::io::copy(&mut read, &mut write).await.unwrap();
         write.shutdown().await.unwrap();
     });
-    stage(registered(address), async |mut stage| {
+    let limited = |worker: &mut Worker| {
+        let pipes = Pipes::new(pipes, Arc::clone(&worker.http.metrics));
+        worker.http.spares = Rc::new(Spares { buffers: Buffers::default(), pipes });
+    };
+    let mut spliced = 0;
+    stage_with(registered(address), limited, async |mut stage| {
         let mut caller = TcpStream::connect(stage.gate).await.unwrap();
         caller.write_all(b"CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n\r\n").await.unwrap();
         let mut head = vec![0; 19];
@@ -86,8 +92,21 @@ async fn a_tunnel_carries_much_both_ways() {
         assert!(got.ends_with(&sent[..]), "{} of {} bytes came back", got.len(), sent.len());
         let record = stage.records(1).await.remove(0);
         assert_eq!((&record["request_bytes"], &record["response_bytes"]), (&json!(sent.len()), &json!(sent.len())), "{record}");
+        spliced = stage.worker.http.metrics.tunnel_bytes_spliced.value();
     })
     .await;
+    spliced
+}
+
+#[tokio::test]
+async fn a_tunnel_carries_much_both_ways() {
+    assert!(there_and_back(2).await > 5_000_000, "all but the first of six million bytes stay in the kernel");
+}
+
+#[tokio::test]
+async fn a_tunnel_carries_as_much_where_pipes_are_scarce() {
+    assert!(there_and_back(1).await < 6_000_000, "one direction at a time has the only one");
+    assert_eq!(there_and_back(0).await, 0);
 }
 
 #[tokio::test]
