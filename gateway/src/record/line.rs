@@ -1,7 +1,7 @@
 //! A closed record as its JSON line. Text that the exchange does not hold as such is made in a scratch string that the
 //! worker keeps, so that a line costs no allocation once the buffers have grown.
 
-use super::{Facts, Outcome, clock::Clock};
+use super::{Facts, Outcome, clock::Clock, json};
 use std::{
     borrow::Cow,
     fmt::Write as _,
@@ -70,12 +70,8 @@ pub(super) fn write(facts: &mut Facts, durations: Durations, clock: &Clock, scra
         durations,
         fault: facts.fault.as_ref().map(|fault| Cow::Borrowed(fault.detail())),
     };
-    let before = lines.len();
-    // Writing to a Vec cannot fail, and every key is a string; a line that failed all the same is left out whole.
-    match serde_json::to_writer(&mut *lines, &exchange) {
-        Ok(()) => lines.push(b'\n'),
-        Err(_) => lines.truncate(before),
-    }
+    json::write(&exchange, lines);
+    lines.push(b'\n');
 }
 
 /// `bytes`, which are ASCII because this program wrote them.

@@ -4,6 +4,7 @@
 //! gathers a worker's lines into batches, `recorder` takes the batches to the record log and to the control plane.
 
 pub mod clock;
+mod json;
 pub mod ledger;
 mod line;
 pub mod recorder;
