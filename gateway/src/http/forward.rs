@@ -177,24 +177,39 @@ fn nominates(headers: &HeaderMap, option: &str) -> bool {
     })
 }
 
+/// What is for one hop alone, whether nominated or not.
+static HOP_BY_HOP: [HeaderName; 8] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+];
+
+/// Which of them are there. Looking at the names that are there costs less than asking for each that might be.
+fn hop_by_hop(headers: &HeaderMap) -> [bool; HOP_BY_HOP.len()] {
+    let mut there = [false; HOP_BY_HOP.len()];
+    for name in headers.keys() {
+        if let Some(place) = HOP_BY_HOP.iter().position(|other| other == name) {
+            there[place] = true;
+        }
+    }
+    there
+}
+
 /// Removes what is for this hop alone.
 fn strip(headers: &mut HeaderMap) {
-    static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-    static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-    let nominated: Vec<HeaderName> = headers.get_all(header::CONNECTION).iter().flat_map(nominated).collect();
-    headers.remove(header::CONNECTION);
-    for name in &nominated {
-        headers.remove(name);
+    let there = hop_by_hop(headers);
+    if there[0] {
+        let nominated: Vec<HeaderName> = headers.get_all(header::CONNECTION).iter().flat_map(nominated).collect();
+        for name in &nominated {
+            headers.remove(name);
+        }
     }
-    for name in [
-        &KEEP_ALIVE,
-        &PROXY_CONNECTION,
-        &header::TE,
-        &header::TRANSFER_ENCODING,
-        &header::UPGRADE,
-        &header::PROXY_AUTHORIZATION,
-        &header::PROXY_AUTHENTICATE,
-    ] {
+    for (name, _) in HOP_BY_HOP.iter().zip(there).filter(|(_, there)| *there) {
         headers.remove(name);
     }
 }
