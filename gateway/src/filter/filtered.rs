@@ -13,7 +13,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use std::{
     fmt,
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 use tidegate_policy::Reason;
@@ -160,7 +160,7 @@ impl Filtered {
                 self.poll_passed(cx)
             }
             State::Idle(mut passage) => {
-                let passed = at_once(what.through(&mut passage));
+                let passed = at_once(pin!(what.through(&mut passage)));
                 self.state = State::Idle(passage);
                 Poll::Ready(self.take(passed))
             }

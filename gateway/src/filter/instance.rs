@@ -162,7 +162,9 @@ impl Instance {
         let Visit { callback, known, mut shown, undoable } = visit;
         let body = shown.as_deref().filter(|_| undoable).and_then(|shown| shown.body.clone());
         let state = self.store.data_mut();
-        state.given_up.send_replace(false);
+        if self.calls == Calls::Suspending {
+            state.given_up.send_replace(false);
+        }
         state.phase = callback.phase();
         state.known = Some(Arc::clone(known));
         state.event_bytes = trail.event_bytes;

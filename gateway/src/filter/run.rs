@@ -229,7 +229,7 @@ impl Run {
     ) -> Result<Outcome<(Line, ::http::HeaderMap, Body)>, Fault> {
         let begun = match self.0.suspends {
             true => beside_upload(passage.begin(ended), &mut body).await,
-            false => at_once(passage.begin(ended)),
+            false => at_once(pin!(passage.begin(ended))),
         };
         let body = match begun {
             Ok(()) if passage.follows() => {

@@ -18,6 +18,7 @@ use futures_util::FutureExt as _;
 use std::{
     cell::{Cell, RefCell},
     fmt,
+    pin::{Pin, pin},
     rc::Rc,
     sync::{Arc, Weak},
     time::{Duration, Instant},
@@ -200,7 +201,7 @@ impl Slot {
                 let reason = &health.failures.reason;
                 return unavailable(format!("it is started again in {wait} ms after it failed: {reason}"));
             }
-            match at_once(Instance::start(filter, None)) {
+            match at_once(pin!(Instance::start(filter, None))) {
                 Ok(instance) => health.started(instance),
                 Err(reason) => return Err(health.fail(reason.into())),
             }
@@ -213,7 +214,8 @@ impl Slot {
         if trail.open.is_none() && instance.open() >= limit {
             return unavailable(format!("{limit} exchanges are open on its instance, the limit (setting filter_exchanges)"));
         }
-        match at_once(instance.serve(trail, number, visit)) {
+        let served = at_once(pin!(instance.serve(trail, number, visit)));
+        match served {
             Ok(answer) => {
                 if trail.open.is_none() {
                     health.failures.forgive();
@@ -307,8 +309,8 @@ impl Failures {
     }
 }
 
-/// Runs work that never waits: that of a store whose calls do not suspend.
-pub(super) fn at_once<T>(work: impl Future<Output = T>) -> T {
+/// Runs work that never waits: that of a store whose calls do not suspend. It is large, and stays where it is.
+pub(super) fn at_once<T>(work: Pin<&mut impl Future<Output = T>>) -> T {
     match work.now_or_never() {
         Some(done) => done,
         None => unreachable!("wasmtime refuses plain calls into a store that may suspend"),

@@ -16,7 +16,7 @@ use crate::filter::{
     bindings::tidegate::filter::types::{BodyFlow, Flow, TrailerFlow},
     instance::{Answer, Callback, Open, Trail, Visit},
     lent::Shown,
-    message::{Kind, Line},
+    message::Kind,
     passage::join,
     share::NoRoom,
     slot::Visited,
@@ -45,9 +45,6 @@ enum Turn {
     NoRoom,
 }
 
-/// What came of a callback, and what is left of what was shown.
-type Settlement = (Visited, Shown);
-
 /// Where in a VM an exchange is: the machine's number, and the context's.
 type At = (u64, u32);
 
@@ -66,24 +63,18 @@ impl Place {
             Err(()) => self.open(trail, known)?,
         };
         let Some(shown) = shown else { return Ok(Answer::Closed) };
-        // The line goes with the head; without it, it is another filter's.
-        let line = if shown.head.is_some() { None } else { Some(std::mem::take(&mut shown.line)) };
-        let (answer, left) = self.call(trail, at, (callback, undoable), std::mem::take(&mut **shown)).await;
-        give_back(shown, left, line, kind(callback));
-        answer
+        self.call(trail, at, (callback, undoable), shown).await
     }
 
-    async fn call(&self, trail: &RefCell<Trail>, at: At, (callback, undoable): (Callback, bool), shown: Shown) -> Settlement {
-        let mut shown = Some(shown);
+    /// What is left of what was shown is in its place.
+    async fn call(&self, trail: &RefCell<Trail>, at: At, (callback, undoable): (Callback, bool), shown: &mut Shown) -> Visited {
         let turn = self.vm.enter(at, |machine| {
             let Some(stream) = machine.store.data_mut().stream_of(at.1) else {
                 wasmtime::bail!("its context is not there any more")
             };
             stream.undoable = undoable;
             stream.phase = callback.phase();
-            if let Some(shown) = shown.take() {
-                stream.message_mut(kind(callback)).lend(shown);
-            }
+            stream.message_mut(kind(callback)).lend(shown);
             machine.call(at.1, callback, self.setup.stops_head_only)
         });
         let turn = match turn {
@@ -91,22 +82,22 @@ impl Place {
             Err(reason) => return self.failed(trail, at, (callback, reason), shown),
         };
         match turn {
-            Turn::Settled => self.settled(trail, at, callback),
-            Turn::Holds => (Ok(held(callback)), Shown::default()),
-            Turn::NoRoom => (Ok(Answer::NoRoom), Shown::default()),
-            Turn::Waits(bell) => self.wait(trail, at, callback, &bell).await,
+            Turn::Settled => self.settled(trail, at, callback, shown),
+            Turn::Holds => Ok(held(callback)),
+            Turn::NoRoom => Ok(Answer::NoRoom),
+            Turn::Waits(bell) => self.wait(trail, at, (callback, &bell), shown).await,
         }
     }
 
     /// Waits until something is to become of what was stopped.
-    async fn wait(&self, trail: &RefCell<Trail>, at: At, callback: Callback, bell: &Notify) -> Settlement {
+    async fn wait(&self, trail: &RefCell<Trail>, at: At, (callback, bell): (Callback, &Notify), shown: &mut Shown) -> Visited {
         loop {
             // Made before the look, so that no ring between the two is missed.
             let rung = bell.notified();
             match self.vm.look(at, |stream| is_over(stream, kind(callback))) {
                 Some(false) => rung.await,
-                Some(true) => return self.settled(trail, at, callback),
-                None => return self.failed(trail, at, (callback, self.lost()), None),
+                Some(true) => return self.settled(trail, at, callback, shown),
+                None => return self.failed(trail, at, (callback, self.lost()), shown),
             }
         }
     }
@@ -139,14 +130,11 @@ impl Place {
             Kind::Request => Callback::RequestBody { end: false },
             Kind::Response => Callback::ResponseBody { end: false },
         };
-        let (answer, left) = match self.of(trail) {
-            Some(at) if self.vm.number() == Some(at.0) => self.settled(trail, at, callback),
-            Some(at) => self.failed(trail, at, (callback, self.lost()), None),
-            None => return Err(self.lost()),
-        };
-        let line = std::mem::take(&mut shown.line);
-        give_back(shown, left, Some(line), kind);
-        answer
+        match self.of(trail) {
+            Some(at) if self.vm.number() == Some(at.0) => self.settled(trail, at, callback, shown),
+            Some(at) => self.failed(trail, at, (callback, self.lost()), shown),
+            None => Err(self.lost()),
+        }
     }
 
     fn of(&self, trail: &RefCell<Trail>) -> Option<At> {
@@ -211,23 +199,23 @@ impl Place {
     }
 
     /// What is to become of what was shown.
-    fn settled(&self, trail: &RefCell<Trail>, at: At, callback: Callback) -> Settlement {
+    fn settled(&self, trail: &RefCell<Trail>, at: At, callback: Callback, shown: &mut Shown) -> Visited {
         let kind = kind(callback);
         let settled = self.vm.look(at, |stream| {
             trail.borrow_mut().events.append(&mut stream.events);
-            let reply = stream.reply.take().map(Box::new);
-            let answer = if reply.is_some() {
+            shown.reply = stream.reply.take().map(Box::new);
+            stream.message_mut(kind).give_back(shown);
+            if shown.reply.is_some() {
                 answer(callback, Flow::Reply, BodyFlow::Reply, TrailerFlow::Reply)
             } else if stream.closes {
                 answer(callback, Flow::Reset, BodyFlow::Reset, TrailerFlow::Reset)
             } else {
                 answer(callback, self.flow(kind), BodyFlow::Forward, TrailerFlow::Forward)
-            };
-            (answer, Shown { reply, ..stream.message_mut(kind).take() })
+            }
         });
         match settled {
-            Some((answer, shown)) => (Ok(answer), shown),
-            None => self.failed(trail, at, (callback, self.lost()), None),
+            Some(answer) => Ok(answer),
+            None => self.failed(trail, at, (callback, self.lost()), shown),
         }
     }
 
@@ -246,13 +234,7 @@ impl Place {
 
     /// The machine is lost. What it had of the message comes back, as it was before where the exchange is to go on; what it had of
     /// the other one is let go of from where it was.
-    fn failed(
-        &self,
-        trail: &RefCell<Trail>,
-        at: At,
-        (callback, reason): (Callback, Arc<str>),
-        shown: Option<Shown>,
-    ) -> Settlement {
+    fn failed(&self, trail: &RefCell<Trail>, at: At, (callback, reason): (Callback, Arc<str>), shown: &mut Shown) -> Visited {
         {
             let mut trail = trail.borrow_mut();
             trail.lost = trail.open.take().or(trail.lost);
@@ -264,30 +246,17 @@ impl Place {
             let message = stream.message_mut(kind(callback));
             Some(if undoable { message.undo() } else { message.take() })
         });
-        let shown = match (fetched, shown) {
-            (Some(before), Some(shown)) => Shown {
-                body: Some(join(before.body.unwrap_or_default(), shown.body.unwrap_or_default())),
-                head: before.head.or(shown.head),
-                trailers: shown.trailers,
-                line: before.line,
-                reply: None,
-            },
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => Shown::default(),
-        };
-        (Err(reason), shown)
+        if let Some(Shown { head, trailers, body, line, .. }) = fetched {
+            // What the machine was not lent any more is here still, behind what it had.
+            let behind = shown.body.take().unwrap_or_default();
+            shown.body = Some(join(body.unwrap_or_default(), behind));
+            if head.is_some() {
+                (shown.head, shown.line) = (head, line);
+            }
+            shown.trailers = trailers.or(shown.trailers.take());
+        }
+        Err(reason)
     }
-}
-
-/// Gives back what is left of what was shown, with the line that it came without.
-fn give_back(shown: &mut Shown, left: Shown, line: Option<Line>, kind: Kind) {
-    *shown = left;
-    if shown.head.is_none()
-        && let Some(line) = line
-    {
-        shown.line = line;
-    }
-    shown.line.kind = kind;
 }
 
 fn kind(callback: Callback) -> Kind {

@@ -236,16 +236,18 @@ impl Message {
         Self { line: Line { kind, ..Line::default() }, ..Self::default() }
     }
 
-    /// Takes what is shown in a callback; what is held of the body goes before it.
-    pub(super) fn lend(&mut self, shown: Shown) {
-        let Shown { head, trailers, body, line, reply: _ } = shown;
-        if head.is_some() {
-            (self.fields, self.line, self.has_head) = (head, line, true);
+    /// Takes what is shown in a callback; what is held of the body goes before it. The line goes with the head: without that, it
+    /// is another filter's.
+    pub(super) fn lend(&mut self, shown: &mut Shown) {
+        if shown.head.is_some() {
+            let next = Line { kind: shown.line.kind, ..Line::default() };
+            (self.fields, self.has_head) = (shown.head.take(), true);
+            self.line = std::mem::replace(&mut shown.line, next);
         }
-        if let Some(trailers) = trailers {
-            (self.trailers, self.has_trailers) = (Some(trailers), true);
+        if shown.trailers.is_some() {
+            (self.trailers, self.has_trailers) = (shown.trailers.take(), true);
         }
-        if let Some(body) = body {
+        if let Some(body) = shown.body.take() {
             self.body_seen += body.len() as u64;
             self.body = crate::filter::passage::join(std::mem::take(&mut self.body), body);
         }
@@ -255,11 +257,10 @@ impl Message {
     }
 
     /// Gives back what is lent, as the filter left it. A copy of the fields stays, for the callbacks that follow.
-    pub(super) fn take(&mut self) -> Shown {
+    pub(super) fn give_back(&mut self, shown: &mut Shown) {
         self.before = None;
         (self.wait, self.resumed) = (Wait::Nothing, false);
-        let body = std::mem::take(&mut self.share).cover(std::mem::take(&mut self.body));
-        let mut shown = Shown { body: Some(body), ..Shown::default() };
+        shown.body = Some(std::mem::take(&mut self.share).cover(std::mem::take(&mut self.body)));
         if std::mem::take(&mut self.has_head) {
             shown.head = self.fields.clone();
             let kept =
@@ -269,6 +270,12 @@ impl Message {
         if std::mem::take(&mut self.has_trailers) {
             shown.trailers = self.trailers.clone();
         }
+    }
+
+    /// The same, for whoever has shown nothing.
+    pub(super) fn take(&mut self) -> Shown {
+        let mut shown = Shown::default();
+        self.give_back(&mut shown);
         shown
     }
 
@@ -320,10 +327,10 @@ mod tests {
     #[test]
     fn what_is_held_goes_before_what_comes() {
         let mut message = Message::default();
-        message.lend(shown(b"one "));
+        message.lend(&mut shown(b"one "));
         message.wait = Wait::Held;
         assert!(message.is_lent() && message.is_held());
-        message.lend(Shown { body: Some(Bytes::from_static(b"two")), ..Shown::default() });
+        message.lend(&mut Shown { body: Some(Bytes::from_static(b"two")), ..Shown::default() });
         let taken = message.take();
         assert_eq!((taken.body.as_deref(), message.body_seen), (Some(&b"one two"[..]), 7));
         assert!(taken.head.is_some() && !message.is_lent(), "the head went with it");
@@ -333,7 +340,7 @@ mod tests {
     #[test]
     fn a_failure_is_undone() {
         let mut message = Message::default();
-        message.lend(shown(b"body"));
+        message.lend(&mut shown(b"body"));
         message.keep_before();
         message.fields.as_mut().unwrap().insert("x-a", HeaderValue::from_static("1"));
         message.body = Bytes::new();

@@ -116,7 +116,7 @@ impl Place {
                 wasmtime::bail!("its context is not there any more")
             };
             (stream.undoable, stream.phase) = (undoable, phase_of(kind).phase());
-            stream.message_mut(kind).lend(Shown { body: bytes.take(), ..Shown::default() });
+            stream.message_mut(kind).lend(&mut Shown { body: bytes.take(), ..Shown::default() });
             machine.pass(at.1, kind, end)
         });
         called.map_err(|reason| self.fallen(trail, (kind, bytes.unwrap_or_default()), Some(reason)))
