@@ -72,7 +72,8 @@ impl Upstreams {
             return Ok(connection);
         }
         let way = Way { live, permit, destination: &destination, offer, endpoint };
-        self.first_place(&way, async |candidate| self.connect_to(&way, candidate).await).await
+        // In a box, so that exchanges on pooled connections are no larger for it.
+        Box::pin(self.first_place(&way, async |candidate| self.connect_to(&way, candidate).await)).await
     }
 
     /// A stream of its own, for a tunnel. TLS is not originated: the caller's bytes pass through.

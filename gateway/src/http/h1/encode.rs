@@ -49,6 +49,13 @@ impl Outgoing {
         self.written == self.gathered.len() && self.large.is_empty() && self.after.is_empty()
     }
 
+    /// Keeps no memory while there is nothing to be written.
+    pub(super) fn rest(&mut self) {
+        if self.is_empty() {
+            (self.gathered, self.written) = (Vec::new(), 0);
+        }
+    }
+
     /// Whether more can be gathered before this is written.
     pub(super) fn has_room(&self) -> bool {
         self.large.is_empty() && self.after.is_empty() && self.gathered.len() - self.written < KEPT_BYTES

@@ -153,6 +153,9 @@ impl<H: Handler> Connection<'_, H> {
                 if let Poll::Ready(read) = self.wire.borrow_mut().poll_read(cx) {
                     return Poll::Ready(Some(read));
                 }
+                if !begun {
+                    self.wire.borrow_mut().rest();
+                }
                 if !begun && self.terms.drain.begun() {
                     self.terms.metrics.drained.add(1);
                     return Poll::Ready(None);

@@ -82,6 +82,14 @@ impl Wire {
         client::poll_read(&mut self.stream, &mut self.incoming, &mut self.read_bytes, cx)
     }
 
+    /// Keeps no memory for bytes that may be long in coming.
+    pub(super) fn rest(&mut self) {
+        if self.incoming.is_empty() {
+            self.incoming = BytesMut::new();
+        }
+        self.outgoing.rest();
+    }
+
     /// Ready when the downstream has gone. What it sends meanwhile is kept, up to a bound.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.decoder.ended() {
