@@ -15,16 +15,17 @@ PROXY_WASM := $(shell grep -l '^proxy-wasm' tests/filters/*/Cargo.toml)
 packages = $(shell awk -F'"' '/^name = "tidegate-/ { print "-p", $$2 }' $(1))
 FILTERS := $(call packages,$(filter-out $(PROXY_WASM),$(shell grep -l cdylib plugins/*/Cargo.toml tests/filters/*/Cargo.toml)))
 
-.PHONY: help setup tools build filters test demo run bench bench-beside bench-languages soak languages envoy docker docker-up format
+.PHONY: help setup tools build filters test demo run bench instructions bench-beside bench-languages soak languages envoy docker docker-up format
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
 
-setup: ## Install what the other commands need: the WebAssembly targets, curl
+setup: ## Install what the other commands need: the WebAssembly targets, curl, valgrind
 	@for target in $(WASM) $(WASI); do \
 		rustup target list --installed 2>/dev/null | grep -qx $$target || { echo "installing the target $$target"; rustup target add $$target; }; \
 	done
 	@command -v curl >/dev/null || { echo "installing curl"; apt-get install -y -q curl; }
+	@command -v valgrind >/dev/null || { echo "installing valgrind"; apt-get install -y -q valgrind; } || echo "without it no instructions are counted"
 
 tools: ## Install cargo-nextest and cargo-deny, which `make test` uses where they are installed
 	$(CARGO) install --locked cargo-nextest cargo-deny
@@ -65,8 +66,11 @@ bench-languages: filters languages ## Measure what filters in Rust, JavaScript a
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate
 	tests/bench/languages.py
 
-bench: filters ## Measure decisions and filters
-	$(CARGO) bench -p tidegate-policy -p tidegate-gateway
+bench: bench-beside ## Measure everything: beside the other proxies, decisions, filters (docs/performance.md)
+	$(CARGO) bench -p tidegate-policy -p tidegate-gateway --bench decide --bench filters
+
+instructions: filters ## Count the instructions of the request path; `make instructions WRITE=--write` writes the baseline anew
+	$(CARGO) bench --profile counted -p tidegate-gateway --bench instructions -- $(WRITE)
 
 format: ## Format the source
 	$(CARGO) fmt --all
