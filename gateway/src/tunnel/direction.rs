@@ -187,9 +187,10 @@ impl<'a> Direction<'a> {
     /// Splices until `from` has ended or the two have to be waited for. Done without an end where they cannot be spliced.
     fn poll_splice(&mut self, from: &TcpStream, to: &TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
-        for _ in 0..FILLS {
+        for fill in 0..FILLS {
             while pipe.holds > 0 {
                 match to.try_io(Interest::WRITABLE, || pipe.empty(to)) {
+                    Ok(0) => return Poll::Ready(Err(Broken::To(io::ErrorKind::WriteZero.into()))),
                     Ok(given) => {
                         self.bytes += given as u64;
                         self.spares.pipes.moved(given);
@@ -200,7 +201,8 @@ impl<'a> Direction<'a> {
                     Err(error) => return Poll::Ready(Err(Broken::To(error))),
                 }
             }
-            match from.try_io(Interest::READABLE, || pipe.fill(from)) {
+            // Called only where the socket was said to be readable; behind a first fill it may be empty for all that.
+            match from.try_io(Interest::READABLE, || pipe.fill(from, fill == 0)) {
                 Ok(0) => {
                     self.ended = true;
                     return Poll::Ready(Ok(()));
@@ -213,7 +215,7 @@ impl<'a> Direction<'a> {
                         return Poll::Pending;
                     }
                 },
-                // Not these two, says a kernel that cannot.
+                // Not these two, or not now, says the kernel.
                 Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
                     self.copies = true;
                     self.let_go();

@@ -2,16 +2,26 @@
 //! processor time of copying them.
 
 use crate::{http::Metrics, telemetry::Gauge};
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice};
+use socket2::SockRef;
 use std::{
     cell::{Cell, RefCell},
     io,
+    mem::MaybeUninit,
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 /// What a pipe is asked to hold. More has not made it cheaper; with the kernel's own 64 KiB it costs half as much again.
 const PIPE_BYTES: usize = 256 * 1024;
+
+/// The least that is worth it: the kernel bounds what one user's pipes hold together (`pipe-user-pages-soft`), beyond which a
+/// new one has two pages, and costs more than copying.
+const LEAST_BYTES: usize = 64 * 1024;
+
+/// How long no other pipe is asked for after one was refused.
+const REFUSED: Duration = Duration::from_secs(1);
 
 /// Pipes that one worker keeps for its tunnels' next bytes: 64 descriptors.
 const SPARE_PIPES: usize = 32;
@@ -23,6 +33,8 @@ pub struct Pipes {
     in_use: Cell<usize>,
     /// Most of them in use at once (`http_tunnel_pipes`).
     limit: usize,
+    /// When the operating system refused one last.
+    refused: Cell<Option<Instant>>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,7 +67,7 @@ impl Drop for Counted {
 impl Pipes {
     /// No more than `limit` in use at once; what they move is counted.
     pub fn new(limit: usize, metrics: Arc<Metrics>) -> Self {
-        Self { spare: RefCell::default(), in_use: Cell::new(0), limit, metrics }
+        Self { spare: RefCell::default(), in_use: Cell::new(0), limit, refused: Cell::new(None), metrics }
     }
 
     /// A pipe that holds nothing; none where as many are in use as may be, or the operating system gives none.
@@ -82,11 +94,18 @@ impl Pipes {
         self.metrics.tunnel_bytes_spliced.add(bytes as u64);
     }
 
+    /// Another one. Without descriptors or memory for it, tunnels go on by copying.
     fn open(&self) -> Option<Pipe> {
-        // Without descriptors to spare, tunnels go on by copying.
-        let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok()?;
-        // The kernel bounds what a user's pipes hold together; a smaller one only costs more calls.
-        let _as_it_is = fcntl_setpipe_size(&writer, PIPE_BYTES);
+        if self.refused.get().is_some_and(|refused| refused.elapsed() < REFUSED) {
+            return None;
+        }
+        let opened = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok().filter(|(_, writer)| {
+            fcntl_setpipe_size(writer, PIPE_BYTES).is_ok() || fcntl_getpipe_size(writer).is_ok_and(|size| size >= LEAST_BYTES)
+        });
+        let Some((reader, writer)) = opened else {
+            self.refused.set(Some(Instant::now()));
+            return None;
+        };
         let counted = Counted(Arc::clone(&self.metrics));
         counted.gauge().add(1);
         Some(Pipe { reader, writer, holds: 0, _open: counted })
@@ -94,11 +113,29 @@ impl Pipes {
 }
 
 impl Pipe {
-    /// Takes what there is from a socket; 0 at its end.
-    pub(super) fn fill(&mut self, from: &impl AsFd) -> io::Result<usize> {
-        let filled = splice(from, None, &self.writer, None, PIPE_BYTES, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)?;
-        self.holds += filled;
-        Ok(filled)
+    /// Takes what there is from a socket; 0 at its end. `Unsupported` where only a read goes on: behind a byte of urgent data
+    /// (RFC 9293 section 3.8.5) a splice finds nothing for good, not even at the end. `woken` says that something should be
+    /// there, so that finding nothing is looked into.
+    pub(super) fn fill(&mut self, from: &impl AsFd, woken: bool) -> io::Result<usize> {
+        let filled = self.take(from);
+        let nothing = match &filled {
+            Ok(count) => *count == 0,
+            Err(error) => woken && error.kind() == io::ErrorKind::WouldBlock,
+        };
+        if !nothing || !matches!(SockRef::from(from).peek(&mut [MaybeUninit::uninit()]), Ok(there) if there > 0) {
+            return filled;
+        }
+        // It may have come since.
+        match self.take(from) {
+            Ok(count) if count > 0 => Ok(count),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn take(&mut self, from: &impl AsFd) -> io::Result<usize> {
+        let taken = splice(from, None, &self.writer, None, PIPE_BYTES, SpliceFlags::NONBLOCK | SpliceFlags::MOVE)?;
+        self.holds += taken;
+        Ok(taken)
     }
 
     /// Gives a socket what it takes.
@@ -131,13 +168,13 @@ mod tests {
         caller.write_all(b"ahoy").unwrap();
         let mut pipe = pipes.take().unwrap();
         assert!(pipes.take().is_none(), "one may be in use");
-        assert_eq!((pipe.fill(&from).unwrap(), pipe.holds), (4, 4));
+        assert_eq!((pipe.fill(&from, true).unwrap(), pipe.holds), (4, 4));
         assert_eq!((pipe.empty(&to).unwrap(), pipe.holds), (4, 0));
         let mut heard = [0; 4];
         api.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"ahoy");
         drop(caller);
-        assert_eq!(pipe.fill(&from).unwrap(), 0, "its end");
+        assert_eq!(pipe.fill(&from, true).unwrap(), 0, "its end");
         pipes.give(pipe);
         assert_eq!(metrics.tunnel_pipes.value(), 1, "kept for the next");
         drop(pipes);
@@ -151,7 +188,7 @@ mod tests {
         let (mut caller, from) = joined();
         caller.write_all(b"secret").unwrap();
         let mut pipe = pipes.take().unwrap();
-        pipe.fill(&from).unwrap();
+        pipe.fill(&from, true).unwrap();
         pipes.give(pipe);
         assert_eq!(metrics.tunnel_pipes.value(), 0, "closed");
         assert_eq!(pipes.take().unwrap().holds, 0);

@@ -184,3 +184,34 @@ async fn a_tunnel_does_not_keep_the_policy_that_let_it_through() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn urgent_data_stops_no_tunnel() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    stage(registered(address), async |mut stage| {
+        for end in [false, true] {
+            let mut caller = TcpStream::connect(stage.gate).await.unwrap();
+            caller.write_all(b"CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\n\r\n").await.unwrap();
+            let (mut upstream, _) = listener.accept().await.unwrap();
+            caller.read_exact(&mut [0; 19]).await.unwrap();
+            let mut heard = [0; 3];
+            for part in [b"abc", b"def"] {
+                caller.write_all(part).await.unwrap();
+                upstream.read_exact(&mut heard).await.unwrap();
+                assert_eq!(&heard, part);
+            }
+            assert_eq!(socket2::SockRef::from(&caller).send_out_of_band(b"!").unwrap(), 1);
+            caller.write_all(b"ghi").await.unwrap();
+            if end {
+                caller.shutdown().await.unwrap();
+            }
+            upstream.read_exact(&mut heard).await.unwrap();
+            assert_eq!(&heard, b"ghi", "what is behind it goes on");
+            drop((caller, upstream));
+            let record = stage.records(1).await.remove(0);
+            assert_eq!(record["request_bytes"], json!(9), "{record}");
+        }
+    })
+    .await;
+}
