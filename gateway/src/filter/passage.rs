@@ -128,15 +128,9 @@ impl Passage {
     }
 
     /// Shows a piece to the filters that it comes to; what passes the last of them is handed out.
-    pub(super) async fn push(&mut self, mut piece: Piece) -> Result<Piece, Halt> {
+    pub(super) async fn push(&mut self, piece: Piece) -> Result<Piece, Halt> {
         self.steps.lap();
-        for stage in 0..self.steps.len() {
-            piece = self.stage(stage, piece).await?;
-            if self.let_on <= stage || piece.is_nothing() {
-                break;
-            }
-        }
-        Ok(piece)
+        self.go(piece).await
     }
 
     /// The bells that VMs ring when they let go of what they hold between two pieces; none where none holds anything.
@@ -156,10 +150,15 @@ impl Passage {
     /// Has what VMs have let go of go on; what passes the last filter is handed out.
     pub(super) async fn resume(&mut self) -> Result<Piece, Halt> {
         self.steps.lap();
-        let mut piece = Piece::default();
+        self.go(Piece::default()).await
+    }
+
+    /// Has a piece go from filter to filter, behind what the VM of each has let go of: one may have while this was read, or while
+    /// another filter took its time.
+    async fn go(&mut self, mut piece: Piece) -> Result<Piece, Halt> {
         for stage in 0..self.steps.len() {
             let place = self.place(stage);
-            if self.steps.lets_go(place, self.kind) {
+            if self.steps.holds && self.steps.lets_go(place, self.kind) {
                 let elsewhere = self.shown.head.take();
                 let answer = self.steps.let_go(place, self.kind, &mut self.shown);
                 self.shown.head = self.shown.head.take().or(elsewhere);
@@ -171,7 +170,7 @@ impl Passage {
             } else if !piece.is_nothing() {
                 piece = self.stage(stage, piece).await?;
             }
-            if self.let_on <= stage {
+            if self.let_on <= stage || (piece.is_nothing() && !self.steps.holds) {
                 break;
             }
         }

@@ -157,9 +157,10 @@ impl Stream {
 
     /// The message, to change it: what it was is kept where a failure must undo it.
     pub(super) fn changed(&mut self, kind: Kind) -> &mut Message {
-        let undoable = self.undoable;
+        // An empty body is lent, too, to be given something.
+        let (undoable, offers) = (self.undoable, self.offers_body(kind));
         let message = self.message_mut(kind);
-        if undoable && message.is_lent() {
+        if undoable && (offers || message.is_lent()) {
             message.keep_before();
         }
         message

@@ -166,6 +166,7 @@ impl Own {
                     let started = self.slot.instance(filter).await;
                     if let Err(reason) = &started {
                         self.tenure.replace(Tenure::Lost(Arc::clone(reason)));
+                        self.free.notify_waiters();
                     }
                     return started.map(Box::new);
                 }

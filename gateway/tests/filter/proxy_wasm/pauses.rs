@@ -262,6 +262,27 @@ fn a_failure_at_one_message_loses_nothing_of_the_other() {
 }
 
 #[test]
+fn what_a_vm_lost_while_others_took_their_time_goes_before_what_they_let_on() {
+    let slow = later(CONTINUE[0]).on("proxy_on_request_trailers", TRAILERS, STOP);
+    let lost =
+        Text::default().on("proxy_on_request_body", BODY, "(i32.eqz (local.get $end))").on_response_headers("unreachable");
+    let filters = json!([{"plugin": "slow"}, {"plugin": "lost", "on_error": "skip"}]);
+    let stage = stage(&[("slow", &slow), ("lost", &lost)], filters);
+    let came = beside(&stage, async {
+        let run = stage.begin().unwrap().0;
+        let body = Body::scripted([Bytes::from_static(b"held")], trailers());
+        let Outcome::Continue(passed) = run.request(request(&[]), body).await.unwrap() else { panic!() };
+        let mut came = std::pin::pin!(passed.into_body().collect());
+        assert!(futures_util::poll!(&mut came).is_pending(), "the trailers are stopped, behind a body that is held");
+        passed_on(run.response(response(), Body::empty()).await.unwrap());
+        let came = came.await.unwrap();
+        run.close(closing()).await;
+        (came.trailers().cloned(), came.to_bytes())
+    });
+    assert_eq!(came, (trailers(), Bytes::from_static(b"held")));
+}
+
+#[test]
 fn what_a_lost_vm_has_of_an_exchange_that_ends_is_dropped() {
     let text = Text::default().on("proxy_on_request_body", BODY, "(i32.const 1)").on_response_headers("unreachable");
     for on_error in ["skip", "deny"] {
