@@ -204,7 +204,7 @@ async fn compile(
     let current = Arc::clone(current);
     // Both may take long: at many rows, and with large modules.
     let work = tokio::task::spawn_blocking(move || {
-        let compiled = Snapshot::compile(&held.rows);
+        let compiled = Snapshot::compile_after(&held.rows, Some(&current.publication.snapshot));
         let known: HashSet<_> = uses(&current.held).into_iter().map(|filter| (filter.module.digest, filter.start)).collect();
         let refused: Vec<Mistake> = uses(&held)
             .into_iter()

@@ -25,6 +25,14 @@ impl Credentials {
         Self(Arc::new(published.iter().map(|(name, credential)| (name.clone(), held(credential))).collect()))
     }
 
+    /// Whether they are those of this publication, the very same.
+    pub fn are(&self, published: &BTreeMap<Name, Arc<Credential>>) -> bool {
+        let same = |((name, held), (other, credential)): ((&Name, &Held), (&Name, &Arc<Credential>))| {
+            name == other && Arc::ptr_eq(&held.credential, credential)
+        };
+        self.0.len() == published.len() && self.0.iter().zip(published).all(same)
+    }
+
     /// The credential of this name.
     pub(crate) fn find(&self, name: &str) -> Option<&Credential> {
         self.0.get(name).map(|held| &*held.credential)

@@ -17,9 +17,9 @@ pub struct Live {
     /// Key material, for what filters have done with it: see `upstream::wish`.
     pub credentials: Credentials,
     /// TLS client configurations: see `upstream::tls`.
-    pub origination: upstream::tls::Origination,
+    pub origination: Arc<upstream::tls::Origination>,
     /// Open connections by service: see `upstream`.
-    pub loads: upstream::Loads,
+    pub loads: Arc<upstream::Loads>,
     /// Verification keys: see `identity`.
     pub issuers: identity::Issuers,
     /// Compiled chains by route: see `filter`.
@@ -31,12 +31,21 @@ impl Live {
     /// be made ready (a certificate that does not parse) is logged and refuses only the exchanges that need it.
     pub fn prepare(publication: &Publication, before: &Self, filters: &filter::Host) -> Self {
         let snapshot = &publication.snapshot;
-        let credentials = Credentials::of(&publication.credentials);
+        let same_services = snapshot.shares_services(&before.snapshot);
+        let same_credentials = before.credentials.are(&publication.credentials);
+        let credentials = if same_credentials { before.credentials.clone() } else { Credentials::of(&publication.credentials) };
+        // Of a hundred thousand services, looking at each takes longer than a change should need to be in force.
+        let (origination, loads) = if same_services && same_credentials && before.revision > 0 {
+            (Arc::clone(&before.origination), Arc::clone(&before.loads))
+        } else {
+            let origination = upstream::tls::Origination::prepare(snapshot, &credentials, &before.origination);
+            (Arc::new(origination), Arc::new(upstream::Loads::prepare(snapshot, &before.loads)))
+        };
         Self {
             revision: publication.revision,
-            origination: upstream::tls::Origination::prepare(snapshot, &credentials, &before.origination),
+            origination,
             credentials,
-            loads: upstream::Loads::prepare(snapshot, &before.loads),
+            loads,
             issuers: identity::Issuers::prepare(snapshot, &before.issuers),
             chains: filter::Chains::prepare(filters, snapshot, &publication.modules, &before.chains),
             snapshot: Arc::clone(snapshot),
@@ -78,19 +87,24 @@ async fn follow_with(
 mod tests {
     use super::*;
     use serde_json::json;
-    use std::time::{Duration, Instant};
-    use tidegate_policy::{Name, Rows};
+    use std::{
+        collections::BTreeMap,
+        time::{Duration, Instant},
+    };
+    use tidegate_policy::{Name, Rows, credential::Credential};
+
+    type Published = BTreeMap<Name, Arc<Credential>>;
 
     fn prepare(publication: &Publication, before: &Live) -> Live {
         assert!(publication.revision != 13, "a revision that cannot be made ready");
         Live {
             revision: publication.revision,
-            origination: upstream::tls::Origination::prepare(
+            origination: Arc::new(upstream::tls::Origination::prepare(
                 &publication.snapshot,
                 &Credentials::of(&publication.credentials),
                 &before.origination,
-            ),
-            loads: upstream::Loads::prepare(&publication.snapshot, &before.loads),
+            )),
+            loads: Arc::new(upstream::Loads::prepare(&publication.snapshot, &before.loads)),
             snapshot: Arc::clone(&publication.snapshot),
             ..Live::default()
         }
@@ -111,6 +125,36 @@ mod tests {
         while live.load().revision != revision {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[test]
+    fn a_change_elsewhere_prepares_no_service_again() {
+        let host = filter::Host::start(filter::Limits::default()).unwrap();
+        let service =
+            |host: &str| serde_json::from_value(json!({"hosts": [host], "ports": [{"number": 443, "protocol": "https"}]}));
+        let mut rows = Rows::default();
+        rows.services.insert("api".parse().unwrap(), Arc::new(service("api.example").unwrap()));
+        let mut live = Live::default();
+        let mut revision = 0;
+        let mut put = |rows: &Rows, credentials: &Published| {
+            revision += 1;
+            let snapshot = Arc::new(Snapshot::compile_after(rows, Some(&live.snapshot)).unwrap());
+            let publication = Publication { revision, snapshot, credentials: credentials.clone(), ..Publication::default() };
+            let next = Live::prepare(&publication, &live, &host);
+            let kept = Arc::ptr_eq(&next.origination, &live.origination) && Arc::ptr_eq(&next.loads, &live.loads);
+            live = next;
+            (kept, live.revision)
+        };
+        let mut credentials = Published::new();
+        assert_eq!(put(&rows, &credentials), (false, 1), "the first is made");
+        rows.rules.insert("all".parse().unwrap(), Arc::new(serde_json::from_value(json!({"action": "allow"})).unwrap()));
+        assert_eq!(put(&rows, &credentials), (true, 2), "a rule");
+        let secret = json!({"kind": "secret", "value": "hush"});
+        credentials.insert("key".parse().unwrap(), Arc::new(serde_json::from_value(secret).unwrap()));
+        assert_eq!(put(&rows, &credentials), (false, 3), "a credential");
+        rows.services.insert("other".parse().unwrap(), Arc::new(service("other.example").unwrap()));
+        assert_eq!(put(&rows, &credentials), (false, 4), "a service");
+        assert_eq!(put(&rows, &credentials), (true, 5), "nothing");
     }
 
     #[tokio::test]

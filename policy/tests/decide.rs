@@ -214,6 +214,8 @@ fn unchanged_documents_keep_their_entries() {
     let before = Snapshot::compile(&rows).expect("sound");
     rows.services.insert(name("b"), document(&json!({"hosts": ["b"], "ports": [{"number": 444, "protocol": "https"}]})));
     let after = Snapshot::compile_after(&rows, Some(&before)).expect("sound");
+    assert!(!after.shares_services(&before), "one of them is another");
+    assert!(Snapshot::compile_after(&rows, Some(&after)).expect("sound").shares_services(&after), "none is");
     let same = |key: &str| Arc::ptr_eq(before.service(key).expect("there"), after.service(key).expect("there"));
     assert!(same("a") && !same("b"));
     assert!(before.routes().zip(after.routes()).all(|(old, new)| Arc::ptr_eq(old, new)));

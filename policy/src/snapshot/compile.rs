@@ -1,7 +1,7 @@
 //! From rows to a snapshot: checks every document and every reference between them, and builds the look-ups.
 
-use super::{CompiledRoute, CompiledService, HostIndex, Name, Rows, RuleIndex, Snapshot, WorkloadIndex};
-use crate::{Mistake, identity::Proof};
+use super::{CompiledRoute, CompiledService, HostIndex, Name, Registered, Rows, RuleIndex, Snapshot, WorkloadIndex};
+use crate::{Mistake, identity::Proof, service::Service};
 use foldhash::HashMap;
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,7 +10,7 @@ impl Snapshot {
     /// very same allocation, so that whatever holds on to them sees that they did not change.
     pub fn compile_after(rows: &Rows, before: Option<&Self>) -> Result<Self, Vec<Mistake>> {
         let mut mistakes = Vec::new();
-        let hosts = hosts(rows, &mut mistakes);
+        let registered = Registered::of(rows, before, &mut mistakes);
         let workloads = workloads(rows, &mut mistakes);
         documents(rows, &mut mistakes);
         if !mistakes.is_empty() {
@@ -18,20 +18,37 @@ impl Snapshot {
             mistakes.dedup();
             return Err(mistakes);
         }
-        let services = services(rows, before);
-        let by_name: HashMap<Name, u32> = services.iter().zip(0..).map(|(service, at)| (service.name.clone(), at)).collect();
-        let (routes, route_starts) = routes(rows, before, &by_name);
+        let (routes, route_starts) = routes(rows, before, &registered.by_name);
         Ok(Self {
             mode: rows.mode,
-            services,
-            by_name,
-            hosts,
+            registered,
             routes,
             route_starts,
             rules: RuleIndex::new(rows.rules.iter()),
             workloads,
             issuers: rows.issuers.clone(),
         })
+    }
+}
+
+impl Registered {
+    /// Those of `rows`, with the mistakes of their hosts; those of `before` where none is another.
+    fn of(rows: &Rows, before: Option<&Snapshot>, mistakes: &mut Vec<Mistake>) -> Arc<Self> {
+        if let Some(before) = before.filter(|before| before.registered.are(&rows.services)) {
+            return Arc::clone(&before.registered);
+        }
+        let hosts = hosts(rows, mistakes);
+        let services = services(rows, before);
+        let by_name = services.iter().zip(0..).map(|(service, at)| (service.name.clone(), at)).collect();
+        Arc::new(Self { services, by_name, hosts })
+    }
+
+    /// Whether they were compiled from these very documents.
+    fn are(&self, services: &BTreeMap<Name, Arc<Service>>) -> bool {
+        let same = |(there, (name, document)): (&Arc<CompiledService>, (&Name, &Arc<Service>))| {
+            Arc::ptr_eq(&there.document, document) && there.name == *name
+        };
+        self.services.len() == services.len() && self.services.iter().zip(services).all(same)
     }
 }
 

@@ -53,10 +53,7 @@ pub struct Rows {
 #[derive(Debug, Default)]
 pub struct Snapshot {
     pub(crate) mode: Mode,
-    /// By name.
-    services: Vec<Arc<CompiledService>>,
-    by_name: HashMap<Name, u32>,
-    hosts: HostIndex,
+    registered: Arc<Registered>,
     /// By service, then in the order in which they are tried.
     routes: Vec<Arc<CompiledRoute>>,
     /// Where each service's routes begin in `routes`; one more at the end.
@@ -64,6 +61,15 @@ pub struct Snapshot {
     pub(crate) rules: RuleIndex,
     workloads: WorkloadIndex,
     issuers: BTreeMap<Name, Arc<Issuer>>,
+}
+
+/// The services and how they are found. Snapshots between which no service has changed share them.
+#[derive(Debug, Default)]
+struct Registered {
+    /// By name.
+    services: Vec<Arc<CompiledService>>,
+    by_name: HashMap<Name, u32>,
+    hosts: HostIndex,
 }
 
 /// A service as decisions see it.
@@ -103,12 +109,17 @@ impl Snapshot {
 
     /// The service of this name.
     pub fn service(&self, name: &str) -> Option<&Arc<CompiledService>> {
-        self.by_name.get(name).map(|&position| self.service_at(position))
+        self.registered.by_name.get(name).map(|&position| self.service_at(position))
     }
 
     /// Every service, by name.
     pub fn services(&self) -> impl Iterator<Item = &Arc<CompiledService>> {
-        self.services.iter()
+        self.registered.services.iter()
+    }
+
+    /// Whether both are known to have the very same services.
+    pub fn shares_services(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.registered, &other.registered)
     }
 
     /// Every route, by service and then in the order in which they are tried.
@@ -128,11 +139,11 @@ impl Snapshot {
     }
 
     pub(crate) fn position_for(&self, host: &Host) -> Option<u32> {
-        self.hosts.find(host)
+        self.registered.hosts.find(host)
     }
 
     pub(crate) fn service_at(&self, position: u32) -> &Arc<CompiledService> {
-        &self.services[position as usize]
+        &self.registered.services[position as usize]
     }
 
     /// The routes of the service at `position`, in the order in which they are tried.

@@ -85,8 +85,8 @@ fn live(documents: &Value) -> Live {
     let snapshot = Snapshot::compile(&rows(documents)).unwrap();
     Live {
         revision: 1,
-        origination: Origination::prepare(&snapshot, &Credentials::default(), &Origination::default()),
-        loads: Loads::prepare(&snapshot, &Loads::default()),
+        origination: Arc::new(Origination::prepare(&snapshot, &Credentials::default(), &Origination::default())),
+        loads: Arc::new(Loads::prepare(&snapshot, &Loads::default())),
         snapshot: Arc::new(snapshot),
         ..Live::default()
     }

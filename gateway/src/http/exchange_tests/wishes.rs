@@ -79,8 +79,8 @@ fn worker_with(documents: &Value, pem: &str, secret: &str) -> (Worker, mpsc::Rec
     rows.credentials = std::collections::BTreeMap::iter(&credentials).map(|(name, held)| (name.clone(), held.kind())).collect();
     let snapshot = Snapshot::compile(&rows).unwrap();
     let credentials = Credentials::of(&credentials);
-    let origination = Origination::prepare(&snapshot, &credentials, &Origination::default());
-    let loads = Loads::prepare(&snapshot, &Loads::default());
+    let origination = Arc::new(Origination::prepare(&snapshot, &credentials, &Origination::default()));
+    let loads = Arc::new(Loads::prepare(&snapshot, &Loads::default()));
     let (worker, records) = worker(&json!({}));
     worker.live.store(Arc::new(Live {
         revision: 2,

@@ -54,9 +54,9 @@ pub(in crate::upstream) fn live_with(
     let credentials = Credentials::of(credentials);
     Live {
         revision: before.revision + 1,
-        origination: Origination::prepare(&snapshot, &credentials, &before.origination),
+        origination: Arc::new(Origination::prepare(&snapshot, &credentials, &before.origination)),
         credentials,
-        loads: Loads::prepare(&snapshot, &before.loads),
+        loads: Arc::new(Loads::prepare(&snapshot, &before.loads)),
         snapshot: Arc::new(snapshot),
         ..Live::default()
     }
