@@ -18,6 +18,9 @@ const COPIED_BYTES: usize = 4 * 1024;
 /// A buffer that held more than this many bytes is given back once it is empty.
 const KEPT_BYTES: usize = 32 * 1024;
 
+/// What a connection at rest keeps of its buffer.
+const RESTING_BYTES: usize = 1024;
+
 /// How a body is framed on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sending {
@@ -49,9 +52,10 @@ impl Outgoing {
         self.written == self.gathered.len() && self.large.is_empty() && self.after.is_empty()
     }
 
-    /// Keeps no memory while there is nothing to be written.
+    /// Keeps no more memory, while there is nothing to be written, than an ordinary head needs: growing to that anew would cost
+    /// every answer.
     pub(super) fn rest(&mut self) {
-        if self.is_empty() {
+        if self.is_empty() && self.gathered.capacity() > RESTING_BYTES {
             (self.gathered, self.written) = (Vec::new(), 0);
         }
     }
