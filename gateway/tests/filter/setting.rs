@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     path::PathBuf,
+    pin::pin,
     process::Command,
     sync::{Arc, OnceLock},
     time::SystemTime,
@@ -97,8 +98,8 @@ pub(crate) enum Flow {
 impl Run {
     /// Shows the request's head.
     pub(crate) fn on_request(&mut self, head: &mut http::request::Parts) -> Result<Flow, Fault> {
-        let shown = std::mem::replace(head, Request::new(()).into_parts().0);
-        Ok(match self.0.request(shown, Body::empty()).now_or_never().expect("calls that never suspend")? {
+        let shown = pin!(self.0.request(taken(head), Body::empty()));
+        Ok(match shown.now_or_never().expect("calls that never suspend")? {
             filter::Outcome::Continue(request) => {
                 *head = request.into_parts().0;
                 Flow::Continue
@@ -109,8 +110,8 @@ impl Run {
 
     /// Shows the response's head.
     pub(crate) fn on_response(&mut self, head: &mut http::response::Parts) -> Result<Flow, Fault> {
-        let shown = std::mem::replace(head, Response::new(()).into_parts().0);
-        Ok(match self.0.response(shown, Body::empty()).now_or_never().expect("calls that never suspend")? {
+        let shown = pin!(self.0.response(answered(head), Body::empty()));
+        Ok(match shown.now_or_never().expect("calls that never suspend")? {
             filter::Outcome::Continue(response) => {
                 *head = response.into_parts().0;
                 Flow::Continue
@@ -121,8 +122,18 @@ impl Run {
 
     /// Ends it; what the record says of each filter.
     pub(crate) fn close(self) -> Vec<FilterFacts<'static>> {
-        self.0.close(closing()).now_or_never().expect("calls that never suspend")
+        pin!(self.0.close(closing())).now_or_never().expect("calls that never suspend")
     }
+}
+
+/// The head, which comes back when it has been shown.
+pub(crate) fn taken(head: &mut http::request::Parts) -> http::request::Parts {
+    std::mem::replace(head, Request::new(()).into_parts().0)
+}
+
+/// The same of a response.
+pub(crate) fn answered(head: &mut http::response::Parts) -> http::response::Parts {
+    std::mem::replace(head, Response::new(()).into_parts().0)
 }
 
 /// How an exchange ends well.
@@ -223,7 +234,7 @@ impl Stage {
     /// An exchange that was permitted.
     pub(crate) fn facts(&self, route: &str) -> Facts<'_> {
         let (identity, permit, live) = (&self.identity, &self.permits[route], &self.live);
-        let (peer, local) = ("10.1.2.3:40000".parse().unwrap(), "10.9.9.9:3128".parse().unwrap());
+        let (peer, local) = (([10, 1, 2, 3], 40_000).into(), ([10, 9, 9, 9], 3128).into());
         Facts { id: 7, identity, permit, live, dialect: Dialect::Http, peer, local }
     }
 
