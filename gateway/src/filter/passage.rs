@@ -123,7 +123,10 @@ impl Passage {
 
     /// Shows the head to the first filters. `end` says that nothing follows it.
     pub(super) async fn begin(&mut self, end: bool) -> Result<(), Halt> {
-        self.steps.lap();
+        // A run begins with the request's head.
+        if self.kind == Kind::Response {
+            self.steps.lap();
+        }
         self.show_head(end).await
     }
 

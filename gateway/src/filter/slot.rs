@@ -158,7 +158,8 @@ impl Seat {
     pub(super) async fn visit(&self, filter: &Filter, trail: &RefCell<Trail>, visit: Visit<'_>) -> Visited {
         match self {
             Self::Shared(slot) => slot.visit(filter, &mut trail.borrow_mut(), visit),
-            Self::Own(own) => own.visit(filter, trail, visit).await,
+            // What may suspend is large; in a box, exchanges without it are no larger for it.
+            Self::Own(own) => Box::pin(own.visit(filter, trail, visit)).await,
             Self::Proxy(place, _) => place.visit(trail, visit).await,
         }
     }

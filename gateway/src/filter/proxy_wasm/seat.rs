@@ -85,7 +85,7 @@ impl Place {
             Turn::Settled => self.settled(trail, at, callback, shown),
             Turn::Holds => Ok(held(callback)),
             Turn::NoRoom => Ok(Answer::NoRoom),
-            Turn::Waits(bell) => self.wait(trail, at, (callback, &bell), shown).await,
+            Turn::Waits(bell) => Box::pin(self.wait(trail, at, (callback, &bell), shown)).await,
         }
     }
 
