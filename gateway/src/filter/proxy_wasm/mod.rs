@@ -16,6 +16,7 @@ mod guest;
 mod host;
 mod inspect;
 mod jobs;
+mod kept;
 mod maps;
 mod memory;
 mod metrics;

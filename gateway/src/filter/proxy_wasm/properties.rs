@@ -244,7 +244,7 @@ fn pairs(view: View<'_>) -> Value {
 /// How large a body is: what was counted at the end, what its head announces, or what was seen of it.
 fn size(counted: Option<u64>, message: &super::stream::Message) -> i64 {
     let announced = || {
-        let length = message.fields.as_ref()?.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes)?;
+        let length = message.fields()?.get(header::CONTENT_LENGTH).map(HeaderValue::as_bytes)?;
         std::str::from_utf8(length).ok()?.parse::<u64>().ok()
     };
     i64::try_from(counted.or_else(announced).unwrap_or(message.body_seen)).unwrap_or(i64::MAX)

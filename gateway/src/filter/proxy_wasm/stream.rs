@@ -3,6 +3,7 @@
 use super::{
     abi::EndedBy,
     fields::{self, View},
+    kept::Kept,
 };
 use crate::filter::{
     attributes::Known,
@@ -67,8 +68,10 @@ pub(super) enum End {
 /// One direction of it.
 #[derive(Debug, Default)]
 pub(super) struct Message {
-    /// The head's fields, lent or, once the head has gone on, as they were then.
+    /// The head's fields, as long as it is lent.
     pub(super) fields: Option<HeaderMap>,
+    /// As they were when it went on.
+    kept: Option<Kept>,
     pub(super) trailers: Option<HeaderMap>,
     /// What is on offer or held of the body.
     pub(super) body: Bytes,
@@ -78,8 +81,6 @@ pub(super) struct Message {
     pub(super) body_seen: u64,
     /// The first line, and for a request its way out.
     pub(super) line: Line,
-    /// Whether the head is lent, so that a change of it is one of the message.
-    pub(super) has_head: bool,
     pub(super) has_trailers: bool,
     pub(super) wait: Wait,
     /// Whether it may go on although it waits.
@@ -209,7 +210,7 @@ impl Stream {
             }
             Kind::Response => fields::Line::Response(self.status()?),
         };
-        Some(View { line, fields: message.fields.as_ref()? })
+        Some(View { line, fields: message.fields()? })
     }
 
     /// A message's trailers, as they are now.
@@ -237,12 +238,17 @@ impl Message {
         Self { line: Line { kind, ..Line::default() }, ..Self::default() }
     }
 
+    /// The head's fields, lent or as they were.
+    pub(super) fn fields(&self) -> Option<&HeaderMap> {
+        self.fields.as_ref().or_else(|| self.kept.as_ref().map(Kept::fields))
+    }
+
     /// Takes what is shown in a callback; what is held of the body goes before it. The line goes with the head: without that, it
     /// is another filter's.
     pub(super) fn lend(&mut self, shown: &mut Shown) {
         if shown.head.is_some() {
             let next = Line { kind: shown.line.kind, ..Line::default() };
-            (self.fields, self.has_head) = (shown.head.take(), true);
+            (self.fields, self.kept) = (shown.head.take(), None);
             self.line = std::mem::replace(&mut shown.line, next);
         }
         if shown.trailers.is_some() {
@@ -257,13 +263,14 @@ impl Message {
         self.resumed &= self.wait != Wait::Nothing;
     }
 
-    /// Gives back what is lent, as the filter left it. A copy of the fields stays, for the callbacks that follow.
+    /// Gives back what is lent, as the filter left it. The fields are kept, for the callbacks that follow.
     pub(super) fn give_back(&mut self, shown: &mut Shown) {
         self.before = None;
         (self.wait, self.resumed) = (Wait::Nothing, false);
         shown.body = Some(std::mem::take(&mut self.share).cover(std::mem::take(&mut self.body)));
-        if std::mem::take(&mut self.has_head) {
-            shown.head = self.fields.clone();
+        if let Some(head) = self.fields.take() {
+            self.kept = Some(Kept::of(&head));
+            shown.head = Some(head);
             let kept =
                 Line { rewritten: self.line.rewritten.clone(), kind: self.line.kind, status: self.line.status, wish: None };
             shown.line = std::mem::replace(&mut self.line, kept);
@@ -299,7 +306,7 @@ impl Message {
     }
 
     pub(super) fn is_lent(&self) -> bool {
-        self.has_head || self.has_trailers || !self.body.is_empty() || self.wait != Wait::Nothing
+        self.fields.is_some() || self.has_trailers || !self.body.is_empty() || self.wait != Wait::Nothing
     }
 
     /// Whether something is held, to be let go of between two pieces.
@@ -335,7 +342,7 @@ mod tests {
         let taken = message.take();
         assert_eq!((taken.body.as_deref(), message.body_seen), (Some(&b"one two"[..]), 7));
         assert!(taken.head.is_some() && !message.is_lent(), "the head went with it");
-        assert!(message.fields.is_some(), "and a copy is left");
+        assert!(message.fields().is_some(), "and a copy is left");
     }
 
     #[test]

@@ -156,7 +156,7 @@ fn read<T: DeserializeOwned>(arguments: &[u8]) -> Answer<T> {
 fn wish(state: &mut State, make: impl FnOnce(&mut Wish, &Terms<'_>) -> std::result::Result<(), Refusal>) -> Said {
     let grants = state.root().map(|root| root.grants.clone()).unwrap_or_default();
     let metrics = state.metrics.clone();
-    let lent = state.stream_mut().filter(|stream| stream.request.has_head).map(|stream| {
+    let lent = state.stream_mut().filter(|stream| stream.request.fields.is_some()).map(|stream| {
         let known = stream.known.clone();
         (known, &mut stream.changed(Kind::Request).line)
     });

@@ -167,7 +167,7 @@ fn write(state: &mut State, map: Map, name: &[u8], write: Write<'_>) -> Answer {
     let room = headers::Room { count: state.limits.header_count, bytes: state.limits.header_bytes };
     let message = state.stream_mut().ok_or(Status::BadArgument)?.changed(kind);
     // What has gone on can be read and no longer written.
-    if !(if is_head { message.has_head } else { message.has_trailers }) {
+    if !(if is_head { message.fields.is_some() } else { message.has_trailers }) {
         return Err(Status::BadArgument);
     }
     let fields = if is_head { &mut message.fields } else { &mut message.trailers };
@@ -191,7 +191,7 @@ fn write(state: &mut State, map: Map, name: &[u8], write: Write<'_>) -> Answer {
 
 /// Writes a part of the first line: the method and path of a request as its grants have it, or a response's status.
 fn pseudo(state: &mut State, kind: Kind, name: &[u8], write: Write<'_>) -> Answer {
-    let stream = state.stream().filter(|stream| stream.message(kind).has_head).ok_or(Status::BadArgument)?;
+    let stream = state.stream().filter(|stream| stream.message(kind).fields.is_some()).ok_or(Status::BadArgument)?;
     let there = stream.head(kind).ok_or(Status::BadArgument)?.get(name);
     let value = match write {
         Write::Add(value) | Write::Replace(value) => value,

@@ -130,7 +130,7 @@ fn send_local_response(
 }
 
 fn speaks_grpc(stream: &Stream) -> bool {
-    let fields = stream.request.fields.as_ref();
+    let fields = stream.request.fields();
     let kind = fields.and_then(|fields| fields.get(http::header::CONTENT_TYPE));
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
