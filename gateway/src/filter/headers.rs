@@ -49,7 +49,12 @@ pub(crate) fn writable(name: &str) -> Result<HeaderName, Refusal> {
         return Err(Refusal::Immutable);
     }
     let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Refusal::Invalid)?;
-    if IMMUTABLE.contains(&name.as_str()) || !visible(&name) { Err(Refusal::Immutable) } else { Ok(name) }
+    may_write(&name).map(|()| name)
+}
+
+/// Whether filters may write fields of this name.
+pub(super) fn may_write(name: &HeaderName) -> Result<(), Refusal> {
+    if IMMUTABLE.contains(&name.as_str()) || !visible(name) { Err(Refusal::Immutable) } else { Ok(()) }
 }
 
 /// A field value; the type refuses CR, LF, NUL and every other control character but the tab.

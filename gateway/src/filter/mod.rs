@@ -28,6 +28,7 @@ mod lent;
 mod library;
 mod limits;
 mod message;
+mod names;
 mod outbound;
 mod passage;
 mod proxy_wasm;

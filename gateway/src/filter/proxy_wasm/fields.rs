@@ -1,7 +1,10 @@
 //! A message's fields as guests see them: with the pseudo-fields of HTTP/2 in front, the authority in place of `host`, and
 //! without the caller's secret towards the gateway. Pure.
 
-use crate::filter::headers::visible;
+use crate::filter::{
+    headers::{self, visible},
+    names::Names,
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header,
     uri::{Authority, PathAndQuery},
@@ -56,6 +59,15 @@ impl Field {
 impl<'a> View<'a> {
     /// The first value of a field.
     pub(super) fn get(&self, name: &[u8]) -> Option<Field> {
+        self.first(name, headers::get)
+    }
+
+    /// The same, for a guest whose names these are.
+    pub(super) fn get_by(&self, name: &[u8], names: &mut Names) -> Option<Field> {
+        self.first(name, |fields, name| names.get(fields, name))
+    }
+
+    fn first(&self, name: &[u8], find: impl FnOnce(&'a HeaderMap, &str) -> Option<&'a HeaderValue>) -> Option<Field> {
         if name.first() == Some(&b':') {
             return self.pseudo(name);
         }
@@ -63,11 +75,7 @@ impl<'a> View<'a> {
         if name.eq_ignore_ascii_case("host") && matches!(self.line, Line::Request { .. }) {
             return self.authority();
         }
-        let first = self.fields.get(name)?;
-        if name.eq_ignore_ascii_case(header::PROXY_AUTHORIZATION.as_str()) {
-            return None;
-        }
-        Some(Field::Value(first.clone()))
+        find(self.fields, name).cloned().map(Field::Value)
     }
 
     /// Every field, as it is to be written to a guest's memory.

@@ -15,6 +15,7 @@ use crate::filter::{
     holdings::Holding,
     limits::{Limits, Metrics},
     message::Kind,
+    names::Names,
     outbound::Errands,
     share::NoRoom,
     state::{Guard, LogBudget},
@@ -22,6 +23,7 @@ use crate::filter::{
 };
 use foldhash::HashMap;
 use std::{
+    cell::RefCell,
     rc::{Rc, Weak},
     sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant},
@@ -56,6 +58,8 @@ pub(super) struct State {
     pub(super) contexts: Contexts<Context>,
     /// The context that host functions are about.
     pub(super) current: u32,
+    /// The names of fields that the guest uses.
+    pub(super) names: RefCell<Names>,
     /// Calls of its own, and what came of the one whose callback runs.
     pub(super) callouts: Callouts,
     /// What a foreign function was handed.

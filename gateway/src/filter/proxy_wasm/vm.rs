@@ -330,6 +330,7 @@ impl Vm {
             allocating: false,
             contexts: Contexts::new(limits.exchanges),
             current: 0,
+            names: RefCell::default(),
             callouts: Callouts::default(),
             foreign: bytes::Bytes::new(),
             snapshot: None,

@@ -73,7 +73,7 @@ fn value(call: &mut Call<'_>, map: u32, name: u32, name_size: u32, at: u32, size
     let map = Map::try_from(map)?;
     let (memory, state) = split(call)?;
     let name = range(memory, name, name_size)?;
-    let found = state.view(map).and_then(|view| view.get(name));
+    let found = state.view(map).and_then(|view| view.get_by(name, &mut state.names.borrow_mut()));
     match found {
         Some(value) => give(call, value.as_bytes(), at, size),
         // SDKs of the first ABI take an absent field for an empty one, and anything else for a failure.
@@ -158,7 +158,8 @@ fn write(state: &mut State, map: Map, name: &[u8], write: Write<'_>) -> Answer {
     if name.first() == Some(&b':') {
         return if is_head { pseudo(state, kind, name, write) } else { Err(Status::BadArgument) };
     }
-    let change = match (writable(name), write) {
+    let known = std::str::from_utf8(name).map_err(|_| Refusal::Invalid);
+    let change = match (known.and_then(|name| state.names.get_mut().writable(name)), write) {
         (Ok(name), Write::Add(value)) => headers::value(value).map(|value| Change::Append(name, value)),
         (Ok(name), Write::Replace(value)) => headers::value(value).map(|value| Change::Set(name, value)),
         (Ok(name), Write::Remove) => Ok(Change::Remove(name)),
