@@ -12,10 +12,6 @@ use std::{
     time::Duration,
 };
 use tidegate_policy::{Identity, Permit, Snapshot, exchange::Verdict, identity::Proof, target::Form};
-use wasmtime::{
-    Result, StoreContextMut,
-    component::{Linker, WasmStr},
-};
 
 /// What filters set of their own begins with this.
 const STATE: &str = "state.";
@@ -274,23 +270,21 @@ impl Known {
     }
 }
 
-/// Offers the interface `attributes`.
-pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
-    let mut attributes = linker.instance("tidegate:filter/attributes@0.1.0")?;
-    attributes.func_wrap("get", |call: StoreContextMut<'_, State>, (name,): (WasmStr,)| {
-        let known = call.data().known.as_ref();
-        let name = name.to_str(&call)?;
-        Ok((known.and_then(|known| known.attribute(&name)),))
-    })?;
-    attributes.func_wrap("set", |call: StoreContextMut<'_, State>, (name, value): (String, Attr)| {
-        let State { known, limits, metrics, .. } = call.data();
-        let room = (limits.attribute_count, limits.attribute_bytes);
-        let set = known.as_ref().is_some_and(|known| known.set(&name, value, room));
+impl State {
+    /// The attribute of this name of the exchange that is being served, if it is known by now.
+    pub(super) fn attribute(&self, name: &str) -> Option<Attr> {
+        self.known.as_ref()?.attribute(name)
+    }
+
+    /// Sets an attribute of the filters' own; false where it may not be.
+    pub(super) fn set_attribute(&self, name: &str, value: Attr) -> bool {
+        let room = (self.limits.attribute_count, self.limits.attribute_bytes);
+        let set = self.known.as_ref().is_some_and(|known| known.set(name, value, room));
         if !set {
-            metrics.attributes_refused.add(1);
+            self.metrics.attributes_refused.add(1);
         }
-        Ok((set,))
-    })
+        set
+    }
 }
 
 impl Attr {

@@ -1,30 +1,17 @@
 //! What filters may call at any time: the gateway's log, its configuration, clocks and random numbers.
 
 use super::{
-    bindings::tidegate::filter::{host, telemetry::Level},
+    bindings::tidegate::filter::telemetry::Level,
     limits::Metrics,
     state::{LogBudget, State},
 };
-use std::time::SystemTime;
-use wasmtime::{
-    StoreContextMut, bail,
-    component::{HasSelf, Linker},
-};
+use std::{borrow::Cow, time::SystemTime};
+use wasmtime::{Result, bail};
 
 /// Most random bytes in one call.
 const RANDOM_BYTES: u32 = 4096;
 
-/// Offers the interfaces `telemetry` and `host`.
-pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    let mut telemetry = linker.instance("tidegate:filter/telemetry@0.1.0")?;
-    telemetry.func_wrap("enabled", |_: StoreContextMut<'_, State>, (level,): (Level,)| Ok((enabled(level),)))?;
-    telemetry.func_wrap("log", |mut call: StoreContextMut<'_, State>, (level, message): (Level, String)| {
-        log(call.data_mut(), level, message);
-        Ok(())
-    })?;
-    host::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
-}
-
+/// Whether a message of this level would be written.
 pub(super) fn enabled(level: Level) -> bool {
     match level {
         Level::Trace => tracing::enabled!(target: "tidegate::filter", tracing::Level::TRACE),
@@ -35,9 +22,35 @@ pub(super) fn enabled(level: Level) -> bool {
     }
 }
 
-fn log(state: &mut State, level: Level, message: String) {
-    let State { plugin, log, metrics, limits, .. } = state;
-    Log { plugin, budget: log, metrics, limit: limits.log_bytes }.write(level, message);
+impl State {
+    /// Writes to the gateway's log.
+    pub(super) fn log(&mut self, level: Level, message: &str) {
+        let Self { plugin, log, metrics, limits, .. } = self;
+        Log { plugin, budget: log, metrics, limit: limits.log_bytes }.write(level, message);
+    }
+
+    /// Nanoseconds of a clock that never goes back.
+    pub(super) fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Nanoseconds since 1970.
+pub(super) fn now_ns() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Bytes of the system's random number generator.
+pub(super) fn random(length: u32) -> Result<Vec<u8>> {
+    if length > RANDOM_BYTES {
+        bail!("{length} random bytes were asked for in one call; at most {RANDOM_BYTES} are given");
+    }
+    let mut bytes = vec![0; length as usize];
+    match aws_lc_rs::rand::fill(&mut bytes) {
+        Ok(()) => Ok(bytes),
+        Err(_) => bail!("the system's random number generator failed"),
+    }
 }
 
 /// The gateway's log as a filter has it.
@@ -51,7 +64,7 @@ pub(super) struct Log<'a> {
 
 impl Log<'_> {
     /// Writes a message, unless the filter has had its share.
-    pub(super) fn write(self, level: Level, message: String) {
+    pub(super) fn write(self, level: Level, message: &str) {
         let Self { plugin, budget, metrics, limit } = self;
         if !budget.take() {
             metrics.logs_dropped.add(1);
@@ -69,41 +82,14 @@ impl Log<'_> {
 }
 
 /// The message cut to size and without control characters, which could pass for other lines of the log.
-fn loggable(mut message: String, limit: usize) -> String {
-    if message.len() > limit {
-        message.truncate(message.floor_char_boundary(limit));
-        message.push('…');
+fn loggable(message: &str, limit: usize) -> Cow<'_, str> {
+    let cut = &message[..message.floor_char_boundary(limit)];
+    let is_whole = cut.len() == message.len();
+    if is_whole && !message.chars().any(char::is_control) {
+        return Cow::Borrowed(message);
     }
-    if message.chars().any(char::is_control) {
-        message = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    }
-    message
-}
-
-impl host::Host for State {
-    fn config(&mut self) -> wasmtime::Result<Vec<u8>> {
-        Ok(self.config.to_vec())
-    }
-
-    fn now_ns(&mut self) -> wasmtime::Result<u64> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Ok(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    fn monotonic_ns(&mut self) -> wasmtime::Result<u64> {
-        Ok(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
-    }
-
-    fn random(&mut self, len: u32) -> wasmtime::Result<Vec<u8>> {
-        if len > RANDOM_BYTES {
-            bail!("{len} random bytes were asked for in one call; at most {RANDOM_BYTES} are given");
-        }
-        let mut bytes = vec![0; len as usize];
-        match aws_lc_rs::rand::fill(&mut bytes) {
-            Ok(()) => Ok(bytes),
-            Err(_) => bail!("the system's random number generator failed"),
-        }
-    }
+    let clean = cut.chars().map(|c| if c.is_control() { ' ' } else { c });
+    Cow::Owned(clean.chain((!is_whole).then_some('…')).collect())
 }
 
 #[cfg(test)]
@@ -112,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_message_cannot_pass_for_two() {
-        assert_eq!(loggable("a\nERROR b\u{1b}[0m".to_owned(), 100), "a ERROR b [0m");
-        assert_eq!(loggable("äää".to_owned(), 3), "ä…");
+        assert_eq!(loggable("a\nERROR b\u{1b}[0m", 100), "a ERROR b [0m");
+        assert_eq!(loggable("äää", 3), "ä…");
     }
 }

@@ -43,6 +43,16 @@ pub(super) fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderVa
     headers.get(name).filter(|_| !name.eq_ignore_ascii_case("proxy-authorization"))
 }
 
+/// Every value of a field that a filter may see, in order.
+pub(super) fn get_all<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a HeaderValue> + use<'a> {
+    get(headers, name).map(|_| headers.get_all(name).into_iter()).into_iter().flatten()
+}
+
+/// Every field that a filter may see.
+pub(super) fn entries(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    headers.iter().filter(|(name, _)| visible(name))
+}
+
 /// A field name that a filter may write.
 pub(crate) fn writable(name: &str) -> Result<HeaderName, Refusal> {
     if name.starts_with(':') {
@@ -77,6 +87,18 @@ pub(super) fn apply_one(headers: &mut HeaderMap, change: Change, room: Room) -> 
 }
 
 impl Change {
+    pub(super) fn set(name: &str, value: &[u8]) -> Result<Self, Refusal> {
+        Ok(Self::Set(writable(name)?, self::value(value)?))
+    }
+
+    pub(super) fn append(name: &str, value: &[u8]) -> Result<Self, Refusal> {
+        Ok(Self::Append(writable(name)?, self::value(value)?))
+    }
+
+    pub(super) fn remove(name: &str) -> Result<Self, Refusal> {
+        writable(name).map(Self::Remove)
+    }
+
     fn make(self, headers: &mut HeaderMap) {
         match self {
             Self::Set(name, value) => {

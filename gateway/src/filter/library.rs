@@ -2,11 +2,11 @@
 
 use super::{
     archive::Archive,
-    attributes, audit, calls,
     compiler::{Process, STACK_BYTES},
+    component,
     engine::Shared,
     inspect::{self, Compiled, Linkers},
-    message, outbound, proxy_wasm, shared, upstream,
+    outbound, proxy_wasm,
 };
 use foldhash::HashMap;
 use std::{
@@ -78,12 +78,7 @@ impl Compilers {
 impl Library {
     pub(super) fn open(shared: Arc<Shared>) -> wasmtime::Result<Self> {
         let mut linker = Linker::new(&shared.engine);
-        message::link(&mut linker)?;
-        attributes::link(&mut linker)?;
-        audit::link(&mut linker)?;
-        calls::link(&mut linker)?;
-        upstream::link(&mut linker)?;
-        shared::link(&mut linker)?;
+        component::link(&mut linker)?;
         outbound::link(&mut linker)?;
         let proxy = proxy_wasm::Linkage::new(&shared.engine)?;
         Ok(Self {

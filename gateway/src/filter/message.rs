@@ -1,27 +1,19 @@
-//! What filters do with the message at hand: its headers, its body and its first line. Linked by hand, since the generated
-//! traits would copy every string and list that a filter hands over; here they are read where they lie in its memory.
+//! What filters do with the message at hand: its headers, its body and its first line. What is decided here is the same for
+//! components and for core modules, which only differ in how they hand things over.
 
 use super::{
     bindings::tidegate::filter::{
         message::LineError,
         types::{BodyError, HeaderError, LocalReply},
     },
-    headers::{self, Change, Refusal},
-    lent::{BodyView, HeadersView},
+    headers::{self, Change, Refusal, Room},
     reply,
     state::State,
 };
 use crate::upstream::Wish;
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, uri::PathAndQuery};
-use wasmtime::{
-    Result, StoreContextMut, bail,
-    component::{ComponentType, Lift, Linker, LinkerInstance, Resource, ResourceType, WasmList, WasmStr},
-};
-
-type Call<'a> = StoreContextMut<'a, State>;
-type Handle = Resource<HeadersView>;
-type BodyHandle = Resource<BodyView>;
+use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
+use wasmtime::{Result, bail};
 
 /// What filters have a say in beside a message's fields: its first line, and for a request its way out.
 #[derive(Debug, Clone, Default)]
@@ -44,181 +36,136 @@ pub(super) enum Kind {
     Response,
 }
 
-/// One change, as it lies in the filter's memory.
-#[derive(ComponentType, Lift)]
-#[component(variant)]
-enum Op {
-    #[component(name = "set")]
-    Set((WasmStr, WasmList<u8>)),
-    #[component(name = "append")]
-    Append((WasmStr, WasmList<u8>)),
-    #[component(name = "remove")]
-    Remove(WasmStr),
-}
+impl State {
+    /// The header map that a handle of this number was lent for. The number guards against a handle of another callback.
+    pub(super) fn headers(&self, handle: u32) -> Result<&HeaderMap> {
+        match self.lent.headers(handle) {
+            Some(headers) => Ok(headers),
+            None => bail!("a headers handle was used after its callback"),
+        }
+    }
 
-/// Offers the interfaces `types` and `message`.
-pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
-    let mut types = linker.instance("tidegate:filter/types@0.1.0")?;
-    link_headers(&mut types)?;
-    link_body(&mut types)?;
-    let mut message = linker.instance("tidegate:filter/message@0.1.0")?;
-    message.func_wrap("answer", |mut call: StoreContextMut<'_, State>, (reply,): (LocalReply,)| {
-        call.data_mut().lent.shown.reply = Some(Box::new(reply));
-        Ok(())
-    })?;
-    message.func_wrap("rewrite", rewrite)?;
-    message.func_wrap("set-status", set_status)
-}
+    /// Applies all of these changes or none.
+    pub(super) fn change_headers(
+        &mut self,
+        handle: u32,
+        changes: Result<Vec<Change>, Refusal>,
+    ) -> Result<Result<(), HeaderError>> {
+        self.write_headers(handle, changes, headers::apply)
+    }
 
-fn link_headers(types: &mut LinkerInstance<'_, State>) -> Result<()> {
-    // Handles are only ever lent, so there is nothing to drop.
-    types.resource("headers", ResourceType::host::<HeadersView>(), |_, _| Ok(()))?;
-    types.func_wrap("[method]headers.get", |call: Call<'_>, (handle, name): (Handle, WasmStr)| {
-        let value = headers::get(lent(&call, &handle)?, &name.to_str(&call)?);
-        Ok((value.map(|value| value.as_bytes().to_vec()),))
-    })?;
-    types.func_wrap("[method]headers.get-all", |call: Call<'_>, (handle, name): (Handle, WasmStr)| {
-        let lent = lent(&call, &handle)?;
-        let name = name.to_str(&call)?;
-        let all = headers::get(lent, &name).map(|_| lent.get_all(&*name));
-        let values: Vec<_> = all.into_iter().flatten().map(|value| value.as_bytes().to_vec()).collect();
-        Ok((values,))
-    })?;
-    types.func_wrap("[method]headers.get-many", |call: Call<'_>, (handle, names): (Handle, Vec<WasmStr>)| {
-        let lent = lent(&call, &handle)?;
-        let value = |name: &WasmStr| Ok(headers::get(lent, &name.to_str(&call)?).map(|value| value.as_bytes().to_vec()));
-        let values: Result<Vec<Option<Vec<u8>>>> = names.iter().map(value).collect();
-        Ok((values?,))
-    })?;
-    types.func_wrap("[method]headers.entries", |call: Call<'_>, (handle,): (Handle,)| {
-        let lent = lent(&call, &handle)?.iter().filter(|(name, _)| headers::visible(name));
-        let entries: Vec<_> = lent.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect();
-        Ok((entries,))
-    })?;
-    types.func_wrap("[method]headers.set", set)?;
-    types.func_wrap("[method]headers.apply", apply)
-}
+    /// The change that filters make most, without a list.
+    pub(super) fn change_header(&mut self, handle: u32, change: Result<Change, Refusal>) -> Result<Result<(), HeaderError>> {
+        self.write_headers(handle, change, headers::apply_one)
+    }
 
-fn link_body(types: &mut LinkerInstance<'_, State>) -> Result<()> {
-    types.resource("body", ResourceType::host::<BodyView>(), |_, _| Ok(()))?;
-    types
-        .func_wrap("[method]body.len", |call: Call<'_>, (handle,): (BodyHandle,)| Ok((body(&call, &handle)?.len() as u64,)))?;
-    types.func_wrap("[method]body.read", |call: Call<'_>, (handle, offset, len): (BodyHandle, u64, u32)| {
-        let body = body(&call, &handle)?;
+    fn write_headers<C>(
+        &mut self,
+        handle: u32,
+        changes: Result<C, Refusal>,
+        apply: impl FnOnce(&mut HeaderMap, C, Room) -> Result<(), Refusal>,
+    ) -> Result<Result<(), HeaderError>> {
+        self.headers(handle)?;
+        let room = self.room();
+        let changed = changes.and_then(|changes| match self.lent.headers_mut(handle) {
+            Some(headers) => apply(headers, changes, room),
+            // Looked at above.
+            None => Ok(()),
+        });
+        Ok(changed.map_err(|refusal| {
+            self.metrics.headers_refused.add(1);
+            match refusal {
+                Refusal::Invalid => HeaderError::Invalid,
+                Refusal::Immutable => HeaderError::Immutable,
+                Refusal::TooLarge => HeaderError::TooLarge,
+                Refusal::TooMany => HeaderError::TooMany,
+            }
+        }))
+    }
+
+    /// The body that a handle of this number was lent for.
+    pub(super) fn body(&self, handle: u32) -> Result<&Bytes> {
+        match self.lent.body(handle) {
+            Some(body) => Ok(body),
+            None => bail!("a body handle was used after its callback"),
+        }
+    }
+
+    fn body_mut(&mut self, handle: u32) -> Result<&mut Bytes> {
+        match self.lent.body_mut(handle) {
+            Some(body) => Ok(body),
+            None => bail!("a body handle was used after its callback"),
+        }
+    }
+
+    /// At most `length` bytes of the body from `offset`, shared with it.
+    pub(super) fn read_body(&self, handle: u32, offset: u64, length: u32) -> Result<Bytes> {
+        let body = self.body(handle)?;
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(body.len());
-        let end = start.saturating_add(len as usize).min(body.len());
-        Ok((body[start..end].to_vec(),))
-    })?;
-    types.func_wrap("[method]body.take", |mut call: Call<'_>, (handle,): (BodyHandle,)| {
-        body(&call, &handle)?;
-        let taken = call.data_mut().lent.body_mut(handle.rep()).map(std::mem::take);
-        Ok((taken.unwrap_or_default().to_vec(),))
-    })?;
-    types.func_wrap("[method]body.splice", splice)
-}
-
-/// The headers that `handle` was lent for. The component model already refuses handles that were given back; the number
-/// guards against a handle of another callback.
-fn lent<'a>(call: &'a Call<'_>, handle: &Handle) -> Result<&'a HeaderMap> {
-    match call.data().lent.headers(handle.rep()) {
-        Some(headers) => Ok(headers),
-        None => bail!("a headers handle was used after its callback"),
+        let end = start.saturating_add(length as usize).min(body.len());
+        Ok(body.slice(start..end))
     }
-}
 
-/// The body that `handle` was lent for.
-fn body<'a>(call: &'a Call<'_>, handle: &BodyHandle) -> Result<&'a Bytes> {
-    match call.data().lent.body(handle.rep()) {
-        Some(body) => Ok(body),
-        None => bail!("a body handle was used after its callback"),
+    /// All of the body, which leaves nothing.
+    pub(super) fn take_body(&mut self, handle: u32) -> Result<Bytes> {
+        self.body_mut(handle).map(std::mem::take)
     }
-}
 
-fn apply(mut call: Call<'_>, (handle, ops): (Handle, Vec<Op>)) -> Result<(Result<(), HeaderError>,)> {
-    lent(&call, &handle)?;
-    let mut changes = Ok(Vec::with_capacity(ops.len()));
-    for op in &ops {
-        match (change(&call, op)?, &mut changes) {
-            (Ok(change), Ok(changes)) => changes.push(change),
-            (Err(refusal), Ok(_)) => changes = Err(refusal),
-            (_, Err(_)) => break,
-        }
+    /// Replaces a range of the body.
+    pub(super) fn splice_body(&mut self, handle: u32, range: Range, data: &[u8]) -> Result<Result<(), BodyError>> {
+        let limit = self.limits.body_bytes;
+        let body = self.body_mut(handle)?;
+        let spliced = spliced(body, range, data, limit.max(body.len())).map(|after| *body = after);
+        Ok(spliced.inspect_err(|_| self.metrics.bodies_refused.add(1)))
     }
-    let state = call.data_mut();
-    let room = state.room();
-    let applied = match (changes, state.lent.headers_mut(handle.rep())) {
-        (Ok(changes), Some(lent)) => headers::apply(lent, changes, room),
-        (Err(refusal), _) => Err(refusal),
-        (Ok(_), None) => bail!("a headers handle was used after its callback"),
-    };
-    Ok((refused(state, applied),))
-}
 
-/// The change that filters make most, without a list.
-fn set(mut call: Call<'_>, (handle, name, value): (Handle, WasmStr, WasmList<u8>)) -> Result<(Result<(), HeaderError>,)> {
-    lent(&call, &handle)?;
-    let change = pair(&call, &name, &value)?.map(|(name, value)| Change::Set(name, value));
-    let state = call.data_mut();
-    let room = state.room();
-    let set = match (change, state.lent.headers_mut(handle.rep())) {
-        (Ok(change), Some(lent)) => headers::apply_one(lent, change, room),
-        (Err(refusal), _) => Err(refusal),
-        (Ok(_), None) => bail!("a headers handle was used after its callback"),
-    };
-    Ok((refused(state, set),))
-}
+    /// Notes what is to be answered if the callback ends so.
+    pub(super) fn answer(&mut self, reply: LocalReply) {
+        self.lent.shown.reply = Some(Box::new(reply));
+    }
 
-/// Counts changes that were refused.
-fn refused(state: &State, changed: Result<(), Refusal>) -> Result<(), HeaderError> {
-    changed.map_err(|refusal| {
-        state.metrics.headers_refused.add(1);
-        match refusal {
-            Refusal::Invalid => HeaderError::Invalid,
-            Refusal::Immutable => HeaderError::Immutable,
-            Refusal::TooLarge => HeaderError::TooLarge,
-            Refusal::TooMany => HeaderError::TooMany,
-        }
-    })
-}
+    /// Sends the request on with this method and path.
+    pub(super) fn rewrite(&mut self, method: &str, path: &str) -> Result<(), LineError> {
+        let method = Method::from_bytes(method.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
+        let path = Some(path).filter(|path| path.starts_with('/')).and_then(|path| path.parse::<PathAndQuery>().ok());
+        let asked = method.zip(path);
+        // Rules do not see the path again: where servers could read it differently, each reading must be granted.
+        let permitted = asked.as_ref().is_some_and(|(_, path)| self.grants.permits_path(path.path()));
+        let line = self.lent.line_mut().filter(|line| line.kind == Kind::Request);
+        let rewritten = match (line, asked) {
+            (None, _) => Err(LineError::TooLate),
+            (Some(_), None) => Err(LineError::Invalid),
+            (Some(_), Some(_)) if !permitted => Err(LineError::NotPermitted),
+            (Some(line), asked) => {
+                line.rewritten = asked;
+                Ok(())
+            }
+        };
+        self.counted(rewritten)
+    }
 
-/// The outer error is a filter that does not keep to its own types, such as a name that is not UTF-8.
-fn change(call: &Call<'_>, op: &Op) -> Result<Result<Change, Refusal>> {
-    Ok(match op {
-        Op::Set((name, value)) => pair(call, name, value)?.map(|(name, value)| Change::Set(name, value)),
-        Op::Append((name, value)) => pair(call, name, value)?.map(|(name, value)| Change::Append(name, value)),
-        Op::Remove(name) => headers::writable(&name.to_str(call)?).map(Change::Remove),
-    })
-}
+    /// Sends the response on with this status.
+    pub(super) fn set_status(&mut self, status: u16) -> Result<(), LineError> {
+        let line = self.lent.line_mut().filter(|line| line.kind == Kind::Response);
+        let set = match (line, reply::status(status)) {
+            (None, _) => Err(LineError::TooLate),
+            (Some(_), None) => Err(LineError::Invalid),
+            (Some(line), status) => {
+                line.status = status;
+                Ok(())
+            }
+        };
+        self.counted(set)
+    }
 
-/// A field that a filter writes.
-fn pair(call: &Call<'_>, name: &WasmStr, value: &WasmList<u8>) -> Result<Result<(HeaderName, HeaderValue), Refusal>> {
-    let name = name.to_str(call)?;
-    Ok(headers::writable(&name).and_then(|name| Ok((name, headers::value(value.as_le_slice(call))?))))
+    /// Counts a change of a first line that was refused.
+    fn counted(&self, changed: Result<(), LineError>) -> Result<(), LineError> {
+        changed.inspect_err(|_| self.metrics.lines_refused.add(1))
+    }
 }
 
 /// Where a splice goes: offset and length.
 type Range = (u64, u64);
-
-fn splice(
-    mut call: Call<'_>,
-    (handle, offset, len, data): (BodyHandle, u64, u64, WasmList<u8>),
-) -> Result<(Result<(), BodyError>,)> {
-    let before = body(&call, &handle)?;
-    let limit = call.data().limits.body_bytes.max(before.len());
-    let spliced = spliced(before, (offset, len), data.as_le_slice(&call), limit);
-    let state = call.data_mut();
-    Ok((match (spliced, state.lent.body_mut(handle.rep())) {
-        (Ok(after), Some(body)) => {
-            *body = after;
-            Ok(())
-        }
-        (Err(error), _) => {
-            state.metrics.bodies_refused.add(1);
-            Err(error)
-        }
-        (Ok(_), None) => bail!("a body handle was used after its callback"),
-    },))
-}
 
 /// `before` with a range of it replaced. It may become smaller whatever the limit.
 fn spliced(before: &Bytes, (offset, len): Range, data: &[u8], limit: usize) -> Result<Bytes, BodyError> {
@@ -233,47 +180,6 @@ fn spliced(before: &Bytes, (offset, len): Range, data: &[u8], limit: usize) -> R
     after.extend_from_slice(data);
     after.extend_from_slice(&before[end..]);
     Ok(after.freeze())
-}
-
-fn rewrite(mut call: Call<'_>, (method, path): (WasmStr, WasmStr)) -> Result<(Result<(), LineError>,)> {
-    let asked = {
-        let (method, path) = (method.to_str(&call)?, path.to_str(&call)?);
-        let method = Method::from_bytes(method.as_bytes()).ok().filter(|method| *method != Method::CONNECT);
-        method.zip(Some(&*path).filter(|path| path.starts_with('/')).and_then(|path| path.parse::<PathAndQuery>().ok()))
-    };
-    let state = call.data_mut();
-    // Rules do not see the path again: where servers could read it differently, each reading must be granted.
-    let permitted = asked.as_ref().is_some_and(|(_, path)| state.grants.permits_path(path.path()));
-    let line = state.lent.line_mut().filter(|line| line.kind == Kind::Request);
-    let rewritten = match (line, asked) {
-        (None, _) => Err(LineError::TooLate),
-        (Some(_), None) => Err(LineError::Invalid),
-        (Some(_), Some(_)) if !permitted => Err(LineError::NotPermitted),
-        (Some(line), asked) => {
-            line.rewritten = asked;
-            Ok(())
-        }
-    };
-    Ok((counted(state, rewritten),))
-}
-
-/// Counts a change of a first line that was refused.
-fn counted(state: &State, changed: Result<(), LineError>) -> Result<(), LineError> {
-    changed.inspect_err(|_| state.metrics.lines_refused.add(1))
-}
-
-fn set_status(mut call: Call<'_>, (status,): (u16,)) -> Result<(Result<(), LineError>,)> {
-    let state = call.data_mut();
-    let line = state.lent.line_mut().filter(|line| line.kind == Kind::Response);
-    let set = match (line, reply::status(status)) {
-        (None, _) => Err(LineError::TooLate),
-        (Some(_), None) => Err(LineError::Invalid),
-        (Some(line), status) => {
-            line.status = status;
-            Ok(())
-        }
-    };
-    Ok((counted(state, set),))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod bindings;
 mod calls;
 mod chain;
 pub mod compiler;
+mod component;
 mod engine;
 mod filtered;
 mod guest;

@@ -3,44 +3,31 @@
 
 use super::{
     attributes::Known,
-    bindings::tidegate::filter::upstream::{self, Alpn, PolicyError, TlsMode, TlsSettings, TlsVersion},
+    bindings::tidegate::filter::upstream::{Alpn, PolicyError, TlsMode, TlsSettings, TlsVersion},
     limits::Metrics,
     message::{Kind, Line},
     state::State,
 };
 use crate::upstream::wish::{self, Refusal, Terms, Wish};
 use tidegate_policy::{grants::Grants, service};
-use wasmtime::component::{HasSelf, Linker};
-
-/// Offers the interface `upstream`.
-pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    upstream::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
-}
-
-impl upstream::Host for State {
-    fn select_service(&mut self, name: String) -> wasmtime::Result<Result<(), PolicyError>> {
-        Ok(self.wish(|wish, terms| wish.select_service(&name, terms)))
-    }
-
-    fn select_endpoint(&mut self, address: String, port: u16) -> wasmtime::Result<Result<(), PolicyError>> {
-        Ok(self.wish(|wish, terms| wish.select_endpoint(&address, port, terms)))
-    }
-
-    fn originate_tls(&mut self, settings: TlsSettings) -> wasmtime::Result<Result<(), PolicyError>> {
-        Ok(self.wish(|wish, terms| wish.originate_tls(&tls_settings(settings), terms)))
-    }
-
-    fn inject_secret(
-        &mut self,
-        header: String,
-        credential: String,
-        prefix: String,
-    ) -> wasmtime::Result<Result<(), PolicyError>> {
-        Ok(self.wish(|wish, terms| wish.inject_secret(&header, &credential, &prefix, terms)))
-    }
-}
 
 impl State {
+    pub(super) fn select_service(&mut self, name: &str) -> Result<(), PolicyError> {
+        self.wish(|wish, terms| wish.select_service(name, terms))
+    }
+
+    pub(super) fn select_endpoint(&mut self, address: &str, port: u16) -> Result<(), PolicyError> {
+        self.wish(|wish, terms| wish.select_endpoint(address, port, terms))
+    }
+
+    pub(super) fn originate_tls(&mut self, settings: TlsSettings) -> Result<(), PolicyError> {
+        self.wish(|wish, terms| wish.originate_tls(&tls_settings(settings), terms))
+    }
+
+    pub(super) fn inject_secret(&mut self, header: &str, credential: &str, prefix: &str) -> Result<(), PolicyError> {
+        self.wish(|wish, terms| wish.inject_secret(header, credential, prefix, terms))
+    }
+
     /// Wishes for something, as long as the request's head is here.
     fn wish(&mut self, make: impl FnOnce(&mut Wish, &Terms<'_>) -> Result<(), Refusal>) -> Result<(), PolicyError> {
         let Self { known, grants, lent, metrics, .. } = self;

@@ -40,8 +40,8 @@ pub(super) fn write(state: &mut State, level: Level, message: &[u8]) {
     // What is longer is cut anyway; one character of UTF-8 has at most four bytes.
     let message = &message[..message.len().min(state.limits.log_bytes.saturating_mul(4))];
     let State { log, metrics, plugin, limits, .. } = state;
-    let message = String::from_utf8_lossy(message).into_owned();
-    Log { plugin, budget: log, metrics, limit: limits.log_bytes }.write(level, message);
+    let message = String::from_utf8_lossy(message);
+    Log { plugin, budget: log, metrics, limit: limits.log_bytes }.write(level, &message);
 }
 
 /// Says in the gateway's log what the guest is not told, since its SDK would take that for a failure.
