@@ -3,6 +3,7 @@
 use super::{Facts, bindings::tidegate::filter::types::Attr, state::State};
 use crate::{credentials::Credentials, upstream};
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
@@ -45,6 +46,16 @@ struct Connected {
     facts: upstream::Facts,
     service: Option<String>,
     first_byte: Duration,
+}
+
+/// What an attribute says, before anybody has a copy of it.
+#[derive(Debug)]
+pub(super) enum Fact<'a> {
+    Text(Cow<'a, str>),
+    Uint(u64),
+    Flag(bool),
+    /// What a filter has set.
+    Set(Attr),
 }
 
 /// What is known of an exchange when it closes.
@@ -178,18 +189,23 @@ impl Known {
 
     /// The attribute of this name, if it is known by now.
     pub(super) fn attribute(&self, name: &str) -> Option<Attr> {
+        self.fact(name).map(Attr::from)
+    }
+
+    /// The same, where it lies.
+    pub(super) fn fact(&self, name: &str) -> Option<Fact<'_>> {
         match name.split_once('.') {
             Some(("caller", _)) => self.of_caller(name),
             Some(("request" | "response" | "exchange" | "duration", _)) | None => self.of_exchange(name),
-            Some(("state", _)) => self.state.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned(),
+            Some(("state", _)) => self.state.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned().map(Fact::Set),
             Some(_) => self.of_way(name),
         }
     }
 
-    fn of_caller(&self, name: &str) -> Option<Attr> {
+    fn of_caller(&self, name: &str) -> Option<Fact<'_>> {
         let caller = &self.identity.caller;
         match name {
-            "caller.address" => Some(Attr::Text(self.identity.source.to_string())),
+            "caller.address" => Some(Fact::Text(self.identity.source.to_string().into())),
             "caller.principal" => text(caller.principal.as_deref()?),
             "caller.namespace" => text(caller.namespace.as_deref()?),
             "caller.service-account" => text(caller.service_account.as_deref()?),
@@ -198,12 +214,12 @@ impl Known {
         }
     }
 
-    fn of_exchange(&self, name: &str) -> Option<Attr> {
+    fn of_exchange(&self, name: &str) -> Option<Fact<'_>> {
         let permit = &self.permit;
         let line = || self.request.get();
         let closing = || self.closing.get();
         match name {
-            "exchange.id" => Some(Attr::Uint(self.id)),
+            "exchange.id" => Some(Fact::Uint(self.id)),
             // An exchange that reaches a filter was allowed; what a filter makes of it comes later.
             "verdict" => text(match closing().map(|closing| closing.verdict) {
                 None | Some(Verdict::Allowed) => "allowed",
@@ -219,10 +235,10 @@ impl Known {
             "request.path" => text(line()?.uri.path()),
             "request.query" => text(line()?.uri.query()?),
             "request.protocol" => text(if line()?.version == http::Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" }),
-            "request.bytes" => Some(Attr::Uint(closing()?.request_bytes)),
-            "response.bytes" => Some(Attr::Uint(closing()?.response_bytes)),
+            "request.bytes" => Some(Fact::Uint(closing()?.request_bytes)),
+            "response.bytes" => Some(Fact::Uint(closing()?.response_bytes)),
             "response.status" => {
-                Some(self.status.load(Ordering::Relaxed)).filter(|status| *status > 0).map(|status| Attr::Uint(status.into()))
+                Some(self.status.load(Ordering::Relaxed)).filter(|status| *status > 0).map(|status| Fact::Uint(status.into()))
             }
             "duration.total-us" => micros(Some(closing()?.total)),
             "duration.resolve-us" => micros(self.connected.get()?.facts.resolve),
@@ -233,21 +249,21 @@ impl Known {
         }
     }
 
-    fn of_way(&self, name: &str) -> Option<Attr> {
+    fn of_way(&self, name: &str) -> Option<Fact<'_>> {
         let permit = &self.permit;
         let facts = || self.connected.get().map(|connected| &connected.facts);
         match name {
-            "target.host" => Some(Attr::Text(permit.target().host.to_string())),
-            "target.port" => Some(Attr::Uint(permit.target().port.into())),
+            "target.host" => Some(Fact::Text(permit.target().host.to_string().into())),
+            "target.port" => Some(Fact::Uint(permit.target().port.into())),
             "target.form" => text(form(permit.target().form)),
-            "upstream.port" => Some(Attr::Uint(permit.port().number.into())),
+            "upstream.port" => Some(Fact::Uint(permit.port().number.into())),
             "upstream.tls" => {
-                Some(Attr::Flag(permit.service().is_some_and(|service| service.document.originates(permit.port()))))
+                Some(Fact::Flag(permit.service().is_some_and(|service| service.document.originates(permit.port()))))
             }
-            "upstream.address" => Some(Attr::Text(facts()?.address.to_string())),
+            "upstream.address" => Some(Fact::Text(facts()?.address.to_string().into())),
             "upstream.service" => text(self.connected.get()?.service.as_deref()?),
             "upstream.protocol" => text(facts()?.protocol),
-            "upstream.reused" => Some(Attr::Flag(facts()?.reused)),
+            "upstream.reused" => Some(Fact::Flag(facts()?.reused)),
             "tls.version" => text(facts()?.tls_version?),
             "tls.peer" => text(facts()?.tls_peer.as_deref()?),
             _ => None,
@@ -287,6 +303,17 @@ impl State {
     }
 }
 
+impl From<Fact<'_>> for Attr {
+    fn from(fact: Fact<'_>) -> Self {
+        match fact {
+            Fact::Text(text) => Self::Text(text.into_owned()),
+            Fact::Uint(number) => Self::Uint(number),
+            Fact::Flag(flag) => Self::Flag(flag),
+            Fact::Set(attr) => attr,
+        }
+    }
+}
+
 impl Attr {
     /// What it counts for against limits, in bytes.
     pub(super) fn size(&self) -> usize {
@@ -298,12 +325,12 @@ impl Attr {
     }
 }
 
-fn text(text: &str) -> Option<Attr> {
-    Some(Attr::Text(text.to_owned()))
+fn text(text: &str) -> Option<Fact<'_>> {
+    Some(Fact::Text(text.into()))
 }
 
-fn micros(length: Option<Duration>) -> Option<Attr> {
-    length.map(|length| Attr::Uint(u64::try_from(length.as_micros()).unwrap_or(u64::MAX)))
+fn micros(length: Option<Duration>) -> Option<Fact<'static>> {
+    length.map(|length| Fact::Uint(u64::try_from(length.as_micros()).unwrap_or(u64::MAX)))
 }
 
 fn proof<'a>(name: &str, proof: &'a Proof) -> Option<&'a str> {

@@ -115,7 +115,7 @@ impl Filter {
     /// Whether calls into it may suspend. Those into a VM never do: what a guest has stopped is waited for outside of it.
     pub(super) fn calls(&self) -> Calls {
         match &self.compiled.code {
-            Code::Typed(typed) => typed.calls,
+            Code::Typed(ready) => ready.calls(),
             Code::Proxy(_) => Calls::Plain,
         }
     }

@@ -1,5 +1,7 @@
-//! Filters as components: what they may call, as `bindgen!` has it. Everything is copied from and into
+//! Filters as components: what they may call, as `bindgen!` has it, and what they export. Everything is copied from and into
 //! their memory, and what it is for is done by the store's `State`, as for core modules.
+
+pub(super) mod guest;
 
 use super::{
     audit,

@@ -1,47 +1,17 @@
-//! A filter's exports: looked up once for each module, called with a store that may suspend or with one that may not.
+//! A filter's exports, in either form that it may have been compiled to. What is handed to them is numbers alone, so that the
+//! two only differ in how they are called.
 
 use super::{
-    bindings::tidegate::filter::types::{BodyFlow, Flow, TrailerFlow},
-    lent::{BodyView, HeadersView},
+    component,
+    core::guest as core,
+    instance::{Answer, Callback},
+    lent::{Lent, Part},
     state::State,
 };
-use wasmtime::{
-    Result, Store,
-    component::{Component, ComponentExportIndex, ComponentNamedList, Instance, Lift, Lower, Resource, TypedFunc},
-};
+use wasmtime::{InstancePre, Result, Store};
 
 /// What a filter exports.
 pub(super) const HANDLER: &str = "tidegate:filter/handler@0.1.0";
-
-type Headers = Resource<HeadersView>;
-type Body = Resource<BodyView>;
-type OnBody = TypedFunc<(u32, Option<Headers>, Body, bool), (BodyFlow,)>;
-type OnTrailers = TypedFunc<(u32, Option<Headers>, Body, Headers), (TrailerFlow,)>;
-
-/// Where a module's exports are.
-#[derive(Clone, Copy)]
-pub(super) struct Exports {
-    configure: ComponentExportIndex,
-    open: ComponentExportIndex,
-    request_body: ComponentExportIndex,
-    request_trailers: ComponentExportIndex,
-    response_headers: ComponentExportIndex,
-    response_body: ComponentExportIndex,
-    response_trailers: ComponentExportIndex,
-    close: ComponentExportIndex,
-}
-
-/// An instance's exports.
-pub(super) struct Guest {
-    pub(super) configure: TypedFunc<(), (Result<(), String>,)>,
-    pub(super) open: TypedFunc<(u32, u64, Headers, bool), (Flow,)>,
-    pub(super) request_body: OnBody,
-    pub(super) request_trailers: OnTrailers,
-    pub(super) response_headers: TypedFunc<(u32, u16, Headers, bool), (Flow,)>,
-    pub(super) response_body: OnBody,
-    pub(super) response_trailers: OnTrailers,
-    pub(super) close: TypedFunc<(u32,), ()>,
-}
 
 /// Whether an instance's calls may suspend. That is a property of its store, which wasmtime enforces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,75 +20,73 @@ pub(super) enum Calls {
     Suspending,
 }
 
-impl Exports {
-    /// The exports of `component`; an error names the one that is missing.
-    pub(super) fn of(component: &Component) -> Result<Self, String> {
-        let handler = component.get_export_index(None, HANDLER).ok_or_else(|| missing(HANDLER))?;
-        let function = |name: &str| component.get_export_index(Some(&handler), name).ok_or_else(|| missing(name));
-        Ok(Self {
-            configure: function("configure")?,
-            open: function("open")?,
-            request_body: function("on-request-body")?,
-            request_trailers: function("on-request-trailers")?,
-            response_headers: function("on-response-headers")?,
-            response_body: function("on-response-body")?,
-            response_trailers: function("on-response-trailers")?,
-            close: function("close")?,
-        })
-    }
+/// A filter that can be started.
+pub(super) enum Ready {
+    Core(InstancePre<State>),
+    Component(component::guest::Ready),
 }
 
-fn missing(name: &str) -> String {
-    format!("it does not export {name} of {HANDLER}; rebuild it with this gateway's sdk/wit")
+/// An instance's exports.
+pub(super) enum Guest {
+    Core(core::Guest),
+    Component(Box<component::guest::Guest>),
+}
+
+/// What a callback hands over. Handles are there for all that could be lent; the callback says which of them are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handed {
+    pub(super) exchange: u32,
+    pub(super) id: u64,
+    pub(super) head: u32,
+    /// The head's, where it is here still.
+    pub(super) held: Option<u32>,
+    pub(super) body: u32,
+    pub(super) trailers: u32,
+}
+
+impl Ready {
+    /// Whether calls of its instances may suspend.
+    pub(super) fn calls(&self) -> Calls {
+        match self {
+            // The one interface whose functions suspend is for components only.
+            Self::Core(_) => Calls::Plain,
+            Self::Component(ready) => ready.calls,
+        }
+    }
+
+    /// Starts an instance and has it read its configuration; the inner error is what it says against that.
+    pub(super) async fn start(&self, store: &mut Store<State>) -> Result<(Guest, std::result::Result<(), String>)> {
+        match self {
+            Self::Core(ready) => core::start(store, ready).map(|(guest, configured)| (Guest::Core(guest), configured)),
+            Self::Component(ready) => {
+                let (guest, configured) = Box::pin(component::guest::start(store, ready)).await?;
+                Ok((Guest::Component(Box::new(guest)), configured))
+            }
+        }
+    }
 }
 
 impl Guest {
-    /// The exports of `instance`; an error where they are of another type.
-    pub(super) fn of(store: &mut Store<State>, instance: &Instance, exports: &Exports) -> Result<Self> {
-        Ok(Self {
-            configure: instance.get_typed_func(&mut *store, exports.configure)?,
-            open: instance.get_typed_func(&mut *store, exports.open)?,
-            request_body: instance.get_typed_func(&mut *store, exports.request_body)?,
-            request_trailers: instance.get_typed_func(&mut *store, exports.request_trailers)?,
-            response_headers: instance.get_typed_func(&mut *store, exports.response_headers)?,
-            response_body: instance.get_typed_func(&mut *store, exports.response_body)?,
-            response_trailers: instance.get_typed_func(&mut *store, exports.response_trailers)?,
-            close: instance.get_typed_func(&mut *store, exports.close)?,
-        })
+    /// Makes one callback.
+    pub(super) async fn call(&self, store: &mut Store<State>, with: &Handed, callback: Callback) -> Result<Answer> {
+        match self {
+            Self::Core(guest) => guest.call(store, with, callback),
+            // The future is large, and would be part of that of every callback.
+            Self::Component(guest) => Box::pin(guest.call(store, with, callback)).await,
+        }
     }
 }
 
-/// How an export is called, by what its store may do.
-pub(super) trait Enter {
-    /// Calls an export.
-    async fn enter<P, R>(store: &mut Store<State>, function: &TypedFunc<P, R>, with: P) -> Result<R>
-    where
-        P: ComponentNamedList + Lower + Send + Sync,
-        R: ComponentNamedList + Lift + Send + Sync + 'static;
-}
-
-/// In a store whose calls never suspend.
-pub(super) struct Plainly;
-
-/// In one whose calls may.
-pub(super) struct Suspendably;
-
-impl Enter for Plainly {
-    async fn enter<P, R>(store: &mut Store<State>, function: &TypedFunc<P, R>, with: P) -> Result<R>
-    where
-        P: ComponentNamedList + Lower + Send + Sync,
-        R: ComponentNamedList + Lift + Send + Sync + 'static,
-    {
-        function.call(store, with)
-    }
-}
-
-impl Enter for Suspendably {
-    async fn enter<P, R>(store: &mut Store<State>, function: &TypedFunc<P, R>, with: P) -> Result<R>
-    where
-        P: ComponentNamedList + Lower + Send + Sync,
-        R: ComponentNamedList + Lift + Send + Sync + 'static,
-    {
-        function.call_async(store, with).await
+impl Handed {
+    pub(super) fn of(lent: &Lent, exchange: u32, id: u64) -> Self {
+        let head = lent.handle(Part::Head);
+        Self {
+            exchange,
+            id,
+            head,
+            held: lent.shown.head.is_some().then_some(head),
+            body: lent.handle(Part::Body),
+            trailers: lent.handle(Part::Trailers),
+        }
     }
 }

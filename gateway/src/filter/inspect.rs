@@ -1,7 +1,9 @@
 //! From uploaded bytes to a component of the right world, or every reason why they are not one.
 
 use super::{
-    guest::{Calls, Exports, HANDLER},
+    component::guest::{self, Exports},
+    core::contract::{Contract, plain_name},
+    guest::{Calls, HANDLER, Ready},
     limits::Limits,
     proxy_wasm,
     state::State,
@@ -13,7 +15,7 @@ use wasmparser::{Parser, Payload};
 use wasmtime::{
     Engine, Module,
     component::{
-        Component, InstancePre, Linker,
+        Component, Linker,
         types::{Component as ComponentType, ComponentItem},
     },
 };
@@ -68,20 +70,15 @@ impl Compiled {
 
 /// What it is.
 pub(super) enum Code {
-    Typed(Typed),
+    Typed(Ready),
     Proxy(proxy_wasm::Ready),
 }
 
-/// A component of ours.
-pub(super) struct Typed {
-    pub(super) ready: InstancePre<State>,
-    pub(super) exports: Exports,
-    pub(super) calls: Calls,
-}
-
-/// What filters of both kinds are linked to.
+/// What filters of each kind are linked to.
 pub(super) struct Linkers {
-    pub(super) typed: Linker<State>,
+    pub(super) component: Linker<State>,
+    pub(super) core: wasmtime::Linker<State>,
+    pub(super) contract: Contract,
     pub(super) proxy: proxy_wasm::Linkage,
 }
 
@@ -93,27 +90,43 @@ pub(super) fn compile(engine: &Engine, limits: &Limits, bytes: &[u8]) -> Result<
     if Parser::is_core_wasm(bytes) && proxy_wasm::is_one(bytes) {
         return Module::from_binary(engine, bytes).map(Native::Module).map_err(refused);
     }
-    Component::from_binary(engine, &component_of(bytes)?).map(Native::Component).map_err(refused)
+    let component = component_of(bytes)?;
+    // It could be made a component, so it is of its world. Whether it has to run as one is another matter.
+    if matches!(component, Cow::Owned(_)) && Contract::read().is_ok_and(|contract| contract.covers(bytes)) {
+        return Module::from_binary(engine, bytes).map(Native::Module).map_err(refused);
+    }
+    Component::from_binary(engine, &component).map(Native::Component).map_err(refused)
 }
 
 /// Looks whether what was compiled is a filter, and links it to the host.
 pub(super) fn ready(engine: &Engine, linkers: &Linkers, native: &Native) -> Result<Compiled, Vec<String>> {
     match native {
-        Native::Component(component) => typed(engine, &linkers.typed, component),
-        Native::Module(module) => {
+        Native::Component(component) => typed(engine, &linkers.component, component),
+        Native::Module(module) if proxy_wasm::is_compiled(module) => {
             let (inspection, ready) = linkers.proxy.ready(module)?;
             Ok(Compiled { inspection, code: Code::Proxy(ready) })
         }
+        Native::Module(module) => core(linkers, module),
     }
+}
+
+/// A core module that is of the plain world, which is known since it was compiled.
+fn core(linkers: &Linkers, module: &Module) -> Result<Compiled, Vec<String>> {
+    let ready = linkers.core.instantiate_pre(module).map_err(|error| vec![other_version(&error)])?;
+    let (imports, functions) = linkers.contract.imported(module);
+    let inspection = Inspection { world: WORLD.to_owned(), imports, functions, exports: vec![HANDLER.to_owned()] };
+    Ok(Compiled { inspection, code: Code::Typed(Ready::Core(ready)) })
+}
+
+fn other_version(error: &wasmtime::Error) -> String {
+    format!("it was built for another version of {WORLD}: {}; rebuild it with this gateway's sdk/wit", line(error))
 }
 
 fn typed(engine: &Engine, linker: &Linker<State>, component: &Component) -> Result<Compiled, Vec<String>> {
     let component_type = component.component_type();
     let imports = check_world(engine, &component_type)?;
     let exports = Exports::of(component).map_err(|reason| vec![reason])?;
-    let ready = linker.instantiate_pre(component).map_err(|error| {
-        vec![format!("it was built for another version of {WORLD}: {}; rebuild it with this gateway's sdk/wit", line(&error))]
-    })?;
+    let pre = linker.instantiate_pre(component).map_err(|error| vec![other_version(&error)])?;
     let (world, calls) = match imports.iter().any(|import| import == OUTBOUND) {
         false => (WORLD, Calls::Plain),
         true => (WORLD_WITH_OUTBOUND, Calls::Suspending),
@@ -121,7 +134,7 @@ fn typed(engine: &Engine, linker: &Linker<State>, component: &Component) -> Resu
     let functions = functions(engine, &component_type);
     let exported = component_type.exports(engine).map(|(name, _)| name.to_owned()).collect();
     let inspection = Inspection { world: world.to_owned(), imports, functions, exports: exported };
-    Ok(Compiled { inspection, code: Code::Typed(Typed { ready, exports, calls }) })
+    Ok(Compiled { inspection, code: Code::Typed(Ready::Component(guest::Ready { pre, exports, calls })) })
 }
 
 /// The bytes as a component: as they are, or encoded from a core module that says in a custom section how.
@@ -233,11 +246,9 @@ fn functions(engine: &Engine, component: &ComponentType) -> Vec<String> {
     let mut functions = Vec::new();
     for (interface, import) in component.imports(engine) {
         let ComponentItem::ComponentInstance(instance) = import.ty else { continue };
-        let interface = interface.rsplit('/').next().unwrap_or(interface).split('@').next().unwrap_or(interface);
         for (name, export) in instance.exports(engine) {
             if matches!(export.ty, ComponentItem::ComponentFunc(_)) {
-                // Of `[method]headers.get` and the like the kind is no news.
-                functions.push(format!("{interface}.{}", name.rsplit(']').next().unwrap_or(name)));
+                functions.push(plain_name(interface, name));
             }
         }
     }

@@ -5,9 +5,9 @@ use super::{
     bindings::tidegate::filter::types::{BodyFlow, Flow, TrailerFlow},
     chain::Filter,
     engine::Shared,
-    guest::{Calls, Enter, Guest, Plainly, Suspendably},
+    guest::{Calls, Guest, Handed},
     inspect::Code,
-    lent::{Part, Shown},
+    lent::Shown,
     limits::Limits,
     outbound::Errands,
     state::{Phase, State},
@@ -17,7 +17,7 @@ use futures_util::FutureExt as _;
 use std::{sync::Arc, time::Duration};
 use tidegate_policy::exchange::AuditEvent;
 use tokio::sync::watch;
-use wasmtime::{Store, Trap, component::Resource};
+use wasmtime::{Store, Trap};
 
 /// One running module.
 pub(super) struct Instance {
@@ -121,26 +121,14 @@ impl Instance {
         store.set_max_component_handles(limits.handles);
         store.epoch_deadline_callback(|mut context| Ok(context.data_mut().allowance.met()));
         arm(&mut store, limits.configure);
-        let Code::Typed(compiled) = &filter.compiled.code else {
+        let Code::Typed(ready) = &filter.compiled.code else {
             return Err("it is a Proxy-Wasm module, and runs in a VM of its own kind".to_owned());
         };
-        let started = async {
-            let instance = match compiled.calls {
-                Calls::Plain => compiled.ready.instantiate(&mut store)?,
-                Calls::Suspending => compiled.ready.instantiate_async(&mut store).await?,
-            };
-            let guest = Guest::of(&mut store, &instance, &compiled.exports)?;
-            let (configured,) = match compiled.calls {
-                Calls::Plain => guest.configure.call(&mut store, ())?,
-                Calls::Suspending => guest.configure.call_async(&mut store, ()).await?,
-            };
-            Ok::<_, wasmtime::Error>((guest, configured))
-        };
-        match started.await {
+        match ready.start(&mut store).await {
             Ok((guest, Ok(()))) => {
                 shared.metrics.starts.add(1);
                 shared.metrics.instances.add(1);
-                Ok(Self { store, guest, calls: compiled.calls, numbers: Numbers::default(), shared: Arc::clone(shared) })
+                Ok(Self { store, guest, calls: ready.calls(), numbers: Numbers::default(), shared: Arc::clone(shared) })
             }
             Ok((_, Err(refusal))) => Err(refusal),
             Err(error) => Err(format!("it failed while it started: {}", shared.failed(&error, &Bound::of_start(&limits)))),
@@ -172,10 +160,7 @@ impl Instance {
         state.calls = trail.calls;
         state.lent.begin(shown.as_deref_mut(), undoable);
         arm(&mut self.store, self.shared.limits.callback);
-        let answer = match self.calls {
-            Calls::Plain => self.call::<Plainly>(trail, number, known.id(), callback).await,
-            Calls::Suspending => Box::pin(self.call::<Suspendably>(trail, number, known.id(), callback)).await,
-        };
+        let answer = self.call(trail, number, known.id(), callback).await;
         let state = self.store.data_mut();
         state.known = None;
         trail.event_bytes = state.event_bytes;
@@ -193,58 +178,23 @@ impl Instance {
         answer
     }
 
-    async fn call<E: Enter>(
-        &mut self,
-        trail: &mut Trail,
-        number: u64,
-        id: u64,
-        callback: Callback,
-    ) -> wasmtime::Result<Answer> {
+    async fn call(&mut self, trail: &mut Trail, number: u64, id: u64, callback: Callback) -> wasmtime::Result<Answer> {
         let Self { store, guest, numbers, .. } = self;
-        let lent = &store.data().lent;
-        let head = || Resource::new_borrow(lent.handle(Part::Head));
-        let held = || lent.shown.head.is_some().then(head);
-        let body = || Resource::new_borrow(lent.handle(Part::Body));
-        let trailers = || Resource::new_borrow(lent.handle(Part::Trailers));
         let exchange = match (callback, trail.open) {
-            (Callback::Open { end }, _) => {
-                let exchange = numbers.take();
-                let with = (exchange, id, head(), end);
-                let flow = E::enter(store, &guest.open, with).await?.0;
-                trail.open = Some(Open { number, exchange });
-                return Ok(numbers.head(trail, flow));
-            }
+            (Callback::Open { .. }, _) => numbers.take(),
             (_, Some(open)) => open.exchange,
             (_, None) => wasmtime::bail!("it was called for an exchange that it does not have open"),
         };
-        Ok(match callback {
-            Callback::RequestBody { end } => {
-                let with = (exchange, held(), body(), end);
-                Answer::Body(E::enter(store, &guest.request_body, with).await?.0)
-            }
-            Callback::RequestTrailers => {
-                let with = (exchange, held(), body(), trailers());
-                Answer::Trailers(E::enter(store, &guest.request_trailers, with).await?.0)
-            }
-            Callback::ResponseHeaders { status, end } => {
-                let with = (exchange, status, head(), end);
-                let flow = E::enter(store, &guest.response_headers, with).await?.0;
-                numbers.head(trail, flow)
-            }
-            Callback::ResponseBody { end } => {
-                let with = (exchange, held(), body(), end);
-                Answer::Body(E::enter(store, &guest.response_body, with).await?.0)
-            }
-            Callback::ResponseTrailers => {
-                let with = (exchange, held(), body(), trailers());
-                Answer::Trailers(E::enter(store, &guest.response_trailers, with).await?.0)
-            }
-            Callback::Open { .. } | Callback::Close => {
-                E::enter(store, &guest.close, (exchange,)).await?;
-                numbers.close(trail);
-                Answer::Closed
-            }
-        })
+        let handed = Handed::of(&store.data().lent, exchange, id);
+        let answer = guest.call(store, &handed, callback).await?;
+        if matches!(callback, Callback::Open { .. }) {
+            trail.open = Some(Open { number, exchange });
+        }
+        // After a head's answer that says so it has nothing more to do with the exchange.
+        if matches!(answer, Answer::Head(Flow::Done) | Answer::Closed) {
+            numbers.close(trail);
+        }
+        Ok(answer)
     }
 }
 
@@ -259,14 +209,6 @@ impl Numbers {
             self.next += 1;
             next
         })
-    }
-
-    /// A filter's answer to a head; after one that says so it has nothing more to do with the exchange.
-    fn head(&mut self, trail: &mut Trail, flow: Flow) -> Answer {
-        if flow == Flow::Done {
-            self.close(trail);
-        }
-        Answer::Head(flow)
     }
 
     fn close(&mut self, trail: &mut Trail) {

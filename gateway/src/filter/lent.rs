@@ -113,6 +113,25 @@ impl Lent {
         }
     }
 
+    /// Takes away the header map that a handle of this number was lent for; `put_headers` has to follow before the callback
+    /// goes on.
+    pub(super) fn take_headers(&mut self, handle: u32) -> Option<HeaderMap> {
+        match self.part(handle)? {
+            Part::Head => self.shown.head.take(),
+            Part::Trailers => self.shown.trailers.take(),
+            Part::Body => None,
+        }
+    }
+
+    /// Puts back what `take_headers` took.
+    pub(super) fn put_headers(&mut self, handle: u32, headers: HeaderMap) {
+        match self.part(handle) {
+            Some(Part::Head) => self.shown.head = Some(headers),
+            Some(Part::Trailers) => self.shown.trailers = Some(headers),
+            Some(Part::Body) | None => {}
+        }
+    }
+
     /// The body that a handle of this number was lent for.
     pub(super) fn body(&self, handle: u32) -> Option<&Bytes> {
         self.part(handle).filter(|part| *part == Part::Body).and(self.shown.body.as_ref())

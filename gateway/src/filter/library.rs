@@ -4,6 +4,7 @@ use super::{
     archive::Archive,
     compiler::{Process, STACK_BYTES},
     component,
+    core::{self, contract::Contract},
     engine::Shared,
     inspect::{self, Compiled, Linkers},
     outbound, proxy_wasm,
@@ -80,10 +81,15 @@ impl Library {
         let mut linker = Linker::new(&shared.engine);
         component::link(&mut linker)?;
         outbound::link(&mut linker)?;
-        let proxy = proxy_wasm::Linkage::new(&shared.engine)?;
+        let linkers = Linkers {
+            component: linker,
+            core: core::linker(&shared.engine)?,
+            contract: Contract::read()?,
+            proxy: proxy_wasm::Linkage::new(&shared.engine)?,
+        };
         Ok(Self {
             shared,
-            linkers: Arc::new(Linkers { typed: linker, proxy }),
+            linkers: Arc::new(linkers),
             shelf: Mutex::default(),
             archive: OnceLock::new(),
             program: OnceLock::new(),

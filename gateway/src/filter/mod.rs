@@ -3,10 +3,12 @@
 //!
 //! In order: `inspect`, `library` and `archive` turn uploaded bytes into compiled modules, `rehearsal` tries them, `chain`
 //! puts them on routes. `slot` keeps a worker's instances, each an `instance` of a `guest`, and `sweep` lets them go. `run`
-//! takes an exchange through them, a `passage` in each direction, whose bodies are `filtered`, or a tunnel by a `conduit`. `message`, `attributes`,
-//! `upstream`, `audit`, `calls`, `shared` and `outbound` are what filters may call, about what they are `lent` or beyond it, and `holdings` (`kv`,
-//! `instruments`) what outlives their instances. All of this is for typed filters; `proxy_wasm` is the same for the others, from
-//! the `Seat` inwards.
+//! takes an exchange through them, a `passage` in each direction, whose bodies are `filtered`, or a tunnel by a `conduit`.
+//!
+//! A typed filter is a core module (`core`) or a `component`, which differ in how the guest is called and calls. What it may
+//! do is the same for both: `message`, `attributes`, `upstream`, `audit`, `calls`, `shared` and `outbound`, about what it is
+//! `lent` or beyond it, and `holdings` (`kv`, `instruments`) is what outlives instances. `proxy_wasm` is all of this for the
+//! other filters, from the `Seat` inwards.
 
 mod archive;
 mod attributes;
@@ -16,6 +18,7 @@ mod calls;
 mod chain;
 pub mod compiler;
 mod component;
+mod core;
 mod engine;
 mod filtered;
 mod guest;

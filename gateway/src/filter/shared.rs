@@ -49,6 +49,11 @@ impl State {
         u32::try_from(place).unwrap_or(u32::MAX)
     }
 
+    /// How many metrics the instance has handles to.
+    pub(super) fn instruments_held(&self) -> usize {
+        self.instruments.iter().flatten().count()
+    }
+
     pub(super) fn count(&self, place: u32, amount: u64) -> Result<()> {
         match self.instrument(place) {
             Some(Instrument::Counter(counter)) => counter.iter().for_each(|counter| counter.add(amount)),

@@ -5,6 +5,7 @@ use super::{
     audit::Budget,
     bindings::tidegate::filter::types::Attr,
     chain::Filter,
+    core::abi::Abi,
     headers::Room,
     holdings::Holding,
     lent::Lent,
@@ -63,6 +64,8 @@ pub(super) struct State {
     pub(super) known: Option<Arc<Known>>,
     /// The message at hand.
     pub(super) lent: Lent,
+    /// What host functions need of a core module's instance.
+    pub(super) abi: Abi,
     pub(super) events: Vec<AuditEvent>,
     pub(super) event_bytes: usize,
     pub(super) event_count: usize,
@@ -97,6 +100,7 @@ impl State {
             phase: Phase::Configure,
             known: None,
             lent: Lent::default(),
+            abi: Abi::default(),
             events: Vec::new(),
             event_bytes: 0,
             event_count: 0,

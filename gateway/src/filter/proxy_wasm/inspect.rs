@@ -59,6 +59,11 @@ pub(in crate::filter) fn is_one(bytes: &[u8]) -> bool {
     exports.any(|section| section.into_iter().flatten().any(|export| export.name.starts_with(MARKER)))
 }
 
+/// Whether this module, which was compiled before, is one.
+pub(in crate::filter) fn is_compiled(module: &Module) -> bool {
+    module.exports().any(|export| export.name().starts_with(MARKER))
+}
+
 impl Linkage {
     pub(in crate::filter) fn new(engine: &Engine) -> wasmtime::Result<Self> {
         Offered::all(engine).map(Self)

@@ -29,7 +29,7 @@ mod state;
 mod stream;
 mod vm;
 
-pub(super) use inspect::{Linkage, Ready, is_one};
+pub(super) use inspect::{Linkage, Ready, is_compiled, is_one};
 pub(super) use place::{Machines, Place};
 pub(super) use queues::Commons;
 pub(super) use seat::{Fallen, Passed, Standing};

@@ -30,8 +30,8 @@ mod wasm {
         static KEPT: Cell<Option<Kept>> = const { Cell::new(None) };
     }
 
-    /// Numbers that were never lent, or no longer are; a callback has fewer handles than the first of them.
-    const STALE: [u32; 3] = [8, 9, 10];
+    /// Numbers that were never lent, or no longer are: those of a callback are small, or grow from one to the next.
+    const STALE: [u32; 3] = [1 << 24, (1 << 24) + 1, (1 << 24) + 2];
 
     pub(crate) fn keep_head() {
         KEPT.set(Some(Kept::Head));

@@ -1,0 +1,300 @@
+//! The canonical ABI as far as the contract needs it: what a call hands over is read where it lies in the guest's memory,
+//! and what it gets is written where the guest's own allocator makes room. Every pointer, length, alignment and number of a
+//! case is checked; what is wrong ends the guest's call, as it does in components.
+
+use crate::filter::state::State;
+use std::fmt;
+use wasmtime::{Caller, Memory, Result, Store, Trap, TypedFunc, bail};
+
+/// A guest's call of a host function.
+pub(super) type Call<'a> = Caller<'a, State>;
+/// `cabi_realloc`: the old place and its size, alignment, new size.
+pub(super) type Realloc = TypedFunc<(u32, u32, u32, u32), u32>;
+/// Where something lies in the guest's memory, and its length.
+pub(super) type Span = (u32, u32);
+
+/// What host functions need of an instance; nothing for one that is a component.
+#[derive(Default)]
+pub(in crate::filter) struct Abi {
+    memory: Option<Memory>,
+    /// Away while the guest runs and may call nothing: before its instance is there, and while it makes room or tidies up.
+    realloc: Option<Realloc>,
+}
+
+impl Abi {
+    pub(super) fn new(memory: Memory, realloc: Realloc) -> Self {
+        Self { memory: Some(memory), realloc: Some(realloc) }
+    }
+}
+
+impl fmt::Debug for Abi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Abi").field("memory", &self.memory).finish_non_exhaustive()
+    }
+}
+
+/// The guest's memory as one call reads it, and how many bytes that call may still have read.
+pub(super) struct Lift<'a> {
+    memory: &'a [u8],
+    left: usize,
+}
+
+/// Begins a call that reads the guest's memory.
+pub(super) fn enter<'a>(call: &'a mut Call<'_>) -> Result<(Lift<'a>, &'a mut State)> {
+    let memory = memory(call.data())?;
+    let (memory, state) = memory.data_and_store_mut(call);
+    let left = state.limits.hostcall_bytes;
+    Ok((Lift { memory, left }, state))
+}
+
+/// Begins a call that does not.
+pub(super) fn state<'a>(call: &'a mut Call<'_>) -> Result<&'a mut State> {
+    memory(call.data())?;
+    Ok(call.data_mut())
+}
+
+/// The memory, unless the guest may call nothing now.
+fn memory(state: &State) -> Result<Memory> {
+    match &state.abi {
+        Abi { memory: Some(memory), realloc: Some(_) } => Ok(*memory),
+        _ => Err(Trap::CannotLeaveComponent.into()),
+    }
+}
+
+impl<'a> Lift<'a> {
+    pub(super) fn bytes(&mut self, (at, length): Span) -> Result<&'a [u8]> {
+        let Some(bytes) = range(self.memory, at, length as usize) else {
+            bail!("list pointer/length out of bounds of memory");
+        };
+        self.spend(bytes.len())?;
+        Ok(bytes)
+    }
+
+    pub(super) fn text(&mut self, (at, length): Span) -> Result<&'a str> {
+        let Some(bytes) = range(self.memory, at, length as usize) else {
+            bail!("string pointer/length out of bounds of memory");
+        };
+        self.spend(bytes.len())?;
+        Ok(str::from_utf8(bytes)?)
+    }
+
+    /// The elements of a list, which have this size.
+    pub(super) fn list<const SIZE: usize>(&mut self, (at, count): Span, align: u32) -> Result<&'a [[u8; SIZE]]> {
+        let bytes = (count as usize).checked_mul(SIZE).and_then(|length| range(self.memory, at, length));
+        let Some(bytes) = bytes else {
+            bail!("list pointer/length out of bounds of memory");
+        };
+        self.spend(bytes.len())?;
+        if !at.is_multiple_of(align) {
+            bail!("list pointer is not aligned");
+        }
+        Ok(bytes.as_chunks().0)
+    }
+
+    /// A record of this size.
+    pub(super) fn record<const SIZE: usize>(&mut self, at: u32, align: u32) -> Result<&'a [u8; SIZE]> {
+        if !at.is_multiple_of(align) {
+            bail!("pointer not aligned");
+        }
+        let Some(record) = self.memory.get(at as usize..).and_then(<[u8]>::first_chunk) else {
+            bail!("pointer out of bounds of memory");
+        };
+        self.spend(SIZE)?;
+        Ok(record)
+    }
+
+    /// As much as a filter may hand over in one call, whatever it consists of.
+    fn spend(&mut self, bytes: usize) -> Result<()> {
+        match self.left.checked_sub(bytes) {
+            Some(left) => self.left = left,
+            None => bail!(
+                "too much data is being copied between the host and the guest: fuel allocated for hostcalls has been exhausted"
+            ),
+        }
+        Ok(())
+    }
+}
+
+fn range(memory: &[u8], at: u32, length: usize) -> Option<&[u8]> {
+    let start = at as usize;
+    memory.get(start..start.checked_add(length)?)
+}
+
+/// The number at this place of an element.
+pub(super) fn number(element: &[u8], at: usize) -> u32 {
+    element.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+/// The place and length at this place of an element.
+pub(super) fn span(element: &[u8], at: usize) -> Span {
+    (number(element, at), number(element, at + 4))
+}
+
+/// The number of 64 bits at this place of an element.
+pub(super) fn long(element: &[u8], at: usize) -> u64 {
+    let (low, high) = span(element, at);
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// The case of this number.
+pub(super) fn case<T: Copy>(cases: &[T], number: u32) -> Result<T> {
+    match cases.get(number as usize) {
+        Some(case) => Ok(*case),
+        None => bail!("unexpected discriminant: {number}"),
+    }
+}
+
+/// A value that may be absent, by the number that says whether it is.
+pub(super) fn option<T>(number: u32, value: T) -> Result<Option<T>> {
+    match number {
+        0 => Ok(None),
+        1 => Ok(Some(value)),
+        _ => bail!("invalid option discriminant"),
+    }
+}
+
+/// Has the guest make room. Meanwhile it may call nothing of the host.
+fn allocate(call: &mut Call<'_>, align: u32, size: usize) -> Result<u32> {
+    let size = u32::try_from(size)?;
+    let Some(realloc) = call.data_mut().abi.realloc.take() else { return Err(Trap::CannotLeaveComponent.into()) };
+    let made = realloc.call(&mut *call, (0, 0, align, size));
+    call.data_mut().abi.realloc = Some(realloc);
+    let at = made?;
+    if !at.is_multiple_of(align) {
+        bail!("realloc return: result not aligned");
+    }
+    Ok(at)
+}
+
+/// Hands bytes over: where they are, and how many.
+pub(super) fn give(call: &mut Call<'_>, bytes: &[u8]) -> Result<Span> {
+    let at = allocate(call, 1, bytes.len())?;
+    let memory = memory(call.data())?.data_mut(call);
+    let Some(room) = memory.get_mut(at as usize..).and_then(|room| room.get_mut(..bytes.len())) else {
+        bail!("realloc return: beyond end of memory");
+    };
+    room.copy_from_slice(bytes);
+    Ok((at, u32::try_from(bytes.len())?))
+}
+
+/// Hands a list over, whose elements are so many words each; what they refer to is handed over as they are made.
+pub(super) fn give_list<T, const WORDS: usize>(
+    call: &mut Call<'_>,
+    count: usize,
+    items: impl Iterator<Item = T>,
+    mut element: impl FnMut(&mut Call<'_>, T) -> Result<[u32; WORDS]>,
+) -> Result<Span> {
+    let size = WORDS * 4;
+    let at = allocate(call, 4, count * size)?;
+    let memory = memory(call.data())?.data(&*call);
+    if range(memory, at, count * size).is_none() {
+        bail!("realloc return: beyond end of memory");
+    }
+    for (item, offset) in items.take(count).zip((0..).step_by(size)) {
+        let words = element(call, item)?;
+        put(call, at.saturating_add(offset), 4, words)?;
+    }
+    Ok((at, u32::try_from(count)?))
+}
+
+/// Writes a result of so many words where the guest wants it. What is shorter than a word has zeros behind it.
+pub(super) fn put<const WORDS: usize>(call: &mut Call<'_>, at: u32, align: u32, words: [u32; WORDS]) -> Result<()> {
+    let room = room(call, at, align, WORDS * 4)?;
+    for (room, word) in room.as_chunks_mut().0.iter_mut().zip(words) {
+        *room = word.to_le_bytes();
+    }
+    Ok(())
+}
+
+/// Writes a result that is nothing, or the number of an error's case.
+pub(super) fn put_done(call: &mut Call<'_>, at: u32, done: std::result::Result<(), u8>) -> Result<()> {
+    let result = match done {
+        Ok(()) => [0, 0],
+        Err(case) => [1, case],
+    };
+    room(call, at, 1, 2)?.copy_from_slice(&result);
+    Ok(())
+}
+
+fn room<'a>(call: &'a mut Call<'_>, at: u32, align: u32, size: usize) -> Result<&'a mut [u8]> {
+    if !at.is_multiple_of(align) {
+        bail!("pointer not aligned");
+    }
+    let memory = memory(call.data())?.data_mut(call);
+    match memory.get_mut(at as usize..).and_then(|room| room.get_mut(..size)) {
+        Some(room) => Ok(room),
+        None => bail!("pointer out of bounds"),
+    }
+}
+
+/// The halves of a number of 64 bits, the lower one first.
+pub(super) const fn halves(number: u64) -> [u32; 2] {
+    [number as u32, (number >> 32) as u32]
+}
+
+/// A guest's memory after it has answered.
+pub(super) fn answered(store: &Store<State>) -> Result<Lift<'_>> {
+    let memory = memory(store.data())?.data(store);
+    Ok(Lift { memory, left: store.data().limits.hostcall_bytes })
+}
+
+/// Calls what a guest tidies up with. Meanwhile it may call nothing of the host.
+pub(super) fn tidy(store: &mut Store<State>, post_return: &TypedFunc<u32, ()>, answer: u32) -> Result<()> {
+    let realloc = store.data_mut().abi.realloc.take();
+    let done = post_return.call(&mut *store, answer);
+    store.data_mut().abi.realloc = realloc;
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lift(memory: &[u8], left: usize) -> Lift<'_> {
+        Lift { memory, left }
+    }
+
+    #[test]
+    fn nothing_outside_of_the_memory_is_read() {
+        let memory = [b'a'; 16];
+        for (span, good) in [
+            ((0, 16), true),
+            ((16, 0), true),
+            ((0, 17), false),
+            ((17, 0), false),
+            ((u32::MAX, 1), false),
+            ((8, u32::MAX), false),
+        ] {
+            assert_eq!(lift(&memory, 99).bytes(span).is_ok(), good, "{span:?}");
+            assert_eq!(lift(&memory, 99).text(span).is_ok(), good, "{span:?}");
+        }
+        assert_eq!(lift(&memory, 99).list::<8>((8, 1), 4).unwrap().len(), 1);
+        for (span, align) in [((8, 2), 4), ((0, u32::MAX), 4), ((u32::MAX, 1), 1), ((2, 1), 4), ((4, 1), 8)] {
+            assert!(lift(&memory, 99).list::<8>(span, align).is_err(), "{span:?} {align}");
+        }
+        for (at, align, good) in [(8, 4, true), (12, 4, false), (6, 4, false), (u32::MAX, 1, false)] {
+            assert_eq!(lift(&memory, 99).record::<8>(at, align).is_ok(), good, "{at} {align}");
+        }
+    }
+
+    #[test]
+    fn text_is_utf8_and_what_is_read_is_bounded() {
+        assert!(lift(b"\xc3", 99).text((0, 1)).is_err());
+        assert_eq!(lift("ä".as_bytes(), 99).text((0, 2)).unwrap(), "ä");
+        let mut one = lift(b"0123456789", 12);
+        assert!(one.bytes((0, 10)).is_ok() && one.bytes((0, 2)).is_ok());
+        assert!(one.bytes((0, 1)).unwrap_err().to_string().contains("hostcalls"));
+        assert!(one.bytes((0, 0)).is_ok());
+    }
+
+    #[test]
+    fn numbers_are_little_endian_and_cases_are_checked() {
+        let element = [1, 2, 0, 0, 3, 0, 0, 0x80];
+        assert_eq!((span(&element, 0), long(&element, 0)), ((0x201, 0x8000_0003), 0x8000_0003_0000_0201));
+        assert_eq!(halves(0x8000_0003_0000_0201), [0x201, 0x8000_0003]);
+        assert_eq!(case(&['a', 'b'], 1).unwrap(), 'b');
+        assert!(case(&['a', 'b'], 2).is_err() && case(&['a', 'b'], u32::MAX).is_err());
+        assert_eq!((option(0, 'a').unwrap(), option(1, 'a').unwrap()), (None, Some('a')));
+        assert!(option(2, 'a').is_err());
+    }
+}
