@@ -1,6 +1,6 @@
 //! What well-behaved filters do, and what becomes of instances over time.
 
-use crate::setting::{Flow, Stage, request, response};
+use crate::setting::{FORMS, Flow, Stage, request, response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
@@ -13,52 +13,56 @@ use tidegate_policy::Reason;
 
 #[test]
 fn headers_are_changed_in_both_directions() {
-    let stage = Stage::new(json!([{"plugin": "stamp", "config": {"value": "hello"}}]));
-    let outcome = stage.exchange();
-    assert!(outcome.passed(), "{outcome:?}");
-    assert_eq!(outcome.request_headers["x-stamp"], "hello");
-    assert_eq!(outcome.response_headers["x-stamp"], "hello");
-    assert_eq!(outcome.request_headers["proxy-authorization"], "Bearer secret");
-    assert_eq!(outcome.facts.len(), 1);
-    assert_eq!(outcome.facts[0].plugin, "stamp");
-    assert_eq!(outcome.facts[0].outcome, "continued");
-    assert!(outcome.facts[0].error.is_none());
+    for form in FORMS {
+        let stage = Stage::formed(form, Limits::default(), json!([{"plugin": "stamp", "config": {"value": "hello"}}]));
+        let outcome = stage.exchange();
+        assert!(outcome.passed(), "{outcome:?}");
+        assert_eq!(outcome.request_headers["x-stamp"], "hello");
+        assert_eq!(outcome.response_headers["x-stamp"], "hello");
+        assert_eq!(outcome.request_headers["proxy-authorization"], "Bearer secret");
+        assert_eq!(outcome.facts.len(), 1);
+        assert_eq!(outcome.facts[0].plugin, "stamp");
+        assert_eq!(outcome.facts[0].outcome, "continued");
+        assert!(outcome.facts[0].error.is_none());
+    }
 }
 
 #[test]
 fn the_audit_filter_leaves_one_event_without_secrets() {
-    let config = json!({
-        "kind": "payments",
-        "request_headers": ["x-tenant", "authorization", "proxy-authorization"],
-        "response_headers": ["x-request-id"],
-    });
-    let stage = Stage::new(json!([{"plugin": "audit", "config": config}]));
-    let outcome = stage.exchange();
-    assert!(outcome.passed(), "{outcome:?}");
-    let [event] = &outcome.facts[0].events[..] else { panic!("{:?}", outcome.facts) };
-    assert_eq!(event.kind, "payments");
-    assert_eq!(event.outcome, "allowed");
-    let expected = [
-        ("principal", json!("spiffe://cluster.local/ns/shop/sa/checkout")),
-        ("namespace", json!("shop")),
-        ("workload", json!("checkout")),
-        ("address", json!("10.1.2.3")),
-        ("service", json!("api")),
-        ("host", json!("api.example.com")),
-        ("method", json!("POST")),
-        ("path", json!("/v1/charges")),
-        ("status", json!(201)),
-        ("request.x-tenant", json!("blue")),
-        ("request.authorization", json!("(redacted)")),
-        ("response.x-request-id", json!("42")),
-        ("phase", json!("log")),
-    ];
-    for (field, value) in expected {
-        assert_eq!(event.fields.get(field), Some(&value), "{field}");
+    for form in FORMS {
+        let config = json!({
+            "kind": "payments",
+            "request_headers": ["x-tenant", "authorization", "proxy-authorization"],
+            "response_headers": ["x-request-id"],
+        });
+        let stage = Stage::formed(form, Limits::default(), json!([{"plugin": "audit", "config": config}]));
+        let outcome = stage.exchange();
+        assert!(outcome.passed(), "{outcome:?}");
+        let [event] = &outcome.facts[0].events[..] else { panic!("{:?}", outcome.facts) };
+        assert_eq!(event.kind, "payments");
+        assert_eq!(event.outcome, "allowed");
+        let expected = [
+            ("principal", json!("spiffe://cluster.local/ns/shop/sa/checkout")),
+            ("namespace", json!("shop")),
+            ("workload", json!("checkout")),
+            ("address", json!("10.1.2.3")),
+            ("service", json!("api")),
+            ("host", json!("api.example.com")),
+            ("method", json!("POST")),
+            ("path", json!("/v1/charges")),
+            ("status", json!(201)),
+            ("request.x-tenant", json!("blue")),
+            ("request.authorization", json!("(redacted)")),
+            ("response.x-request-id", json!("42")),
+            ("phase", json!("log")),
+        ];
+        for (field, value) in expected {
+            assert_eq!(event.fields.get(field), Some(&value), "{field}");
+        }
+        assert!(event.fields["at"].as_u64().unwrap() > 1_600_000_000_000_000);
+        assert!(!event.fields.contains_key("request.proxy-authorization"));
+        assert!(!format!("{:?}", outcome.facts).contains("secret"));
     }
-    assert!(event.fields["at"].as_u64().unwrap() > 1_600_000_000_000_000);
-    assert!(!event.fields.contains_key("request.proxy-authorization"));
-    assert!(!format!("{:?}", outcome.facts).contains("secret"));
 }
 
 #[test]
@@ -72,20 +76,22 @@ fn a_required_filter_that_emits_nothing_is_said_so() {
 
 #[test]
 fn a_filter_answers_in_the_upstreams_place() {
-    let filters = json!([
-        {"plugin": "audit"},
-        {"plugin": "hostile", "config": {"at": "request", "mode": "reply"}},
-        {"plugin": "stamp"},
-    ]);
-    let outcome = Stage::new(filters).exchange();
-    let Ok(Flow::Reply(reply)) = &outcome.request else { panic!("{outcome:?}") };
-    assert_eq!(reply.status(), 403);
-    assert_eq!(reply.headers()["x-why"], "told so");
-    // The stamp was never asked, so it is not in the record; the audit filter saw an exchange without a response.
-    let outcomes: Vec<_> = outcome.facts.iter().map(|facts| (&*facts.plugin, &*facts.outcome)).collect();
-    assert_eq!(outcomes, [("audit", "continued"), ("hostile", "replied")]);
-    assert_eq!(outcome.facts[1].error.as_deref(), Some("told to answer"));
-    assert_eq!(outcome.facts[0].events[0].outcome, "error");
+    for form in FORMS {
+        let filters = json!([
+            {"plugin": "audit"},
+            {"plugin": "hostile", "config": {"at": "request", "mode": "reply"}},
+            {"plugin": "stamp"},
+        ]);
+        let outcome = Stage::formed(form, Limits::default(), filters).exchange();
+        let Ok(Flow::Reply(reply)) = &outcome.request else { panic!("{outcome:?}") };
+        assert_eq!(reply.status(), 403);
+        assert_eq!(reply.headers()["x-why"], "told so");
+        // The stamp was never asked, so it is not in the record; the audit filter saw an exchange without a response.
+        let outcomes: Vec<_> = outcome.facts.iter().map(|facts| (&*facts.plugin, &*facts.outcome)).collect();
+        assert_eq!(outcomes, [("audit", "continued"), ("hostile", "replied")]);
+        assert_eq!(outcome.facts[1].error.as_deref(), Some("told to answer"));
+        assert_eq!(outcome.facts[0].events[0].outcome, "error");
+    }
 }
 
 #[test]
@@ -242,17 +248,20 @@ fn memory_is_counted_for_as_long_as_an_instance_lives() {
 
 #[test]
 fn a_filter_left_out_in_one_direction_is_not_asked_in_the_other() {
-    let hostile = json!({"at": "response", "also": "request_body", "mode": "trap", "flow": "stream"});
-    let stage = Stage::new(json!([{"plugin": "hostile", "config": hostile, "on_error": "skip"}]));
-    let run = stage.begin().unwrap();
-    let body = Body::whole(Bytes::from_static(b"whole"), http::HeaderMap::new());
-    let asked = run.0.request(request(&[]), body).now_or_never().unwrap().unwrap();
-    let Outcome::Continue(asked) = asked else { panic!("it goes on") };
-    let answered = run.0.response(response(), Body::empty()).now_or_never().unwrap();
-    assert!(matches!(answered, Ok(Outcome::Continue(_))), "{answered:?}");
-    // The instance that others may have by now must not fail for an exchange that it does not know.
-    let sent = asked.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
-    assert_eq!(sent, "whole");
-    assert_eq!(stage.host.metrics().failures.value(), 1);
-    assert_eq!(stage.host.metrics().unavailable.value(), 0);
+    for form in FORMS {
+        let hostile = json!({"at": "response", "also": "request_body", "mode": "trap", "flow": "stream"});
+        let stage =
+            Stage::formed(form, Limits::default(), json!([{"plugin": "hostile", "config": hostile, "on_error": "skip"}]));
+        let run = stage.begin().unwrap();
+        let body = Body::whole(Bytes::from_static(b"whole"), http::HeaderMap::new());
+        let asked = run.0.request(request(&[]), body).now_or_never().unwrap().unwrap();
+        let Outcome::Continue(asked) = asked else { panic!("it goes on") };
+        let answered = run.0.response(response(), Body::empty()).now_or_never().unwrap();
+        assert!(matches!(answered, Ok(Outcome::Continue(_))), "{answered:?}");
+        // The instance that others may have by now must not fail for an exchange that it does not know.
+        let sent = asked.into_body().collect().now_or_never().unwrap().unwrap().to_bytes();
+        assert_eq!(sent, "whole");
+        assert_eq!(stage.host.metrics().failures.value(), 1);
+        assert_eq!(stage.host.metrics().unavailable.value(), 0);
+    }
 }

@@ -3,8 +3,10 @@
 
 mod archive;
 mod company;
+mod forms;
 mod hostile;
 mod lifecycle;
+mod misuse;
 mod numbers;
 mod proxy_wasm;
 mod rehearsal;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::pin,
     process::Command,
     sync::{Arc, OnceLock},
@@ -26,22 +26,36 @@ use tidegate_policy::{
     publication::Module,
     route::FilterUse,
     snapshot::Rows,
-    target::{self, Form},
+    target,
 };
 
 /// The plugins that are there, and the files that cargo makes of them.
-const PLUGINS: [(&str, &str); 4] = [("audit", "audit"), ("hostile", "hostile"), ("json-grpc", "json_grpc"), ("stamp", "stamp")];
+const PLUGINS: [(&str, &str); 5] =
+    [("audit", "audit"), ("hostile", "hostile"), ("json-grpc", "json_grpc"), ("stamp", "stamp"), ("witness", "witness")];
 
 /// The bytes of a filter as cargo makes it. Built on first use, from the sources as they are; `TIDEGATE_FILTERS` names a
 /// directory of ones that were built before.
 pub(crate) fn filter(name: &str) -> Arc<[u8]> {
+    let path = directory().join(format!("{name}.wasm"));
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
+}
+
+/// Every filter that was built, by name.
+pub(crate) fn filters() -> BTreeMap<String, Arc<[u8]>> {
+    let paths = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
+    let modules = paths.filter(|path| path.extension().is_some_and(|extension| extension == "wasm"));
+    modules
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .map(|name| (name.clone(), filter(&name)))
+        .collect()
+}
+
+fn directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    let directory = DIRECTORY.get_or_init(|| match std::env::var_os("TIDEGATE_FILTERS") {
+    DIRECTORY.get_or_init(|| match std::env::var_os("TIDEGATE_FILTERS") {
         Some(directory) => directory.into(),
         None => build(),
-    });
-    let path = directory.join(format!("{name}.wasm"));
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
+    })
 }
 
 fn build() -> PathBuf {
@@ -51,12 +65,35 @@ fn build() -> PathBuf {
         .current_dir(&workspace)
         .args(["build", "--quiet", "--profile", "filter", "--target", "wasm32-unknown-unknown"])
         .args(["-p", "tidegate-plugin-audit", "-p", "tidegate-plugin-json-grpc"])
-        .args(["-p", "tidegate-filter-hostile", "-p", "tidegate-filter-stamp"])
+        .args(["-p", "tidegate-filter-hostile", "-p", "tidegate-filter-stamp", "-p", "tidegate-filter-witness"])
         .status()
         .expect("cargo starts");
     assert!(status.success(), "the filters do not build; is the target there? rustup target add wasm32-unknown-unknown");
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
     target.join("wasm32-unknown-unknown/filter")
+}
+
+/// The forms in which the host runs a typed filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As it is, without the layer of components.
+    Module,
+    Component,
+}
+
+pub(crate) const FORMS: [Form; 2] = [Form::Module, Form::Component];
+
+impl Form {
+    /// The bytes to upload for a module as cargo makes it.
+    pub(crate) fn of(self, bytes: &[u8]) -> Arc<[u8]> {
+        match self {
+            Self::Module => bytes.into(),
+            Self::Component => {
+                let mut encoder = wit_component::ComponentEncoder::default().module(bytes).unwrap();
+                encoder.encode().unwrap().into()
+            }
+        }
+    }
 }
 
 /// A module with its digest.
@@ -78,6 +115,8 @@ pub(crate) struct Stage {
     pub(crate) host: Host,
     pub(crate) chains: Chains,
     pub(crate) instances: Instances,
+    /// How filters that cargo made are run.
+    form: Form,
     /// Of what is in force, only the policy.
     live: Live,
     identity: Identity,
@@ -168,6 +207,13 @@ impl Stage {
         Self::routes(limits, &[(ROUTE, filters)])
     }
 
+    /// A route with these filters, in this form.
+    pub(crate) fn formed(form: Form, limits: Limits, filters: Value) -> Self {
+        let mut stage = Self { form, ..Self::empty(limits) };
+        stage.publish(filters);
+        stage
+    }
+
     /// Several routes.
     pub(crate) fn routes(limits: Limits, routes: &[(&str, Value)]) -> Self {
         let mut stage = Self::empty(limits);
@@ -181,6 +227,7 @@ impl Stage {
             host: Host::start(limits).unwrap(),
             chains: Chains::default(),
             instances: Instances::default(),
+            form: Form::Module,
             live: Live::default(),
             identity: caller(),
             permits: BTreeMap::new(),
@@ -192,9 +239,9 @@ impl Stage {
         self.publish_routes(&[(ROUTE, filters)]);
     }
 
-    fn publish_routes(&mut self, routes: &[(&str, Value)]) {
+    pub(crate) fn publish_routes(&mut self, routes: &[(&str, Value)]) {
         let modules: BTreeMap<Name, Module> =
-            PLUGINS.into_iter().map(|(plugin, file)| (plugin.parse().unwrap(), module(filter(file)))).collect();
+            PLUGINS.into_iter().map(|(plugin, file)| (plugin.parse().unwrap(), module(self.form.of(&filter(file))))).collect();
         self.publish_modules(routes, &modules);
     }
 
@@ -211,7 +258,7 @@ impl Stage {
     }
 
     fn decide(&self, route: &str) -> Permit {
-        let target = Target { form: Form::Plain, host: format!("{route}.example.com").parse().unwrap(), port: 443 };
+        let target = Target { form: target::Form::Plain, host: format!("{route}.example.com").parse().unwrap(), port: 443 };
         let request = target::Request {
             target: &target,
             method: &http::Method::POST,

@@ -1,7 +1,7 @@
 //! What is accepted as a filter, and how a refusal reads.
 
 use crate::{
-    setting::{filter, module, used},
+    setting::{FORMS, filter, filters, module, used},
     written::smallest,
 };
 use tidegate_gateway::filter::{Host, Limits};
@@ -24,6 +24,22 @@ fn a_component_is_accepted() {
     let component = wit_component::ComponentEncoder::default().module(&filter("stamp")).unwrap().encode().unwrap();
     let host = Host::start(Limits::default()).unwrap();
     assert_eq!(host.inspect(&component).unwrap().world, "tidegate:filter/filter@0.1.0");
+}
+
+#[test]
+fn a_module_is_inspected_as_its_component_would_be() {
+    let data = tempfile::tempdir().unwrap();
+    let host = Host::start(Limits::default()).unwrap();
+    host.keep_in(data.path());
+    let written = ("written".to_owned(), smallest("i32.const 0").into());
+    for (name, bytes) in filters().into_iter().chain([written]) {
+        let [as_module, as_component] = FORMS.map(|form| host.inspect(&form.of(&bytes)).unwrap());
+        assert_eq!(format!("{as_module:?}"), format!("{as_component:?}"), "{name}");
+        // What was compiled says what it is. Only what may suspend has to be a component.
+        let kept = std::fs::read(data.path().join("filters").join(module(bytes).digest.to_string())).unwrap();
+        let suspends = as_module.functions.iter().any(|function| function == "outbound.send");
+        assert_eq!(kept.starts_with(b"tidegate module"), !suspends, "{name}");
+    }
 }
 
 #[test]

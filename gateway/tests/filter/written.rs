@@ -53,17 +53,21 @@ pub(crate) fn smallest(configure: &str) -> Vec<u8> {
 
 /// A filter of these parts, as cargo would have made it.
 pub(crate) fn written(parts: &Parts<'_>) -> Vec<u8> {
-    let mut resolve = wit_parser::Resolve::default();
-    let (package, _) = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/wit")).unwrap();
-    let world = resolve.select_world(&[package], Some("filter")).unwrap();
-    let mut bytes = wat::parse_str(
-        SMALLEST
+    embedded(
+        &SMALLEST
             .replace("CONFIGURE", parts.configure)
             .replace("OPEN", parts.open)
             .replace("RESPONSE", parts.response)
             .replace("CLOSE", parts.close),
     )
-    .unwrap();
+}
+
+/// This module, which says of itself that it is of the plain world.
+pub(crate) fn embedded(text: &str) -> Vec<u8> {
+    let mut resolve = wit_parser::Resolve::default();
+    let (package, _) = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/wit")).unwrap();
+    let world = resolve.select_world(&[package], Some("filter")).unwrap();
+    let mut bytes = wat::parse_str(text).unwrap();
     wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8).unwrap();
     bytes
 }

@@ -1,0 +1,319 @@
+//! Filters that break the ABI itself, written as text: as core modules and as components they fail with a reason, and the
+//! host goes on.
+
+use crate::{
+    setting::{FORMS, Form, Stage, module, used},
+    written::{embedded, smallest},
+};
+use serde_json::json;
+use tidegate_gateway::filter::{Host, Limits};
+use tidegate_policy::publication::Module;
+
+/// Two MiB of memory: a name at 64, its end no UTF-8, zeros everywhere else.
+const TEXT: &str = r#"(module
+    (import "tidegate:filter/types@0.1.0" "[resource-drop]headers" (func $drop (param i32)))
+    (import "tidegate:filter/types@0.1.0" "[method]headers.get" (func $get (param i32 i32 i32 i32)))
+    (import "tidegate:filter/types@0.1.0" "[method]headers.get-many" (func $get-many (param i32 i32 i32 i32)))
+    (import "tidegate:filter/types@0.1.0" "[method]headers.apply" (func $apply (param i32 i32 i32 i32)))
+    (import "tidegate:filter/attributes@0.1.0" "set" (func $set (param i32 i32 i32 i64 i32) (result i32)))
+    (import "tidegate:filter/audit@0.1.0" "emit" (func $emit (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
+    (import "tidegate:filter/telemetry@0.1.0" "log" (func $log (param i32 i32 i32)))
+    (import "tidegate:filter/telemetry@0.1.0" "[constructor]counter" (func $counter (param i32 i32) (result i32)))
+    (import "tidegate:filter/telemetry@0.1.0" "[method]counter.add" (func $count (param i32 i64)))
+    (import "tidegate:filter/telemetry@0.1.0" "[resource-drop]counter" (func $drop-counter (param i32)))
+    (import "tidegate:filter/telemetry@0.1.0" "[constructor]gauge" (func $gauge (param i32 i32) (result i32)))
+    (import "tidegate:filter/telemetry@0.1.0" "[method]gauge.set" (func $set-gauge (param i32 i64)))
+    (import "tidegate:filter/kv@0.1.0" "set" (func $keep (param i32 i32 i32 i32 i32 i32 i32)))
+    (import "tidegate:filter/host@0.1.0" "now-ns" (func $now (result i64)))
+    (import "tidegate:filter/upstream@0.1.0" "originate-tls" (func $originate-tls (param i32 i32)))
+    (memory (export "memory") 32)
+    (data (i32.const 64) "x-tenant\ff")
+    (global $head (mut i32) (i32.const 0))
+    (global $tidied (mut i32) (i32.const 0))
+    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) REALLOC)
+    (func (export "tidegate:filter/handler@0.1.0#configure") (result i32) CONFIGURE)
+    (func (export "cabi_post_tidegate:filter/handler@0.1.0#configure") (param i32) TIDY)
+    (func (export "tidegate:filter/handler@0.1.0#open") (param $exchange i32) (param i64) (param $h i32) (param i32) (result i32)
+        (local $n i32)
+        (global.set $head (local.get $h))
+        OPEN
+        (call $drop (local.get $h))
+        ANSWER)
+    (func (export "tidegate:filter/handler@0.1.0#on-request-body")
+        (param i32 i32 i32 i32 i32) (result i32) unreachable)
+    (func (export "tidegate:filter/handler@0.1.0#on-request-trailers")
+        (param i32 i32 i32 i32 i32) (result i32) unreachable)
+    (func (export "tidegate:filter/handler@0.1.0#on-response-headers")
+        (param i32 i32 i32 i32) (result i32)
+        RESPONSE
+        (call $drop (local.get 2))
+        i32.const 0)
+    (func (export "tidegate:filter/handler@0.1.0#on-response-body")
+        (param i32 i32 i32 i32 i32) (result i32) unreachable)
+    (func (export "tidegate:filter/handler@0.1.0#on-response-trailers")
+        (param i32 i32 i32 i32 i32) (result i32) unreachable)
+    (func (export "tidegate:filter/handler@0.1.0#close") (param i32)))"#;
+
+/// What a filter does. Without more it reads a header in both directions.
+#[derive(Clone, Copy)]
+struct Filter {
+    realloc: &'static str,
+    configure: &'static str,
+    tidy: &'static str,
+    open: &'static str,
+    answer: &'static str,
+    response: &'static str,
+}
+
+const READ: &str = "(call $get (local.get $h) (i32.const 64) (i32.const 8) (i32.const 128))";
+
+const GOOD: Filter = Filter {
+    realloc: "i32.const 1024",
+    configure: "i32.const 0",
+    tidy: "",
+    open: READ,
+    answer: "i32.const 1",
+    response: "(call $get (local.get 2) (i32.const 64) (i32.const 8) (i32.const 128))",
+};
+
+impl Filter {
+    const fn opens(open: &'static str) -> Self {
+        Self { open, ..GOOD }
+    }
+
+    const fn makes_room(realloc: &'static str) -> Self {
+        Self { realloc, ..GOOD }
+    }
+
+    fn module(&self, form: Form) -> Module {
+        let text = TEXT
+            .replace("REALLOC", self.realloc)
+            .replace("CONFIGURE", self.configure)
+            .replace("TIDY", self.tidy)
+            .replace("OPEN", self.open)
+            .replace("ANSWER", self.answer)
+            .replace("RESPONSE", self.response);
+        module(form.of(&embedded(&text)))
+    }
+
+    /// Why it is not accepted with any configuration.
+    fn refusal(&self, form: Form) -> String {
+        Host::start(Limits::default()).unwrap().configure(&self.module(form), &used("{}")).unwrap_err()
+    }
+
+    fn stage(&self, form: Form, limits: Limits) -> Stage {
+        let healthy = module(form.of(&smallest("i32.const 0")));
+        let modules = [("misused".parse().unwrap(), self.module(form)), ("healthy".parse().unwrap(), healthy)];
+        let mut stage = Stage::with(limits, json!([]));
+        let routes = [("api", json!([{"plugin": "misused"}])), ("healthy", json!([{"plugin": "healthy"}]))];
+        stage.publish_modules(&routes, &modules.into());
+        stage
+    }
+
+    /// Runs an exchange through it: it has to fail with a reason that has one of these words.
+    fn fails(&self, case: &str, named: &str) {
+        self.fails_within(Limits::default(), case, named);
+    }
+
+    fn fails_within(&self, limits: Limits, case: &str, named: &str) {
+        for form in FORMS {
+            let stage = self.stage(form, limits);
+            let outcome = stage.exchange();
+            assert!(!outcome.passed(), "{case} as {form:?}: {outcome:?}");
+            let error = outcome.facts.first().and_then(|facts| facts.error.as_deref()).unwrap_or_default();
+            assert!(error.contains(named), "{case} as {form:?}: {error}");
+            assert_eq!(stage.host.metrics().failures.value(), 1, "{case} as {form:?}");
+            assert!(stage.exchange_on("healthy", &[]).passed(), "{case} as {form:?}: the host goes on");
+        }
+    }
+}
+
+#[test]
+fn one_that_breaks_nothing_passes() {
+    // The first byte of the memory is a place like any other.
+    for (case, filter) in [("all is well", GOOD), ("room at 0", Filter::makes_room("i32.const 0"))] {
+        for form in FORMS {
+            let outcome = filter.stage(form, Limits::default()).exchange();
+            assert!(outcome.passed() && outcome.facts[0].error.is_none(), "{case} as {form:?}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn what_lies_outside_of_the_memory_is_not_read() {
+    for (case, open) in [
+        ("behind the end", "(call $get (local.get $h) (i32.const 2097152) (i32.const 1) (i32.const 128))"),
+        ("across the end", "(call $get (local.get $h) (i32.const 2097148) (i32.const 8) (i32.const 128))"),
+        ("a length that wraps", "(call $get (local.get $h) (i32.const 64) (i32.const -1) (i32.const 128))"),
+        ("a list's length that wraps", "(call $get-many (local.get $h) (i32.const 64) (i32.const 0x20000001) (i32.const 128))"),
+        (
+            "a list of names that are elsewhere",
+            "(i32.store (i32.const 256) (i32.const -16)) (i32.store (i32.const 260) (i32.const 32))
+            (call $get-many (local.get $h) (i32.const 256) (i32.const 1) (i32.const 128))",
+        ),
+        ("a result behind the end", "(call $get (local.get $h) (i32.const 64) (i32.const 8) (i32.const 2097148))"),
+        ("settings across the end", "(call $originate-tls (i32.const 2097088) (i32.const 128))"),
+    ] {
+        Filter::opens(open).fails(case, "out of bounds");
+    }
+}
+
+#[test]
+fn what_is_not_aligned_is_not_read() {
+    for (case, open) in [
+        ("a list", "(call $get-many (local.get $h) (i32.const 65) (i32.const 1) (i32.const 128))"),
+        ("a result", "(call $get (local.get $h) (i32.const 64) (i32.const 8) (i32.const 130))"),
+        ("settings", "(call $originate-tls (i32.const 258) (i32.const 128))"),
+    ] {
+        Filter::opens(open).fails(case, "aligned");
+    }
+}
+
+#[test]
+fn what_the_types_do_not_allow_is_refused() {
+    for (case, open, named) in [
+        ("a name that is no text", "(call $get (local.get $h) (i32.const 64) (i32.const 9) (i32.const 128))", "utf-8"),
+        (
+            "a change of no kind",
+            "(i32.store (i32.const 256) (i32.const 3)) (call $apply (local.get $h) (i32.const 256) (i32.const 1) (i32.const 128))",
+            "discriminant",
+        ),
+        (
+            "an attribute of no kind",
+            "(drop (call $set (i32.const 64) (i32.const 8) (i32.const 6) (i64.const 0) (i32.const 0)))",
+            "discriminant",
+        ),
+        ("a level that is none", "(call $log (i32.const 6) (i32.const 64) (i32.const 8))", "discriminant"),
+        (
+            "an outcome that is none",
+            "(drop (call $emit (i32.const 64) (i32.const 8) (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))",
+            "discriminant",
+        ),
+        (
+            "neither some nor none",
+            "(call $keep (i32.const 64) (i32.const 8) (i32.const 64) (i32.const 8) (i32.const 2) (i32.const 1) (i32.const 128))",
+            "discriminant",
+        ),
+        (
+            "a mode that is none",
+            "(i32.store (i32.const 256) (i32.const 0x301)) (call $originate-tls (i32.const 256) (i32.const 128))",
+            "discriminant",
+        ),
+    ] {
+        Filter::opens(open).fails(case, named);
+    }
+    Filter { answer: "i32.const 8", ..GOOD }.fails("a flow that is none", "discriminant");
+    Filter { answer: "i32.const -1", ..GOOD }.fails("a flow that is none", "discriminant");
+}
+
+#[test]
+fn room_that_is_none_is_not_written_to() {
+    for (case, realloc, named) in [
+        ("behind the end", "i32.const 2097152", "beyond end of memory"),
+        ("across the end", "i32.const 2097150", "beyond end of memory"),
+        ("far away", "i32.const -4", "beyond end of memory"),
+        ("nothing but a trap", "unreachable", "trapped"),
+        ("without an end", "(loop $again br $again) unreachable", "ran for longer than"),
+        ("by calling the host", "(drop (call $now)) i32.const 1024", "cannot leave component instance"),
+        (
+            "by calling the host with text",
+            "(call $log (i32.const 0) (i32.const 64) (i32.const 8)) i32.const 1024",
+            "cannot leave",
+        ),
+        ("by giving back what was lent", "(call $drop (global.get $head)) i32.const 1024", "cannot leave"),
+    ] {
+        Filter::makes_room(realloc).fails(case, named);
+    }
+    let many = "(i32.store (i32.const 256) (i32.const 64)) (i32.store (i32.const 260) (i32.const 8))
+        (call $get-many (local.get $h) (i32.const 256) (i32.const 1) (i32.const 128))";
+    Filter { realloc: "i32.const 1026", ..Filter::opens(many) }.fails("a list that is not aligned", "not aligned");
+    Filter { realloc: "i32.const 2097148", ..Filter::opens(many) }.fails("a list across the end", "beyond end of memory");
+}
+
+#[test]
+fn handles_are_of_their_kind_and_of_their_time() {
+    let dropped = "(local.set $n (call $counter (i32.const 64) (i32.const 1)))
+        (call $drop-counter (local.get $n))";
+    for (case, open) in [
+        ("a gauge as a counter", "(call $count (call $gauge (i32.const 64) (i32.const 1)) (i64.const 1))".to_owned()),
+        ("a counter as a gauge", "(call $set-gauge (call $counter (i32.const 64) (i32.const 1)) (i64.const 1))".to_owned()),
+        ("a gauge dropped as a counter", "(call $drop-counter (call $gauge (i32.const 64) (i32.const 1)))".to_owned()),
+        ("a head as a counter", "(call $count (local.get $h) (i64.const 1))".to_owned()),
+        (
+            "a counter as a head",
+            "(call $get (call $counter (i32.const 64) (i32.const 1)) (i32.const 64) (i32.const 8) (i32.const 128))".to_owned(),
+        ),
+        ("one that was never given", "(call $count (i32.const 77) (i64.const 1))".to_owned()),
+        ("one that was dropped", format!("{dropped} (call $count (local.get $n) (i64.const 1))")),
+        ("one that is dropped twice", format!("{dropped} (call $drop-counter (local.get $n))")),
+    ] {
+        Filter::opens(open.leak()).fails(case, "");
+    }
+}
+
+#[test]
+fn a_handle_of_an_earlier_callback_is_worth_nothing() {
+    let kept = "(call $get (global.get $head) (i32.const 64) (i32.const 8) (i32.const 128))";
+    let outcome = Filter { response: kept, ..GOOD }.stage(Form::Module, Limits::default()).exchange();
+    // As a component it has the same number again, as what it is lent now.
+    assert!(outcome.error().contains("a headers handle was used after its callback"), "{outcome:?}");
+}
+
+#[test]
+fn what_is_handed_over_in_a_call_is_bounded() {
+    // More elements than there are bytes allowed, each of them nothing.
+    let tiny = "(call $get-many (local.get $h) (i32.const 1024) (i32.const 140000) (i32.const 128))";
+    Filter::opens(tiny).fails("many that are nothing", "fuel");
+    // Twelve pairs of names that are one and the same stretch of 100 kB.
+    let same = "(local.set $n (i32.const 4096))
+        (loop $next
+            (i32.store (local.get $n) (i32.const 65536)) (i32.store offset=4 (local.get $n) (i32.const 100000))
+            (local.set $n (i32.add (local.get $n) (i32.const 16)))
+            (br_if $next (i32.lt_u (local.get $n) (i32.const 4288))))
+        (drop (call $emit (i32.const 64) (i32.const 8) (i32.const 0) (i32.const 4096) (i32.const 12) (i32.const 0) (i32.const 0)))";
+    Filter::opens(same).fails("one that is many", "fuel");
+}
+
+#[test]
+fn handles_to_metrics_are_bounded() {
+    let endless = "(loop $next (drop (call $counter (i32.const 64) (i32.const 1))) br $next)";
+    let limits = Limits { handles: 16, ..Limits::default() };
+    Filter::opens(endless).fails_within(limits, "a counter again and again", "handle limit exceeded");
+}
+
+#[test]
+fn what_configure_answers_is_looked_at() {
+    for (case, filter, named) in [
+        ("behind the end", Filter { configure: "i32.const 2097148", ..GOOD }, "out of bounds"),
+        ("not aligned", Filter { configure: "i32.const 2", ..GOOD }, "aligned"),
+        (
+            "neither well nor not",
+            Filter { configure: "(i32.store (i32.const 256) (i32.const 2)) i32.const 256", ..GOOD },
+            "discriminant",
+        ),
+        (
+            "a reason that is no text",
+            Filter {
+                configure: "(i32.store (i32.const 256) (i32.const 1)) (i32.store (i32.const 260) (i32.const 64))
+                    (i32.store (i32.const 264) (i32.const 9)) i32.const 256",
+                ..GOOD
+            },
+            "utf-8",
+        ),
+        ("the host called while it tidies up", Filter { tidy: "(drop (call $now))", ..GOOD }, "cannot leave"),
+    ] {
+        for form in FORMS {
+            let refusal = filter.refusal(form);
+            assert!(refusal.contains(named), "{case} as {form:?}: {refusal}");
+        }
+    }
+    let refused = Filter {
+        configure: "(i32.store (i32.const 256) (i32.const 1)) (i32.store (i32.const 260) (i32.const 64))
+            (i32.store (i32.const 264) (i32.const 8)) i32.const 256",
+        tidy: "(if (i32.ne (local.get 0) (i32.const 256)) (then unreachable))",
+        ..GOOD
+    };
+    for form in FORMS {
+        assert_eq!(refused.refusal(form), "x-tenant", "as {form:?}");
+    }
+}
