@@ -21,6 +21,7 @@ use super::{
     calls,
     headers::{self, Change, Refusal},
     lent::{BodyView, HeadersView},
+    names::Names,
     shared::{Measure, time_to_live},
     state::State,
 };
@@ -66,11 +67,13 @@ impl types::HostHeaders for State {
         name: String,
         value: Vec<u8>,
     ) -> Result<std::result::Result<(), HeaderError>> {
-        self.change_header(handle.rep(), Change::set(&name, &value))
+        let change = Change::set(&mut self.names, &name, &value);
+        self.change_header(handle.rep(), change)
     }
 
     fn apply(&mut self, handle: Resource<HeadersView>, ops: Vec<HeaderOp>) -> Result<std::result::Result<(), HeaderError>> {
-        self.change_headers(handle.rep(), ops.iter().map(change).collect())
+        let changes = ops.iter().map(|op| change(&mut self.names, op)).collect();
+        self.change_headers(handle.rep(), changes)
     }
 
     fn drop(&mut self, _: Resource<HeadersView>) -> Result<()> {
@@ -79,11 +82,11 @@ impl types::HostHeaders for State {
     }
 }
 
-fn change(op: &HeaderOp) -> std::result::Result<Change, Refusal> {
+fn change(names: &mut Names, op: &HeaderOp) -> std::result::Result<Change, Refusal> {
     match op {
-        HeaderOp::Set((name, value)) => Change::set(name, value),
-        HeaderOp::Append((name, value)) => Change::append(name, value),
-        HeaderOp::Remove(name) => Change::remove(name),
+        HeaderOp::Set((name, value)) => Change::set(names, name, value),
+        HeaderOp::Append((name, value)) => Change::append(names, name, value),
+        HeaderOp::Remove(name) => Change::remove(names, name),
     }
 }
 

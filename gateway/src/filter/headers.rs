@@ -1,5 +1,6 @@
 //! What filters may do to headers. The only place that decides it; pure.
 
+use super::names::Names;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// The authority, framing and hop-by-hop fields (RFC 9110 sections 7.2, 7.6.1 and 8.6), and what loops are found by.
@@ -87,16 +88,16 @@ pub(super) fn apply_one(headers: &mut HeaderMap, change: Change, room: Room) -> 
 }
 
 impl Change {
-    pub(super) fn set(name: &str, value: &[u8]) -> Result<Self, Refusal> {
-        Ok(Self::Set(writable(name)?, self::value(value)?))
+    pub(super) fn set(names: &mut Names, name: &str, value: &[u8]) -> Result<Self, Refusal> {
+        Ok(Self::Set(names.writable(name)?, self::value(value)?))
     }
 
-    pub(super) fn append(name: &str, value: &[u8]) -> Result<Self, Refusal> {
-        Ok(Self::Append(writable(name)?, self::value(value)?))
+    pub(super) fn append(names: &mut Names, name: &str, value: &[u8]) -> Result<Self, Refusal> {
+        Ok(Self::Append(names.writable(name)?, self::value(value)?))
     }
 
-    pub(super) fn remove(name: &str) -> Result<Self, Refusal> {
-        writable(name).map(Self::Remove)
+    pub(super) fn remove(names: &mut Names, name: &str) -> Result<Self, Refusal> {
+        names.writable(name).map(Self::Remove)
     }
 
     fn make(self, headers: &mut HeaderMap) {

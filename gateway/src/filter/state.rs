@@ -10,6 +10,7 @@ use super::{
     holdings::Holding,
     lent::Lent,
     limits::{Limits, Metrics},
+    names::Names,
     outbound::Errands,
     shared::Instrument,
     time::Allowance,
@@ -62,6 +63,8 @@ pub(super) struct State {
     pub(super) phase: Phase,
     /// The exchange that is being served.
     pub(super) known: Option<Arc<Known>>,
+    /// The names of fields that the filter uses.
+    pub(super) names: Names,
     /// The message at hand.
     pub(super) lent: Lent,
     /// What host functions need of a core module's instance.
@@ -99,6 +102,7 @@ impl State {
             metrics: Arc::clone(metrics),
             phase: Phase::Configure,
             known: None,
+            names: Names::default(),
             lent: Lent::default(),
             abi: Abi::default(),
             events: Vec::new(),

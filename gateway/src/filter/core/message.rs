@@ -64,7 +64,7 @@ fn get(mut call: Call<'_>, handle: u32, name: u32, name_length: u32, to: u32) ->
     let (mut lift, state) = enter(&mut call)?;
     let name = lift.text((name, name_length))?;
     let lent = take_away(state, handle)?;
-    let value = headers::get(&lent, name);
+    let value = state.names.get(&lent, name);
     let given = give_value(&mut call, value);
     put_back(&mut call, handle, lent);
     put(&mut call, to, 4, given?)
@@ -85,7 +85,8 @@ fn get_many(mut call: Call<'_>, handle: u32, names: u32, count: u32, to: u32) ->
     let names = lift.list::<8>((names, count), 4)?;
     let lent = take_away(state, handle)?;
     // All of them before the guest runs again, which could change what they are.
-    let values = names.iter().map(|name| Ok(headers::get(&lent, lift.text(span(name, 0))?))).collect::<Result<Vec<_>>>();
+    let mut value = |name| Ok(state.names.get(&lent, lift.text(span(name, 0))?));
+    let values = names.iter().map(|name| value(name)).collect::<Result<Vec<_>>>();
     let given = values.and_then(|values| give_list(&mut call, values.len(), values.into_iter(), give_value));
     put_back(&mut call, handle, lent);
     put(&mut call, to, 4, given?.into())
@@ -105,7 +106,7 @@ fn entries(mut call: Call<'_>, handle: u32, to: u32) -> Result<()> {
 
 fn set(mut call: Call<'_>, handle: u32, name: u32, name_length: u32, value: u32, length: u32, to: u32) -> Result<()> {
     let (mut lift, state) = enter(&mut call)?;
-    let change = Change::set(lift.text((name, name_length))?, lift.bytes((value, length))?);
+    let change = Change::set(&mut state.names, lift.text((name, name_length))?, lift.bytes((value, length))?);
     let set = state.change_header(handle, change)?;
     put_done(&mut call, to, set.map_err(|error| error as u8))
 }
@@ -114,11 +115,11 @@ fn apply(mut call: Call<'_>, handle: u32, ops: u32, count: u32, to: u32) -> Resu
     let (mut lift, state) = enter(&mut call)?;
     let mut changes: std::result::Result<_, Refusal> = Ok(Vec::new());
     for op in lift.list::<20>((ops, count), 4)? {
-        let name = lift.text(span(op, 4))?;
+        let (name, names) = (lift.text(span(op, 4))?, &mut state.names);
         let change = match number(op, 0) & 0xff {
-            0 => Change::set(name, lift.bytes(span(op, 12))?),
-            1 => Change::append(name, lift.bytes(span(op, 12))?),
-            2 => Change::remove(name),
+            0 => Change::set(names, name, lift.bytes(span(op, 12))?),
+            1 => Change::append(names, name, lift.bytes(span(op, 12))?),
+            2 => Change::remove(names, name),
             other => bail!("unexpected discriminant: {other}"),
         };
         // What follows one that is refused is looked at, too: a guest that does not keep to its types has failed.
