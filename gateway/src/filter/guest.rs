@@ -28,7 +28,7 @@ pub(super) enum Ready {
 
 /// An instance's exports.
 pub(super) enum Guest {
-    Core(core::Guest),
+    Core(Box<core::Guest>),
     Component(Box<component::guest::Guest>),
 }
 
@@ -57,7 +57,9 @@ impl Ready {
     /// Starts an instance and has it read its configuration; the inner error is what it says against that.
     pub(super) async fn start(&self, store: &mut Store<State>) -> Result<(Guest, std::result::Result<(), String>)> {
         match self {
-            Self::Core(ready) => core::start(store, ready).map(|(guest, configured)| (Guest::Core(guest), configured)),
+            Self::Core(ready) => {
+                core::start(store, ready).map(|(guest, configured)| (Guest::Core(Box::new(guest)), configured))
+            }
             Self::Component(ready) => {
                 let (guest, configured) = Box::pin(component::guest::start(store, ready)).await?;
                 Ok((Guest::Component(Box::new(guest)), configured))
