@@ -37,6 +37,32 @@ impl Budget<'_> {
     }
 }
 
+/// The fields of an event while they are gathered: no more of them than it takes to be too large. A filter can name one long
+/// attribute in some ten thousand fields.
+pub(super) struct Fields {
+    pub(super) all: Vec<(String, Attr)>,
+    bytes: usize,
+    most: usize,
+}
+
+impl Fields {
+    pub(super) fn within(limits: &Limits) -> Self {
+        Self { all: Vec::new(), bytes: 0, most: limits.event_bytes }
+    }
+
+    /// Adds a field, unless the event is too large already.
+    pub(super) fn add(&mut self, name: impl Into<String>, value: impl FnOnce() -> Option<Attr>) {
+        if self.bytes > self.most {
+            return;
+        }
+        if let Some(value) = value() {
+            let name = name.into();
+            self.bytes += name.len() + value.size();
+            self.all.push((name, value));
+        }
+    }
+}
+
 fn json(attr: Attr) -> serde_json::Value {
     match attr {
         Attr::Text(text) => text.into(),
@@ -56,5 +82,26 @@ pub(super) const fn outcome(outcome: Outcome) -> &'static str {
         Outcome::Denied => "denied",
         Outcome::Modified => "modified",
         Outcome::Error => "error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_gathered_than_is_too_large() {
+        let limits = Limits { event_bytes: 10, ..Limits::default() };
+        let mut fields = Fields::within(&limits);
+        fields.add("none", || None);
+        for _ in 0..1000 {
+            fields.add("name", || Some(Attr::Text("text".to_owned())));
+        }
+        fields.add("name", || panic!("it is not looked at any more"));
+        assert_eq!(fields.all.len(), 2);
+        let (mut events, mut bytes, mut count, metrics) = (Vec::new(), 0, 0, Metrics::default());
+        let (events, bytes, count) = (&mut events, &mut bytes, &mut count);
+        let budget = Budget { events, bytes, count, limits: &limits, metrics: &metrics, phase: Phase::Log };
+        assert!(!budget.record(String::new(), "allowed", fields.all), "what was gathered is too large still");
     }
 }

@@ -4,7 +4,7 @@
 pub(super) mod guest;
 
 use super::{
-    audit,
+    audit::{self, Fields},
     bindings::{
         Filter,
         tidegate::filter::{
@@ -174,8 +174,13 @@ impl Audit for State {
         known: Vec<(String, String)>,
         fields: Vec<(String, Attr)>,
     ) -> Result<bool> {
-        let known = known.into_iter().filter_map(|(field, name)| Some((field, self.attribute(&name)?)));
-        let all = known.chain(fields).collect();
+        let mut all = Fields::within(&self.limits);
+        for (field, name) in known {
+            all.add(field, || self.attribute(&name));
+        }
+        for (field, value) in fields {
+            all.add(field, || Some(value));
+        }
         Ok(self.record(kind, audit::outcome(outcome), all))
     }
 }

@@ -2,8 +2,7 @@
 
 use super::{
     attributes::Known,
-    audit::Budget,
-    bindings::tidegate::filter::types::Attr,
+    audit::{Budget, Fields},
     chain::Filter,
     core::abi::Abi,
     headers::Room,
@@ -125,13 +124,13 @@ impl State {
     }
 
     /// Keeps an event, unless the exchange has had its share.
-    pub(super) fn record(&mut self, kind: String, outcome: &str, fields: Vec<(String, Attr)>) -> bool {
+    pub(super) fn record(&mut self, kind: String, outcome: &str, fields: Fields) -> bool {
         let Self { known, events, event_bytes: bytes, event_count: count, limits, metrics, phase, .. } = self;
         if known.is_none() {
             metrics.events_dropped.add(1);
             return false;
         }
-        Budget { events, bytes, count, limits, metrics, phase: *phase }.record(kind, outcome, fields)
+        Budget { events, bytes, count, limits, metrics, phase: *phase }.record(kind, outcome, fields.all)
     }
 }
 

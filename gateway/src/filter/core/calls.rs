@@ -4,7 +4,7 @@
 use super::abi::{Call, Lift, Span, case, enter, give, halves, long, number, option, put, span, state};
 use crate::filter::{
     attributes::Fact,
-    audit,
+    audit::{self, Fields},
     bindings::tidegate::filter::{audit::Outcome, kv::KvError, telemetry::Level, types::Attr},
     calls,
     shared::{Measure, time_to_live},
@@ -106,17 +106,18 @@ fn emit(
     let (mut lift, state) = enter(&mut call)?;
     let kind = lift.text((kind, kind_length))?;
     let outcome = case(&OUTCOMES, outcome)?;
-    let mut all = Vec::new();
+    let mut all = Fields::within(&state.limits);
     for pair in lift.list::<16>((known, known_count), 4)? {
         let (field, name) = (lift.text(span(pair, 0))?, lift.text(span(pair, 8))?);
-        all.extend(state.attribute(name).map(|value| (field.to_owned(), value)));
+        all.add(field, || state.attribute(name));
     }
     for field in lift.list::<24>((fields, field_count), 8)? {
-        let name = lift.text(span(field, 0))?.to_owned();
+        let name = lift.text(span(field, 0))?;
         let (case, value) = (number(field, 8) & 0xff, span(field, 16));
         // Of a flag in memory only its byte counts.
         let value = if case == 3 { (value.0 & 0xff, 0) } else { value };
-        all.push((name, take_attribute(&mut lift, case, value, long(field, 16))?));
+        let value = take_attribute(&mut lift, case, value, long(field, 16))?;
+        all.add(name, || Some(value));
     }
     Ok(state.record(kind.to_owned(), audit::outcome(outcome), all).into())
 }
