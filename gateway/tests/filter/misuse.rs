@@ -26,10 +26,11 @@ const TEXT: &str = r#"(module
     (import "tidegate:filter/kv@0.1.0" "set" (func $keep (param i32 i32 i32 i32 i32 i32 i32)))
     (import "tidegate:filter/host@0.1.0" "now-ns" (func $now (result i64)))
     (import "tidegate:filter/upstream@0.1.0" "originate-tls" (func $originate-tls (param i32 i32)))
-    (memory (export "memory") 32)
+    (memory (export "memory") PAGES)
     (data (i32.const 64) "x-tenant\ff")
     (global $head (mut i32) (i32.const 0))
-    (global $tidied (mut i32) (i32.const 0))
+    (global $begun (mut i32) (i32.const 0))
+    EXTRA
     (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) REALLOC)
     (func (export "tidegate:filter/handler@0.1.0#configure") (result i32) CONFIGURE)
     (func (export "cabi_post_tidegate:filter/handler@0.1.0#configure") (param i32) TIDY)
@@ -57,6 +58,9 @@ const TEXT: &str = r#"(module
 /// What a filter does. Without more it reads a header in both directions.
 #[derive(Clone, Copy)]
 struct Filter {
+    pages: &'static str,
+    /// What else is in the module.
+    extra: &'static str,
     realloc: &'static str,
     configure: &'static str,
     tidy: &'static str,
@@ -68,6 +72,8 @@ struct Filter {
 const READ: &str = "(call $get (local.get $h) (i32.const 64) (i32.const 8) (i32.const 128))";
 
 const GOOD: Filter = Filter {
+    pages: "32",
+    extra: "",
     realloc: "i32.const 1024",
     configure: "i32.const 0",
     tidy: "",
@@ -87,6 +93,8 @@ impl Filter {
 
     fn module(&self, form: Form) -> Module {
         let text = TEXT
+            .replace("PAGES", self.pages)
+            .replace("EXTRA", self.extra)
             .replace("REALLOC", self.realloc)
             .replace("CONFIGURE", self.configure)
             .replace("TIDY", self.tidy)
@@ -130,8 +138,24 @@ impl Filter {
 
 #[test]
 fn one_that_breaks_nothing_passes() {
+    // What comes before everything else, as reactors have it, and as modules have it, which may call nothing that needs memory.
+    const BEGUN: Filter = Filter::opens("(if (i32.eqz (global.get $begun)) (then unreachable))");
+    let initialized = Filter {
+        extra: r#"(func (export "_initialize") (call $log (i32.const 0) (i32.const 64) (i32.const 8)) (global.set $begun (i32.const 1)))"#,
+        ..BEGUN
+    };
+    // Tidying up after each callback, which components are made to do.
+    let tidy = Filter {
+        extra: r#"(func (export "cabi_post_tidegate:filter/handler@0.1.0#open") (param i32) (global.set $begun (i32.const 1)))"#,
+        response: "(if (i32.eqz (global.get $begun)) (then unreachable))",
+        ..GOOD
+    };
+    let started = Filter { extra: "(func $start (global.set $begun (i32.const 1))) (start $start)", ..BEGUN };
     // The first byte of the memory is a place like any other.
-    for (case, filter) in [("all is well", GOOD), ("room at 0", Filter::makes_room("i32.const 0"))] {
+    let room_at_0 = Filter::makes_room("i32.const 0");
+    for (case, filter) in
+        [("all is well", GOOD), ("room at 0", room_at_0), ("initialized", initialized), ("tidy", tidy), ("started", started)]
+    {
         for form in FORMS {
             let outcome = filter.stage(form, Limits::default()).exchange();
             assert!(outcome.passed() && outcome.facts[0].error.is_none(), "{case} as {form:?}: {outcome:?}");
@@ -279,6 +303,29 @@ fn handles_to_metrics_are_bounded() {
     let endless = "(loop $next (drop (call $counter (i32.const 64) (i32.const 1))) br $next)";
     let limits = Limits { handles: 16, ..Limits::default() };
     Filter::opens(endless).fails_within(limits, "a counter again and again", "handle limit exceeded");
+}
+
+#[test]
+fn memory_and_tables_are_bounded() {
+    for (case, filter, named) in [
+        ("more memory than there may be", Filter { pages: "600", ..GOOD }, "memory"),
+        ("a larger table than there may be", Filter { extra: "(table 30000 funcref)", ..GOOD }, "table"),
+    ] {
+        for form in FORMS {
+            let refusal = filter.refusal(form);
+            assert!(refusal.contains(named), "{case} as {form:?}: {refusal}");
+        }
+    }
+    let grows = "(if (i32.ne (memory.grow (i32.const 600)) (i32.const -1)) (then unreachable))
+        (if (i32.ne (table.grow $table (ref.null func) (i32.const 30000)) (i32.const -1)) (then unreachable))";
+    let grown = Filter { extra: "(table $table 1 funcref)", ..Filter::opens(grows) };
+    for form in FORMS {
+        let stage = grown.stage(form, Limits::default());
+        let outcome = stage.exchange();
+        assert!(outcome.passed() && outcome.facts[0].error.is_none(), "as {form:?}: {outcome:?}");
+        let metrics = stage.host.metrics();
+        assert_eq!((metrics.memory_refused.value(), metrics.tables_refused.value()), (1, 1), "as {form:?}");
+    }
 }
 
 #[test]
