@@ -16,6 +16,7 @@ const TEXT: &str = r#"(module
     (import "tidegate:filter/types@0.1.0" "[method]headers.get-many" (func $get-many (param i32 i32 i32 i32)))
     (import "tidegate:filter/types@0.1.0" "[method]headers.apply" (func $apply (param i32 i32 i32 i32)))
     (import "tidegate:filter/attributes@0.1.0" "set" (func $set (param i32 i32 i32 i64 i32) (result i32)))
+    (import "tidegate:filter/attributes@0.1.0" "get" (func $attribute (param i32 i32 i32)))
     (import "tidegate:filter/audit@0.1.0" "emit" (func $emit (param i32 i32 i32 i32 i32 i32 i32) (result i32)))
     (import "tidegate:filter/telemetry@0.1.0" "log" (func $log (param i32 i32 i32)))
     (import "tidegate:filter/telemetry@0.1.0" "[constructor]counter" (func $counter (param i32 i32) (result i32)))
@@ -28,6 +29,7 @@ const TEXT: &str = r#"(module
     (import "tidegate:filter/upstream@0.1.0" "originate-tls" (func $originate-tls (param i32 i32)))
     (memory (export "memory") PAGES)
     (data (i32.const 64) "x-tenant\ff")
+    (data (i32.const 80) "state.a")
     (global $head (mut i32) (i32.const 0))
     (global $begun (mut i32) (i32.const 0))
     EXTRA
@@ -159,6 +161,64 @@ fn one_that_breaks_nothing_passes() {
         for form in FORMS {
             let outcome = filter.stage(form, Limits::default()).exchange();
             assert!(outcome.passed() && outcome.facts[0].error.is_none(), "{case} as {form:?}: {outcome:?}");
+        }
+    }
+}
+
+/// Attributes of each kind: the case, what it holds as a parameter, and as the audit event shows it. Place 64 and length 8 are a text.
+const KINDS: [(u32, &str, &str); 6] = [
+    (0, "64", "\"x-tenant\""),
+    (1, "-2", "-2"),
+    (2, "-2", "18446744073709551614"),
+    (3, "1", "true"),
+    (4, "64", "\"eC10ZW5hbnQ=\""),
+    (5, "7", "7"),
+];
+
+#[test]
+fn attributes_of_each_kind_come_back() {
+    for (case, value, _) in KINDS {
+        let same = match case {
+            0 | 4 => "(i64.ne (i64.load (i32.load (i32.const 528))) (i64.load (i32.const 64)))".to_owned(),
+            3 => "(i32.ne (i32.load8_u (i32.const 528)) (i32.const 1))".to_owned(),
+            _ => format!("(i64.ne (i64.load (i32.const 528)) (i64.const {value}))"),
+        };
+        let open = format!(
+            "(if (i32.eqz (call $set (i32.const 80) (i32.const 7) (i32.const {case}) (i64.const {value}) (i32.const 8))) (then unreachable))
+            (call $attribute (i32.const 80) (i32.const 7) (i32.const 512))
+            (if (i32.ne (i32.load8_u (i32.const 512)) (i32.const 1)) (then unreachable))
+            (if (i32.ne (i32.load8_u (i32.const 520)) (i32.const {case})) (then unreachable))
+            (if {same} (then unreachable))"
+        );
+        for form in FORMS {
+            let outcome = Filter::opens(open.clone().leak()).stage(form, Limits::default()).exchange();
+            assert!(outcome.passed() && outcome.facts[0].error.is_none(), "{case} as {form:?}: {outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn events_have_fields_of_each_kind() {
+    // A field is a name, of which there is one letter for each, and the attribute: its case, and eight bytes that hold it.
+    let fields = KINDS.into_iter().zip(0_u32..).map(|((case, value, _), number)| {
+        let at = 4096 + number * 24;
+        let name = 80 + number;
+        let value = if matches!(case, 0 | 4) { "0x0000000800000040" } else { value };
+        format!(
+            "(i32.store (i32.const {at}) (i32.const {name})) (i32.store offset=4 (i32.const {at}) (i32.const 1))
+            (i32.store offset=8 (i32.const {at}) (i32.const {case})) (i64.store offset=16 (i32.const {at}) (i64.const {value}))"
+        )
+    });
+    let emit = "(drop (call $emit (i32.const 64) (i32.const 8) (i32.const 2) (i32.const 0) (i32.const 0) (i32.const 4096) (i32.const 6)))";
+    let open = fields.collect::<String>() + emit;
+    for form in FORMS {
+        let outcome = Filter::opens(open.clone().leak()).stage(form, Limits::default()).exchange();
+        assert!(outcome.passed() && outcome.facts[0].error.is_none(), "as {form:?}: {outcome:?}");
+        let [event] = &outcome.facts[0].events[..] else { panic!("as {form:?}: {outcome:?}") };
+        assert_eq!((&*event.kind, &*event.outcome), ("x-tenant", "modified"));
+        // The names are the letters of `state.`, of which the fourth is the second again: what comes last counts.
+        for ((_, _, shown), name) in KINDS.iter().zip(["s", "t", "a", "t", "e", "."]).filter(|((case, ..), _)| *case != 1) {
+            assert_eq!(event.fields[name].to_string(), *shown, "{name} as {form:?}");
         }
     }
 }
