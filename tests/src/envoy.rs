@@ -23,10 +23,21 @@ pub struct Place {
     pub module: PathBuf,
     /// What the plugin is configured with.
     pub configuration: &'static str,
+    /// The server that its requests go to, where that is not the first of all.
+    pub upstream: Option<&'static str>,
+    /// What further plugins of the module are configured with that are behind it, in the same virtual machine.
+    pub behind: &'static [&'static str],
     /// Whether exchanges go on without a filter that failed.
     pub fails_open: bool,
     /// Whether the body is shown to a filter that stopped at the headers.
     pub on_headers_stop: OnHeadersStop,
+}
+
+impl Place {
+    /// What its plugins are configured with, in the order in which they see requests.
+    pub fn configurations(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.configuration).chain(self.behind.iter().copied())
+    }
 }
 
 /// What becomes of the body while a filter holds the head.
@@ -70,7 +81,7 @@ pub fn installed() -> Option<PathBuf> {
 }
 
 impl Envoy {
-    /// Starts `program` with a listener for each place, whose requests go to the first of `clusters`, and waits until it is ready.
+    /// Starts `program` with a listener for each place, whose requests go to the first of `clusters` unless it says otherwise, and waits until it is ready.
     ///
     /// # Panics
     /// When it ends instead; what it printed is in the message.
@@ -167,7 +178,13 @@ fn address(address: SocketAddr) -> Value {
 }
 
 fn listener(place: &Place, cluster: &str) -> Value {
+    let cluster = place.upstream.unwrap_or(cluster);
     let routes = json!({"match": {"prefix": "/"}, "route": {"cluster": cluster, "timeout": "20s"}});
+    let router = json!({
+        "name": "router",
+        "typed_config": {"@type": format!("{EXTENSIONS}.filters.http.router.v3.Router"), "suppress_envoy_headers": true},
+    });
+    let filters = place.configurations().map(|configuration| wasm(place, configuration)).chain([router]);
     let manager = json!({
         "@type": format!("{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager"),
         "stat_prefix": place.name,
@@ -177,10 +194,7 @@ fn listener(place: &Place, cluster: &str) -> Value {
         "server_header_transformation": "PASS_THROUGH",
         "http_protocol_options": {"enable_trailers": true},
         "route_config": {"name": "all", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [routes]}]},
-        "http_filters": [wasm(place), {
-            "name": "router",
-            "typed_config": {"@type": format!("{EXTENSIONS}.filters.http.router.v3.Router"), "suppress_envoy_headers": true},
-        }],
+        "http_filters": filters.collect::<Vec<_>>(),
     });
     json!({
         "name": place.name,
@@ -190,14 +204,14 @@ fn listener(place: &Place, cluster: &str) -> Value {
     })
 }
 
-fn wasm(place: &Place) -> Value {
+fn wasm(place: &Place, configuration: &str) -> Value {
     let text = |text: &str| json!({"@type": "type.googleapis.com/google.protobuf.StringValue", "value": text});
     let config = json!({
         "name": place.name,
         "root_id": "shapes",
         "failure_policy": if place.fails_open { "FAIL_OPEN" } else { "FAIL_CLOSED" },
         "allow_on_headers_stop_iteration": place.on_headers_stop == OnHeadersStop::GoOn,
-        "configuration": text(place.configuration),
+        "configuration": text(configuration),
         "vm_config": {
             "vm_id": place.name,
             "runtime": "envoy.wasm.runtime.v8",

@@ -1,6 +1,7 @@
 //! One exchange's way through its route's chain: what its filters have been shown, what became of each, and what their
 //! failures mean for the exchange.
 
+mod answer;
 mod conduit;
 mod overdue;
 
@@ -73,6 +74,8 @@ pub(super) struct Steps {
     pub(super) holds: bool,
     /// The answer that a filter gave while the request's body was under way.
     reply: RefCell<Option<Response>>,
+    /// Whether a filter has answered the request: what goes back is that, and not the upstream's response.
+    answered: Cell<bool>,
     /// What filters chose for the way out.
     wish: RefCell<Option<Box<Wish>>>,
     /// When the last callback of a row of them ended.
@@ -151,9 +154,11 @@ impl Run {
         };
         let each = chain.links.iter().map(step).collect();
         let (known, dialect) = (Arc::new(Known::new(facts)), facts.dialect);
-        let (reply, wish, lap) = (RefCell::default(), RefCell::default(), Cell::new(Instant::now()));
+        let (reply, answered) = (RefCell::default(), Cell::new(false));
+        let (wish, lap) = (RefCell::default(), Cell::new(Instant::now()));
         let (chain, suspends_at_end, suspends) = (Arc::clone(chain), suspends, suspends || holds);
-        Ok(Self(Rc::new(Steps { chain, known, dialect, each, suspends, suspends_at_end, holds, reply, wish, lap })))
+        let steps = Steps { chain, known, dialect, each, suspends, suspends_at_end, holds, reply, answered, wish, lap };
+        Ok(Self(Rc::new(steps)))
     }
 
     /// Shows the request to every filter in order: its head now, and its body as it is read, unless filters hold the head
@@ -164,7 +169,7 @@ impl Run {
         let ended = body.is_end_stream();
         let (line, headers, body) = match self.pass(passage, body, ended).await? {
             Outcome::Continue(passed) => passed,
-            Outcome::Reply(reply) => return Ok(Outcome::Reply(reply)),
+            Outcome::Reply(reply) => return Box::pin(self.answer(reply)).await.map(Outcome::Reply),
         };
         head.headers = headers;
         self.0.wish.replace(line.wish);
@@ -204,7 +209,7 @@ impl Run {
         self.0.known.connected(facts, service, first_byte);
     }
 
-    /// The answer that a filter gave after the request's head had gone on; the request's body has failed by it.
+    /// The answer, for `answer`, that a filter gave after the request's head had gone on; the request's body has failed by it.
     pub fn late_reply(&self) -> Option<Response> {
         self.0.reply.take()
     }
@@ -281,11 +286,6 @@ impl Steps {
         self.each.len()
     }
 
-    /// Whether the filter at this place is shown anything more.
-    pub(super) fn takes_part(&self, index: usize) -> bool {
-        matches!(self.each[index].fate.get(), Fate::Waiting | Fate::Continued)
-    }
-
     /// Keeps the answer that a filter gave in the middle of the request's body for when the delivery has failed by it.
     pub(super) fn keep_reply(&self, response: Response) {
         self.reply.replace(Some(response));
@@ -313,7 +313,9 @@ impl Steps {
             Ok(Answer::NoRoom) => Err(self.no_room(index)),
             Ok(answer) => {
                 let open = step.trail.borrow().open.is_some();
-                step.fate.set(if open { Fate::Continued } else { Fate::Done });
+                if step.fate.get() != Fate::Replied {
+                    step.fate.set(if open { Fate::Continued } else { Fate::Done });
+                }
                 Ok(Some(answer))
             }
             Err(error) => self.failed(index, error).map(|()| None),

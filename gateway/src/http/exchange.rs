@@ -383,11 +383,7 @@ impl Course {
     /// The request, as its filters let it go on. They may have to see of its body first, within its pace.
     async fn ask(&self, downstream: &Downstream, run: &Run, request: Request) -> Result<Outcome<Request>, Fault> {
         let (head, body) = request.into_parts();
-        let asked = deliver::paced((downstream, run), self.pace.idle, run.request(head, body)).await;
-        match (asked, run.late_reply()) {
-            (Err(_), Some(reply)) => Ok(Outcome::Reply(reply)),
-            (asked, _) => asked,
-        }
+        deliver::paced((downstream, run), self.pace.idle, run.request(head, body)).await
     }
 
     /// What was delivered, as the filters let it go back. One may have answered in the middle of the request's body, which
@@ -401,7 +397,10 @@ impl Course {
     ) -> Result<Response, Fault> {
         let (head, body) = match (delivered, run.late_reply()) {
             (Ok(response), _) => response.into_parts(),
-            (Err(_), Some(reply)) => return Ok(reply::of_filter(reply, record)),
+            (Err(_), Some(reply)) => {
+                let answer = deliver::paced((downstream, run), self.pace.idle, Box::pin(run.answer(reply))).await?;
+                return Ok(reply::of_filter(answer, record));
+            }
             (Err(fault), None) => return Err(fault),
         };
         record.tell(run);

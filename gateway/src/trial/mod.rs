@@ -214,7 +214,7 @@ async fn requested(run: &Run, request: http::Request, ending: &mut Ending) -> Re
     let (message, fault) = Message::read(line, &head.headers, body).await;
     ending.upstream = Some(message);
     match (fault, run.late_reply()) {
-        (_, Some(reply)) => Ok(Some(reply)),
+        (_, Some(reply)) => run.answer(reply).await.map(Some),
         (Some(fault), None) => Err(fault),
         (None, None) => Ok(None),
     }

@@ -38,7 +38,7 @@ fn shapes() -> Vec<Shape> {
         )
         .to("/charges"),
         shape("call-in-log", "log call api /status/200 5000"),
-        shape("call-outlives-its-exchange", "request call api /never 500; request reply 403 no; request pause").replies(),
+        shape("call-outlives-its-exchange", "request call api /never 500; request reply 403 no; request pause"),
         shape(
             "call-seen-through-effective-context",
             "request pause; request call api /status/200 5000; answer try-effective 99999; answer resume request",

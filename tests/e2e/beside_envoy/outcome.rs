@@ -253,7 +253,8 @@ async fn notes(shape: &Shape, proxy: SocketAddr) -> Vec<String> {
         let answer = send(proxy, ask.body(empty()).expect("a request")).await.ok()?;
         let told = answer.into_body().collect().await.ok()?.to_bytes();
         let told = String::from_utf8_lossy(&told).into_owned();
-        told.lines().any(|line| line == "log").then_some(told)
+        // Of several filters at a place all are told of the end in one go.
+        told.lines().any(|line| line == "log" || line.ends_with(" log")).then_some(told)
     });
     match tokio::time::timeout(NOTED_WITHIN, told).await {
         Ok(told) => joined(shape.script, told.lines().map(str::to_owned).collect()),
@@ -267,9 +268,7 @@ fn joined(script: &str, notes: Vec<String>) -> Vec<String> {
     let mut joined: Vec<String> = Vec::new();
     let mut open: Option<(&str, usize)> = None;
     for note in &notes {
-        let mut words = note.split(' ');
-        let body = words.next().filter(|word| word.ends_with("-body"));
-        let Some((phase, length)) = body.and_then(|phase| Some((phase, words.next()?.parse::<usize>().ok()?))) else {
+        let Some((phase, length)) = shown_of_body(note) else {
             open = None;
             joined.push(note.clone());
             continue;
@@ -277,7 +276,7 @@ fn joined(script: &str, notes: Vec<String>) -> Vec<String> {
         let so_far = match open {
             Some((before, so_far)) if before == phase => {
                 joined.pop();
-                if script.contains(&format!("{phase} pause")) { 0 } else { so_far }
+                if script.contains(&format!("{} pause", phase.replace(' ', "."))) { 0 } else { so_far }
             }
             _ => 0,
         };
@@ -286,4 +285,11 @@ fn joined(script: &str, notes: Vec<String>) -> Vec<String> {
         joined.push(format!("{phase} {}{end}", so_far + length));
     }
     joined
+}
+
+/// The phase of a call about a body, behind the filter's name where it has one, and how much it was shown.
+fn shown_of_body(note: &str) -> Option<(&str, usize)> {
+    let phase = note.find("-body ")? + "-body".len();
+    let length = note[phase..].split_whitespace().next()?.parse().ok()?;
+    Some((&note[..phase], length))
 }

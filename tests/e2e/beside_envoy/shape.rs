@@ -39,8 +39,8 @@ pub(super) enum Notes {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Likeness {
     Alike,
-    /// But for the filter's seeing a response that it gave itself: the gateway's filters have the last word with one.
-    AlikeButFinal,
+    /// But for what the upstream saw: whether the head had come there when the request was given up is a matter of luck.
+    AlikeToTheCaller,
     /// It has a reason not to, and these lines are its own alone.
     Unlike {
         because: &'static str,
@@ -127,9 +127,9 @@ impl Shape {
         Self { notes: Notes::Lost, ..self }
     }
 
-    /// Where the filter answers itself.
-    pub(super) fn replies(self) -> Self {
-        Self { likeness: Likeness::AlikeButFinal, ..self }
+    /// Where the filter answers while the request is on its way.
+    pub(super) fn given_up(self) -> Self {
+        Self { likeness: Likeness::AlikeToTheCaller, ..self }
     }
 
     /// Where the gateway does something else, for a reason: these lines, of the parts `answer`, `upstream` and `notes`, are its own

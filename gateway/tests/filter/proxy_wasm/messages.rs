@@ -1,9 +1,11 @@
 //! Heads, answers, properties, logs: what a filter does that never stops an exchange.
 
 use super::written::{Text, pairs, stage};
-use crate::setting::{Flow, Stage};
+use crate::setting::{Flow, Stage, filter, module};
 use http::StatusCode;
 use serde_json::json;
+use std::collections::BTreeMap;
+use tidegate_gateway::filter::Limits;
 use tidegate_policy::Reason;
 
 fn one(text: &Text) -> Stage {
@@ -110,11 +112,53 @@ fn a_filter_answers_in_the_upstreams_place() {
         let Ok(Flow::Reply(response)) = &outcome.request else { panic!("{outcome:?}") };
         assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
         assert_eq!(response.headers()["x-why"], "because");
-        assert!(!response.headers().contains_key("content-length"), "the gateway writes that");
+        assert_eq!(response.headers()["content-length"], "5", "the gateway writes that");
         assert_eq!((&*outcome.facts[0].outcome, outcome.error()), ("replied", "details"));
     }
     let outcome = one(&with(Text::default()).on_response_headers(&format!("{answer} (i32.const 0)"))).exchange();
     assert!(matches!(&outcome.response, Some(Ok(Flow::Reply(_)))), "{outcome:?}");
+}
+
+const ANSWER: &str =
+    "(call $must (call $send_local_response (i32.const 403) `` `no` (i32.const 0) (i32.const 0) (i32.const -1)))";
+
+#[test]
+fn an_answer_passes_the_filters_that_have_seen_the_request() {
+    let adds = |by: &str| {
+        Text::default().on_response_headers(&format!(
+            "(call $must (call $add_header_map_value (i32.const 2) `x-by` `{by}`)) (i32.const 0)"
+        ))
+    };
+    let answers = adds("second").on_request_headers(&format!("{ANSWER} (i32.const 0)"));
+    let plugins = [("first", &adds("first")), ("second", &answers), ("third", &adds("third"))];
+    let mut modules: BTreeMap<_, _> = plugins.iter().map(|(name, text)| (name.parse().unwrap(), text.module())).collect();
+    modules.insert("stamp".parse().unwrap(), module(filter("stamp")));
+    let mut stage = Stage::empty(Limits::default());
+    let chain = ["first", "stamp", "second", "third"].map(|plugin| json!({"plugin": plugin}));
+    stage.publish_modules(&[("api", json!(chain))], &modules);
+    let outcome = stage.exchange();
+    let Ok(Flow::Reply(response)) = &outcome.request else { panic!("{outcome:?}") };
+    let by: Vec<_> = response.headers().get_all("x-by").iter().map(|value| value.to_str().unwrap()).collect();
+    assert_eq!(by, ["second", "first"], "in reverse order, without the one that the request had not reached");
+    assert!(!response.headers().contains_key("x-stamp"), "to typed filters an answer is final");
+    let became: Vec<_> = outcome.facts.iter().map(|facts| (&*facts.plugin, &*facts.outcome)).collect();
+    assert_eq!(became, [("first", "continued"), ("stamp", "continued"), ("second", "replied")]);
+}
+
+#[test]
+fn an_answer_that_a_filter_fails_at_fails_with_it_or_goes_on() {
+    let answers = Text::default().on_request_headers(&format!("{ANSWER} (i32.const 0)"));
+    let fails = Text::default().on_response_headers("unreachable");
+    for (on_error, status) in [("skip", Some(403)), ("deny", None)] {
+        let chain = json!([{"plugin": "fails", "on_error": on_error}, {"plugin": "answers"}]);
+        let outcome = stage(&[("fails", &fails), ("answers", &answers)], chain).exchange();
+        let answered = match &outcome.request {
+            Ok(Flow::Reply(response)) => Some(response.status().as_u16()),
+            _ => None,
+        };
+        assert_eq!(answered, status, "{outcome:?}");
+        assert!(outcome.error().contains("trapped"), "{outcome:?}");
+    }
 }
 
 #[test]
@@ -209,7 +253,7 @@ fn both_kinds_of_filter_stand_in_one_chain() {
         ("stamp".parse().unwrap(), module(filter("stamp"))),
         ("two".parse().unwrap(), stamps("two").module()),
     ];
-    let mut stage = Stage::empty(tidegate_gateway::filter::Limits::default());
+    let mut stage = Stage::empty(Limits::default());
     let filters = json!([{"plugin": "one"}, {"plugin": "stamp"}, {"plugin": "two"}]);
     stage.publish_modules(&[("api", filters)], &modules.into());
     let outcome = stage.exchange();

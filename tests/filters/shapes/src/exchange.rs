@@ -5,7 +5,7 @@ use proxy_wasm::{
     hostcalls,
     types::{Action, BufferType, GrpcStatusCode, MapType, StreamType},
 };
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{cell::RefCell, collections::BTreeMap, rc::Rc};
 
 thread_local! {
     /// What each exchange noted, by the name of its shape.
@@ -21,6 +21,8 @@ pub(crate) fn told(name: &str) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Exchange {
     pub(crate) context: u32,
+    /// The filter's name among several.
+    pub(crate) name: Option<Rc<str>>,
     pub(crate) shape: String,
     pub(crate) steps: Vec<Step>,
     /// The latest call-out or gRPC stream.
@@ -32,7 +34,11 @@ pub(crate) struct Exchange {
 impl Exchange {
     /// Writes down `line`.
     pub(crate) fn note(&self, line: impl Into<String>) {
-        NOTES.with_borrow_mut(|notes| notes.entry(self.shape.clone()).or_default().push(line.into()));
+        let line = match &self.name {
+            Some(name) => format!("{name} {}", line.into()),
+            None => line.into(),
+        };
+        NOTES.with_borrow_mut(|notes| notes.entry(self.shape.clone()).or_default().push(line));
     }
 
     /// Writes down a status that is not OK.
@@ -42,9 +48,21 @@ impl Exchange {
         }
     }
 
+    /// Whether this filter is asked to do anything in `phase`.
+    pub(crate) fn has_steps(&self, phase: &str) -> bool {
+        self.steps.iter().any(|step| self.is_for(step, phase))
+    }
+
+    fn is_for(&self, step: &Step, phase: &str) -> bool {
+        match &self.name {
+            Some(name) => step.phase.split_once('.') == Some((name, phase)),
+            None => step.phase == phase,
+        }
+    }
+
     /// Does what is asked for in `phase`.
     pub(crate) fn run(&mut self, phase: &str) -> Action {
-        let steps: Vec<Step> = self.steps.iter().filter(|step| step.phase == phase).cloned().collect();
+        let steps: Vec<Step> = self.steps.iter().filter(|step| self.is_for(step, phase)).cloned().collect();
         let mut action = Action::Continue;
         for step in steps {
             match step.verb.as_str() {

@@ -27,10 +27,14 @@ thread_local! {
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Warn);
-    proxy_wasm::set_root_context(|_| Box::new(Root));
+    proxy_wasm::set_root_context(|_| Box::new(Root::default()));
 }}
 
-struct Root;
+#[derive(Default)]
+struct Root {
+    /// What its steps and notes begin with, where there are several of its kind: `as NAME` is its configuration then.
+    name: Option<Rc<str>>,
+}
 
 impl Context for Root {}
 
@@ -38,6 +42,8 @@ impl RootContext for Root {
     fn on_configure(&mut self, _size: usize) -> bool {
         // A configuration that says no is refused as one: the tests of what a host does then.
         let configuration = self.get_plugin_configuration().unwrap_or_default();
+        let name = std::str::from_utf8(&configuration).ok().and_then(|text| text.strip_prefix("as "));
+        self.name = name.map(Rc::from);
         self.set_tick_period(TICK);
         configuration != b"refuse"
     }
@@ -57,7 +63,8 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Shape(Rc::new(RefCell::new(Exchange { context, ..Exchange::default() })))))
+        let name = self.name.clone();
+        Some(Box::new(Shape(Rc::new(RefCell::new(Exchange { context, name, ..Exchange::default() })))))
     }
 }
 
@@ -70,7 +77,7 @@ impl Shape {
         exchange.note(if end { format!("{seen} end") } else { seen });
         let mut action = exchange.run(phase);
         let at_end = format!("{phase}-end");
-        if end && exchange.steps.iter().any(|step| step.phase == at_end) {
+        if end && exchange.has_steps(&at_end) {
             action = exchange.run(&at_end);
         }
         if action == Action::Pause {
@@ -82,7 +89,7 @@ impl Shape {
     /// Begins to wait for the timer, where anything is to be done then. Only what is stopped waits: what else the timer found of an
     /// exchange would depend on how fast that is.
     fn await_tick(&self, exchange: &Exchange) {
-        if exchange.steps.iter().any(|step| step.phase == "tick") {
+        if exchange.has_steps("tick") {
             WAITING.with_borrow_mut(|waiting| {
                 waiting.retain(|other| !Rc::ptr_eq(other, &self.0));
                 waiting.push(Rc::clone(&self.0));

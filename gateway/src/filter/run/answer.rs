@@ -1,0 +1,45 @@
+//! A filter's own answer to a request, on its way back to the caller. Filters written for other hosts of Proxy-Wasm expect to see
+//! those, whoever gave them, as they see any response; to typed filters an answer is final.
+
+use super::{Fate, Outcome, Run, Steps};
+use crate::{
+    fault::Fault,
+    http::{Response, body::Body},
+};
+use ::http::{HeaderValue, header};
+use http_body::Body as _;
+
+impl Run {
+    /// Shows an answer that a filter gave in the upstream's place to the Proxy-Wasm filters that have seen the request, in
+    /// reverse order; what is to go to the caller. What one of them answers in its place is seen by nobody else.
+    pub async fn answer(&self, answer: Response) -> Result<Response, Fault> {
+        let steps = &self.0;
+        steps.answered.set(true);
+        if !(0..steps.len()).any(|index| steps.takes_part(index)) {
+            return Ok(answer);
+        }
+        let (mut head, mut body) = answer.into_parts();
+        if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        if steps.known.asked_for_head() {
+            body = Body::empty();
+        }
+        match self.response(head, body).await? {
+            Outcome::Continue(response) | Outcome::Reply(response) => Ok(response),
+        }
+    }
+}
+
+impl Steps {
+    /// Whether the filter at this place is shown anything more. Of an answer those see something that know the exchange, and only
+    /// in VMs.
+    pub(in crate::filter) fn takes_part(&self, index: usize) -> bool {
+        let step = &self.each[index];
+        match (step.fate.get(), self.answered.get()) {
+            (Fate::Waiting | Fate::Continued, false) => true,
+            (Fate::Continued | Fate::Replied, true) => step.seat.as_ref().is_some_and(|seat| seat.vm().is_some()),
+            _ => false,
+        }
+    }
+}
