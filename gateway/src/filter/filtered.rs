@@ -88,13 +88,13 @@ impl Filtered {
     }
 
     /// The head, once it is out.
-    pub(super) fn head(&mut self) -> (Line, HeaderMap) {
+    pub(super) fn head(&mut self) -> Result<(Line, HeaderMap), Fault> {
         self.headless = true;
-        let State::Idle(passage) = &mut self.state else { return Default::default() };
-        let (line, mut headers) = passage.head();
+        let State::Idle(passage) = &mut self.state else { return Err(over()) };
+        let (line, mut headers) = passage.head()?;
         // What the body's length will be follows from the body.
         headers.remove(http::header::CONTENT_LENGTH);
-        (line, headers)
+        Ok((line, headers))
     }
 
     /// Goes on with whatever is under way in the other direction.

@@ -2,8 +2,10 @@
 //! carry the callback's number, so that one that was kept is worth nothing in the next.
 
 use super::{bindings::tidegate::filter::types::LocalReply, message::Line};
+use crate::fault::Fault;
 use bytes::Bytes;
 use http::HeaderMap;
+use tidegate_policy::Reason;
 
 /// The host's side of a `headers` handle. Never made: the handle's number says what it was lent for.
 #[derive(Debug)]
@@ -28,6 +30,14 @@ pub(super) struct Shown {
     pub(super) line: Line,
     /// The answer that the filter wants given in the message's place.
     pub(super) reply: Option<Box<LocalReply>>,
+}
+
+impl Shown {
+    /// The head's fields, to be sent on. Nothing is sent without them.
+    pub(super) fn take_head(&mut self) -> Result<HeaderMap, Fault> {
+        let lost = || Fault::new(Reason::FilterFailed, "the message's head is not there any more: it was lost with a filter");
+        self.head.take().ok_or_else(lost)
+    }
 }
 
 /// Which part of the message a handle is for: its two lowest bits.
@@ -186,6 +196,15 @@ mod tests {
         assert!(lent.headers(head).is_none() && shown.head.is_some());
         lent.begin(Some(&mut shown), false);
         assert!(lent.headers(head).is_none() && lent.body(body).is_none());
+    }
+
+    #[test]
+    fn nothing_goes_on_without_its_head() {
+        let mut shown = Shown { head: Some(HeaderMap::new()), ..Shown::default() };
+        assert!(shown.take_head().is_ok_and(|head| head.is_empty()));
+        let fault = shown.take_head().unwrap_err();
+        assert_eq!(fault.reason(), Reason::FilterFailed);
+        assert!(fault.detail().contains("head is not there"), "{}", fault.detail());
     }
 
     #[test]

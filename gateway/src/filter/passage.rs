@@ -115,10 +115,10 @@ impl Passage {
     }
 
     /// The first line and the fields, to be sent on.
-    pub(super) fn head(&mut self) -> (Line, HeaderMap) {
+    pub(super) fn head(&mut self) -> Result<(Line, HeaderMap), Fault> {
         // The body that follows is still of this kind.
         let next = Line { kind: self.kind, ..Line::default() };
-        (std::mem::replace(&mut self.shown.line, next), self.shown.head.take().unwrap_or_default())
+        Ok((std::mem::replace(&mut self.shown.line, next), self.shown.take_head()?))
     }
 
     /// Shows the head to the first filters. `end` says that nothing follows it.

@@ -242,13 +242,13 @@ impl Run {
                 if let Err(halt) = filtered.until_head_is_out().await {
                     return self.halted(halt);
                 }
-                let (line, headers) = filtered.head();
+                let (line, headers) = filtered.head()?;
                 return Ok(Outcome::Continue((line, headers, Body::filtered(filtered))));
             }
             Ok(()) => body,
             Err(halt) => return self.halted(halt),
         };
-        let (line, headers) = passage.head();
+        let (line, headers) = passage.head()?;
         Ok(Outcome::Continue((line, headers, body)))
     }
 
