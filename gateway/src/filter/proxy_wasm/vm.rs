@@ -58,7 +58,8 @@ struct Inner {
     /// Counts machines, so that an exchange knows whether the one it began on is still there.
     number: u64,
     failures: Failures,
-    /// Exchanges whose messages were in a machine that failed, until they have been fetched.
+    /// Exchanges whose messages were in a machine that failed. They fetch these, or drop them when they close: so there are no more
+    /// than exchanges that are open, however many machines fail meanwhile.
     lost: HashMap<(u64, u32), Box<Stream>>,
 }
 
@@ -262,10 +263,6 @@ impl Vm {
         );
         if let Some(machine) = inner.machine.take() {
             let number = inner.number;
-            // Exchanges fetch what they lent sooner or later; those that were given up never do.
-            if inner.lost.len() > self.shared.limits.exchanges {
-                inner.lost.clear();
-            }
             let mut state = machine.store.into_data();
             let contexts: Vec<u32> = state.contexts.iter_mut().map(|(context, _)| context).collect();
             for context in contexts {

@@ -1,9 +1,14 @@
 //! VMs and contexts: when they begin, end and fail.
 
-use super::written::{Text, stage};
-use crate::setting::Stage;
+use super::written::{Text, stage, stage_with};
+use crate::setting::{Stage, closing, request};
+use futures_util::FutureExt as _;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
+use tidegate_gateway::{
+    filter::{Limits, Outcome},
+    http::body::Body,
+};
 use tidegate_policy::Reason;
 
 /// Notes each callback as a digit of the number at 32, and shows that number with each response.
@@ -69,7 +74,7 @@ fn places_that_agree_share_a_vm_and_others_do_not() {
             entry.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
             json!([entry])
         };
-        let mut stage = Stage::empty(tidegate_gateway::filter::Limits::default());
+        let mut stage = Stage::empty(Limits::default());
         routes(&mut stage, &text, &[("one", entry(&one)), ("two", entry(&other))]);
         assert!(stage.exchange_on("one", &[]).passed() && stage.exchange_on("two", &[]).passed());
         assert_eq!(stage.host.metrics().instances.value(), vms, "{one} {other}");
@@ -90,7 +95,7 @@ fn the_place_of_a_configuration_that_is_no_more_is_let_go() {
         "(param i32)",
         &count(-1),
     );
-    let mut stage = Stage::empty(tidegate_gateway::filter::Limits::default());
+    let mut stage = Stage::empty(Limits::default());
     for number in 0..5 {
         let filters = json!([{"plugin": "wasm", "config": number}]);
         routes(&mut stage, &text, &[("stays", json!([{"plugin": "wasm"}])), ("changes", filters)]);
@@ -138,11 +143,37 @@ fn an_exchange_is_lost_with_the_vm_that_another_has_ended() {
     );
     let stage = stage(&[("wasm", &text)], json!([{"plugin": "wasm"}]));
     let mut run = stage.begin().unwrap();
-    run.on_request(&mut crate::setting::request(&[])).unwrap();
+    run.on_request(&mut request(&[])).unwrap();
     assert!(!stage.exchange_with(&[("x-trap", "1")]).passed());
     let fault = run.on_response(&mut crate::setting::response()).unwrap_err();
     assert_eq!(fault.reason(), Reason::FilterFailed);
     assert!(run.close()[0].error.as_ref().unwrap().contains("lost in another exchange"));
+}
+
+#[test]
+fn what_lost_vms_had_is_there_for_as_long_as_its_exchange() {
+    let text = Text::default().on_request_headers(
+        "(if (i32.eqz (call $get_header_map_value (i32.const 0) `x-trap` (i32.const 0) (i32.const 4))) (then unreachable)) (i32.const 1)",
+    );
+    // One VM after the other is lost with what it has stopped, and nobody looks after that for so long.
+    const LOST: usize = 20;
+    let limits = Limits { exchanges: 4, back_off: Duration::ZERO, ..Limits::default() };
+    let stage = stage_with(limits, &[("wasm", &text)], json!([{"plugin": "wasm", "on_error": "skip"}]));
+    let stopped = (0..LOST).map(|_| {
+        let run = stage.begin().unwrap().0;
+        let asked = run.clone();
+        let mut stopped = Box::pin(async move { asked.request(request(&[]), Body::empty()).await });
+        assert!((&mut stopped).now_or_never().is_none(), "it waits");
+        assert!(stage.exchange_with(&[("x-trap", "1")]).passed());
+        (run, stopped)
+    });
+    for (run, stopped) in stopped.collect::<Vec<_>>() {
+        let passed = stopped.now_or_never().expect("what it waits for is lost");
+        let Ok(Outcome::Continue(request)) = passed else { panic!("{passed:?}") };
+        assert_eq!(request.headers()["x-tenant"], "blue", "its head is as it was");
+        let closed = run.close(closing()).now_or_never().unwrap();
+        assert_eq!(closed[0].outcome, "skipped", "{closed:?}");
+    }
 }
 
 #[test]
