@@ -56,15 +56,23 @@ impl Live {
 /// Puts every publication in force until there are no more. Workers load `live` once for each exchange, so the next
 /// exchange of every worker sees it; exchanges under way keep what they began with.
 ///
+/// `told` hears of every revision that is in force.
+///
 /// Preparing may compile filters, so it runs where blocking harms nobody. Publications that come meanwhile are not queued:
 /// the newest is prepared next.
-pub async fn follow(publications: watch::Receiver<Arc<Publication>>, live: Arc<ArcSwap<Live>>, filters: Arc<filter::Host>) {
-    follow_with(publications, live, move |publication, before| Live::prepare(publication, before, &filters)).await;
+pub async fn follow(
+    publications: watch::Receiver<Arc<Publication>>,
+    live: Arc<ArcSwap<Live>>,
+    told: watch::Sender<u64>,
+    filters: Arc<filter::Host>,
+) {
+    follow_with(publications, live, told, move |publication, before| Live::prepare(publication, before, &filters)).await;
 }
 
 async fn follow_with(
     mut publications: watch::Receiver<Arc<Publication>>,
     live: Arc<ArcSwap<Live>>,
+    told: watch::Sender<u64>,
     prepare: impl Fn(&Publication, &Live) -> Live + Send + Sync + 'static,
 ) {
     let prepare = Arc::new(prepare);
@@ -76,7 +84,9 @@ async fn follow_with(
         match prepared {
             Ok(prepared) => {
                 tracing::info!(revision = prepared.revision, "a revision is in force");
+                let revision = prepared.revision;
                 live.store(Arc::new(prepared));
+                told.send_replace(revision);
             }
             Err(error) => tracing::error!(%error, "a revision could not be made ready; the one before it stays in force"),
         }
@@ -161,7 +171,8 @@ mod tests {
     async fn what_is_published_is_in_force_at_once_and_what_fails_changes_nothing() {
         let live = Arc::new(ArcSwap::from_pointee(Live::default()));
         let (publish, publications) = watch::channel(publication(1, 1));
-        let following = tokio::spawn(follow_with(publications, Arc::clone(&live), prepare));
+        let (told, hears) = watch::channel(0);
+        let following = tokio::spawn(follow_with(publications, Arc::clone(&live), told, prepare));
         until(&live, 1).await;
         let held = live.load_full();
 
@@ -182,5 +193,6 @@ mod tests {
         until(&live, 14).await;
         drop(publish);
         following.await.expect("it ends with the publications");
+        assert_eq!(*hears.borrow(), 14, "who waits for it is told");
     }
 }

@@ -43,6 +43,8 @@ const WAITING_ERRANDS: usize = 1024;
 pub struct Plane {
     settings: Settings,
     live: Arc<ArcSwap<Live>>,
+    /// Tells workers of every revision that is in force.
+    in_force: watch::Sender<u64>,
     filters: Arc<filter::Host>,
     registry: Registry,
     exchanges: Arc<Exchanges>,
@@ -116,6 +118,7 @@ impl Plane {
         Ok(Arc::new(Self {
             settings: settings.clone(),
             live,
+            in_force: watch::Sender::default(),
             filters,
             registry,
             exchanges,
@@ -168,7 +171,8 @@ impl Plane {
         };
         let done = tokio::task::spawn_blocking(put).await;
         done.map_err(|error| format!("what is registered could not be put in force: {error}"))?;
-        tokio::spawn(live::follow(publications, Arc::clone(&self.live), Arc::clone(&self.filters)));
+        let (live, told, filters) = (Arc::clone(&self.live), self.in_force.clone(), Arc::clone(&self.filters));
+        tokio::spawn(live::follow(publications, live, told, filters));
         Ok(())
     }
 
@@ -302,6 +306,7 @@ impl Shared {
         let (errands, errand) = mpsc::channel(WAITING_ERRANDS);
         Rc::new(Worker {
             live: Arc::clone(&self.plane.live),
+            in_force: self.plane.in_force.subscribe(),
             upstreams: Upstreams::start(self.upstream.clone()),
             instances: filter::Instances::new(errands),
             errands: RefCell::new(Some(errand)),

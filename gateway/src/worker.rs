@@ -35,6 +35,8 @@ const WAITING_CONNECTIONS: usize = 256;
 pub struct Worker {
     /// What is in force; loaded once per exchange.
     pub live: Arc<ArcSwap<Live>>,
+    /// Tells of every revision that is in force.
+    pub in_force: watch::Receiver<u64>,
     /// Its connections to the outside.
     pub upstreams: Upstreams,
     /// Its filter instances.
@@ -61,6 +63,18 @@ impl Worker {
         OpenRecord::open(&self.ledger, peer, request)
     }
 
+    /// Starts what is to run without exchanges, now and whenever something else is in force.
+    async fn attend(&self) {
+        let mut in_force = self.in_force.clone();
+        loop {
+            in_force.mark_unchanged();
+            self.instances.attend(self.live.load_full()).await;
+            if in_force.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// What an HTTP/1 connection that `clock` belongs to is served under.
     pub fn terms<'a>(&'a self, clock: &'a Clock) -> Terms<'a> {
         Terms { clock, drain: &self.drain, limits: self.http.settings.h1, metrics: &self.http.metrics }
@@ -80,7 +94,7 @@ impl Serve for Worker {
                 http::errand::serve(Rc::clone(&self), errands).await;
             }
         };
-        tokio::join!(Rc::clone(&self.ledger).keep(), self.instances.keep(), making);
+        tokio::join!(Rc::clone(&self.ledger).keep(), self.instances.keep(), self.attend(), making);
     }
 
     fn drain(&self) {

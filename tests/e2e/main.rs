@@ -41,3 +41,4 @@ mod start;
 mod suspended;
 mod telemetry;
 mod tunnels;
+mod unasked;

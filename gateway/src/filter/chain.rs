@@ -33,6 +33,8 @@ pub struct Chains {
     /// Tells workers that something changed.
     pub(super) generation: u64,
     routes: HashMap<Name, Arc<Chain>>,
+    /// The filters that run although no exchange has come.
+    pub(super) standing: Arc<[Arc<Filter>]>,
     /// What came of trying each module with each configuration, so that routes that agree in both try them once.
     tried: HashMap<Made, Result<(), Arc<str>>>,
 }
@@ -146,6 +148,8 @@ impl Chains {
             chains.routes.insert(route.name.clone(), chain);
         }
         host.shared.holdings.retain(|plugin| modules.contains_key(plugin));
+        let filters = chains.routes.values().flat_map(|chain| chain.links.iter().filter_map(|link| link.filter.as_ref().ok()));
+        chains.standing = filters.filter(|filter| matches!(filter.compiled.code, Code::Proxy(_))).cloned().collect();
         chains
     }
 

@@ -42,6 +42,8 @@ pub struct Instances {
     pub(super) arrived: Notify,
     /// The generation of chains that was seen last.
     generation: Cell<u64>,
+    /// The newest filter that was started without an exchange.
+    pub(super) attended: Cell<u64>,
     /// Where filters' own calls go.
     errands: Option<Errands>,
     /// The VMs of Proxy-Wasm filters.
@@ -115,7 +117,7 @@ impl Instances {
         Some(Run::begin(chain, (facts, traffic), |filter| self.slot(filter)))
     }
 
-    fn slot(&self, filter: &Arc<Filter>) -> Rc<Slot> {
+    pub(super) fn slot(&self, filter: &Arc<Filter>) -> Rc<Slot> {
         let mut slots = self.slots.borrow_mut();
         let slot = slots.entry(filter.id).or_insert_with(|| {
             self.arrived.notify_one();

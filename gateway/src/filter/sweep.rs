@@ -26,6 +26,7 @@ impl Instances {
             while self.drop_some() == AT_ONCE {
                 yield_now().await;
             }
+            self.raise_fallen().await;
         }
     }
 
@@ -39,7 +40,7 @@ impl Instances {
 
 impl Slot {
     /// Whether a route has its filter. Exchanges under way keep it beyond that.
-    fn is_on_a_route(&self) -> bool {
+    pub(super) fn is_on_a_route(&self) -> bool {
         self.filter.strong_count() > 0
     }
 

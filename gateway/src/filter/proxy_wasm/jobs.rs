@@ -34,7 +34,7 @@ pub(super) fn keep_time(outside: &Outside) {
         return;
     }
     let (weak, timers) = (Weak::clone(&outside.vm), Rc::clone(&vm.timers));
-    outside.agenda.add(async move {
+    outside.worker.agenda.add(async move {
         loop {
             let next = weak.upgrade().map(|vm| vm.next_tick());
             match next {
@@ -60,7 +60,7 @@ pub(super) fn listen(outside: &Outside, queue: &Queue, root: u32) {
     let (listener, mut told) = mpsc::channel(1);
     queue.listen(listener);
     let (vm, number) = (Weak::clone(&outside.vm), Some(outside.number));
-    outside.agenda.add(async move {
+    outside.worker.agenda.add(async move {
         while let Some(queue) = told.recv().await {
             let Some(vm) = vm.upgrade().filter(|vm| vm.number() == number) else { return };
             let called = vm.enter_now(root, |Machine { store, guest, .. }| match &guest.queue_ready {
@@ -83,7 +83,7 @@ pub(super) fn hear(
     budget: OpenCall,
 ) {
     let vm = Weak::clone(&outside.vm);
-    outside.agenda.add(async move {
+    outside.worker.agenda.add(async move {
         // A machine that failed has given up all of its calls; the next one begins to count anew.
         let answer = tokio::select! {
             biased;
@@ -112,7 +112,7 @@ pub(super) fn hear_stream(
     budget: OpenCall,
 ) {
     let vm = Weak::clone(&outside.vm);
-    outside.agenda.add(async move {
+    outside.worker.agenda.add(async move {
         let _budget = budget;
         let (mut received, mut last) = (BytesMut::new(), HeaderMap::new());
         loop {

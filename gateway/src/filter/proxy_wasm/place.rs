@@ -5,6 +5,7 @@ use super::{
     agenda::Agenda,
     inspect::Ready,
     setup::Key,
+    state::{Policy, Surroundings},
     vm::{Entered, Settled, Vm},
 };
 use crate::filter::{
@@ -18,14 +19,16 @@ use std::{
     fmt,
     rc::{Rc, Weak},
     sync::Arc,
+    time::Instant,
 };
-use tidegate_policy::grants::Grants;
+use tidegate_policy::{Snapshot, grants::Grants};
 
 /// The VMs of one worker.
 #[derive(Default)]
 pub(in crate::filter) struct Machines {
     vms: RefCell<HashMap<Arc<Key>, Weak<Vm>>>,
     pub(in crate::filter) agenda: Rc<Agenda>,
+    policy: Rc<Policy>,
 }
 
 /// A place on a route.
@@ -45,12 +48,18 @@ impl Machines {
         let key = key(filter);
         let there = vms.get(&key).and_then(Weak::upgrade);
         let vm = there.unwrap_or_else(|| {
-            let worker = (errands.cloned(), Rc::clone(&self.agenda));
+            let (agenda, policy) = (Rc::clone(&self.agenda), Rc::clone(&self.policy));
+            let worker = Surroundings { errands: errands.cloned(), agenda, policy };
             let vm = Vm::new(filter, Arc::new(key.clone()), ready.version, Some(worker));
             vms.insert(Arc::new(key), Rc::downgrade(&vm));
             vm
         });
         Rc::new(Place::in_vm(filter, vm))
+    }
+
+    /// Has calls outside of exchanges held against this policy from now on.
+    pub(in crate::filter) fn put_in_force(&self, policy: Arc<Snapshot>) {
+        self.policy.put_in_force(policy);
     }
 }
 
@@ -84,8 +93,29 @@ impl Place {
 
     /// The number of the machine that runs, and the root context there.
     pub(super) fn root(&self) -> Entered<(u64, u32)> {
+        self.vm.root(&self.described()?)
+    }
+
+    fn described(&self) -> Entered<Settled<'_>> {
         let ready = self.ready()?;
-        self.vm.root(&Settled { id: self.id, setup: &self.setup, grants: &self.grants, ready })
+        Ok(Settled { id: self.id, setup: &self.setup, grants: &self.grants, ready })
+    }
+
+    /// Has it run from now on although no exchange has come.
+    pub(in crate::filter) fn is_to_stand(&self) {
+        self.vm.is_to_stand(self.id);
+    }
+
+    /// Whether it is to run now, and does not.
+    pub(in crate::filter) fn is_down(&self) -> bool {
+        self.vm.is_down(self.id, Instant::now())
+    }
+
+    /// Starts it. What fails is logged and tried again later.
+    pub(in crate::filter) fn stand(&self) {
+        if let Ok(described) = self.described() {
+            self.vm.stand(&described);
+        }
     }
 
     /// Whether it has something to do without an exchange.

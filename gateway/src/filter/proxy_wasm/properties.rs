@@ -274,7 +274,7 @@ mod tests {
         let key = Key { plugin: "headers".into(), digest: Digest::new([0; 32]), machine };
         let metadata = r#"{"filter_metadata": {"a": {"text": "t", "number": 2, "on": true, "list": ["x"]}}}"#;
         let setup = Setup { root_id: "root".into(), metadata: metadata.into(), ..Setup::default() };
-        let root = Root { setup: Arc::new(setup), grants: Arc::default(), timer: None, ending: false };
+        let root = Root { setup: Arc::new(setup), grants: Arc::default(), timer: None, listens: false, ending: false };
         let asked = Asked { key: &key, root: Some(&root), stream: None };
         get(path.replace('.', "\0").as_bytes(), &asked).map(|value| value.as_bytes().to_vec())
     }

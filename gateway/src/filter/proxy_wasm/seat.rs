@@ -168,8 +168,8 @@ impl Place {
             let Some(context) = state.contexts.insert(Context::Stream(Box::new(Stream::new(root, known)))) else {
                 return Ok(None);
             };
-            if !state.snapshot.as_ref().is_some_and(|there| Arc::ptr_eq(there, known.shared_snapshot())) {
-                state.snapshot = Some(Arc::clone(known.shared_snapshot()));
+            if let Some(outside) = &state.outside {
+                outside.worker.policy.seen(known.shared_snapshot());
             }
             state.current = context;
             if let Some(create) = &machine.guest.context_create {

@@ -64,8 +64,6 @@ pub(super) struct State {
     pub(super) callouts: Callouts,
     /// What a foreign function was handed.
     pub(super) foreign: bytes::Bytes,
-    /// The policy that was in force for the last exchange: what calls outside of exchanges are held against.
-    pub(super) snapshot: Option<Arc<Snapshot>>,
     /// What is around it; nothing on the control plane, where a filter is only tried.
     pub(super) outside: Option<Outside>,
     pub(super) open_calls: Arc<AtomicUsize>,
@@ -77,12 +75,38 @@ pub(super) struct State {
 /// The world of a VM on a worker.
 #[derive(Clone)]
 pub(super) struct Outside {
-    /// Where calls go; nowhere in a worker that makes none.
-    pub(super) errands: Option<Errands>,
-    pub(super) agenda: Rc<Agenda>,
+    pub(super) worker: Surroundings,
     pub(super) vm: Weak<super::vm::Vm>,
     /// Which of the VM's machines it is.
     pub(super) number: u64,
+}
+
+/// What the VMs of one worker have in common.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    /// Where calls go; nowhere in a worker that makes none.
+    pub(super) errands: Option<Errands>,
+    pub(super) agenda: Rc<Agenda>,
+    pub(super) policy: Rc<Policy>,
+}
+
+/// The policy that calls outside of exchanges are held against: the one in force, or where a worker was not told of any the one
+/// of its first exchange.
+#[derive(Default)]
+pub(super) struct Policy(RefCell<Option<Arc<Snapshot>>>);
+
+impl Policy {
+    pub(super) fn now(&self) -> Option<Arc<Snapshot>> {
+        self.0.borrow().clone()
+    }
+
+    pub(super) fn put_in_force(&self, policy: Arc<Snapshot>) {
+        self.0.replace(Some(policy));
+    }
+
+    pub(super) fn seen(&self, policy: &Arc<Snapshot>) {
+        self.0.borrow_mut().get_or_insert_with(|| Arc::clone(policy));
+    }
 }
 
 /// One context.
@@ -96,8 +120,17 @@ pub(super) struct Root {
     pub(super) setup: Arc<Setup>,
     pub(super) grants: Arc<Grants>,
     pub(super) timer: Option<Timer>,
+    /// Whether it is told of messages in a queue.
+    pub(super) listens: bool,
     /// Whether it is gone as soon as the guest says that it is done.
     pub(super) ending: bool,
+}
+
+impl Root {
+    /// Whether it has something to do without an exchange.
+    pub(super) fn is_at_work(&self) -> bool {
+        self.timer.is_some() || self.listens
+    }
 }
 
 /// When a context wants to be called.

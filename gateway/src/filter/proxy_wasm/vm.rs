@@ -1,8 +1,10 @@
 //! A VM: one running module on one worker, its root contexts, and what becomes of it when it fails.
 
+mod standing;
+
+use self::standing::Standing;
 use super::{
     abi::Version,
-    agenda::Agenda,
     callouts::Callouts,
     contexts::Contexts,
     guest::{self, Guest},
@@ -10,7 +12,7 @@ use super::{
     metrics::Metrics as Defined,
     queues::Commons,
     setup::{Key, Setup},
-    state::{Context, Outside, Root, State},
+    state::{Context, Outside, Root, State, Surroundings},
     stream::{End, Stream},
 };
 use crate::filter::{
@@ -18,7 +20,6 @@ use crate::filter::{
     engine::Shared,
     holdings::Holding,
     instance::Bound,
-    outbound::Errands,
     slot::Failures,
     state::{Guard, LogBudget},
     time::Allowance,
@@ -43,7 +44,7 @@ pub(in crate::filter) struct Vm {
     commons: Arc<Commons>,
     open_calls: Arc<AtomicUsize>,
     /// Where calls go and jobs are done; nowhere on the control plane.
-    worker: Option<(Option<Errands>, Rc<Agenda>)>,
+    worker: Option<Surroundings>,
     this: Weak<Vm>,
     inner: RefCell<Inner>,
     /// Rung when a timer was set.
@@ -58,6 +59,8 @@ struct Inner {
     /// Counts machines, so that an exchange knows whether the one it began on is still there.
     number: u64,
     failures: Failures,
+    /// What is to run although no exchange has come.
+    standing: Standing,
     /// Exchanges whose messages were in a machine that failed. They fetch these, or drop them when they close: so there are no more
     /// than exchanges that are open, however many machines fail meanwhile.
     lost: HashMap<(u64, u32), Box<Stream>>,
@@ -94,12 +97,7 @@ pub(super) type Entered<T> = std::result::Result<T, Arc<str>>;
 
 impl Vm {
     /// A VM for `filter`. Nothing runs yet.
-    pub(super) fn new(
-        filter: &Filter,
-        key: Arc<Key>,
-        version: Version,
-        worker: Option<(Option<Errands>, Rc<Agenda>)>,
-    ) -> Rc<Self> {
+    pub(super) fn new(filter: &Filter, key: Arc<Key>, version: Version, worker: Option<Surroundings>) -> Rc<Self> {
         let commons = filter.shared.holdings.commons(&key.machine.vm_id, &filter.holding);
         Rc::new_cyclic(|this| Self {
             key,
@@ -118,7 +116,7 @@ impl Vm {
 
     /// The number of the machine that runs, and the root context of a place on it; started where that is to be done first.
     pub(super) fn root(&self, place: &Settled<'_>) -> Entered<(u64, u32)> {
-        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *self.inner.borrow_mut();
         let unavailable = |reason: String| {
             self.shared.metrics.unavailable.add(1);
             Err(Arc::from(reason))
@@ -144,9 +142,10 @@ impl Vm {
         match machine.create_root(place, self.shared.limits.configure) {
             Ok(root) => {
                 machine.roots.insert(place.id, root.clone());
+                inner.standing.forget(place.id);
                 root.map(|root| (number, root))
             }
-            Err(error) => Err(self.fail(&mut inner, &error)),
+            Err(error) => Err(self.fail(inner, &error)),
         }
     }
 
@@ -205,6 +204,7 @@ impl Vm {
 
     /// Lets the root context of a place go that is no more. The guest may put that off.
     pub(super) fn retire(&self, place: u64) {
+        self.inner.borrow_mut().standing.forget(place);
         let Some(root) = self.inner.borrow_mut().machine.as_mut().and_then(|machine| machine.roots.remove(&place)) else {
             return;
         };
@@ -212,11 +212,6 @@ impl Vm {
             // What fails here is counted and logged with the machine.
             let _failed = self.enter_now(root, |machine| machine.end_root(root));
         }
-    }
-
-    /// Whether it has something to do without an exchange.
-    pub(super) fn is_at_work(&self) -> bool {
-        self.inner.borrow_mut().machine.as_mut().is_some_and(|machine| machine.next_tick().is_some())
     }
 
     /// When its next timer is due.
@@ -263,6 +258,7 @@ impl Vm {
         );
         if let Some(machine) = inner.machine.take() {
             let number = inner.number;
+            inner.standing.fell(&machine, self.shared.limits.back_off);
             let mut state = machine.store.into_data();
             let contexts: Vec<u32> = state.contexts.iter_mut().map(|(context, _)| context).collect();
             for context in contexts {
@@ -302,12 +298,8 @@ impl Vm {
 
     fn state(&self, number: u64) -> State {
         let (shared, limits) = (&self.shared, self.shared.limits);
-        let outside = self.worker.as_ref().map(|(errands, agenda)| Outside {
-            errands: errands.clone(),
-            agenda: Rc::clone(agenda),
-            vm: Weak::clone(&self.this),
-            number,
-        });
+        let outside =
+            self.worker.as_ref().map(|worker| Outside { worker: worker.clone(), vm: Weak::clone(&self.this), number });
         State {
             plugin: Arc::clone(&self.key.plugin),
             key: Arc::clone(&self.key),
@@ -330,12 +322,18 @@ impl Vm {
             names: RefCell::default(),
             callouts: Callouts::default(),
             foreign: bytes::Bytes::new(),
-            snapshot: None,
             outside,
             open_calls: Arc::clone(&self.open_calls),
             started: Instant::now(),
             ended: Vec::new(),
         }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // Whoever keeps its timers looks whether it is still there.
+        self.timers.notify_one();
     }
 }
 
@@ -348,7 +346,8 @@ impl Machine {
 
     /// Makes a place's root context, and has it read its configuration; why it does not take it.
     fn create_root(&mut self, place: &Settled<'_>, time: Duration) -> Result<Entered<u32>> {
-        let root = Root { setup: Arc::clone(place.setup), grants: Arc::clone(place.grants), timer: None, ending: false };
+        let (setup, grants) = (Arc::clone(place.setup), Arc::clone(place.grants));
+        let root = Root { setup, grants, timer: None, listens: false, ending: false };
         let (vm_bytes, bytes) = (place.setup.machine.vm_config.len(), place.setup.config.len());
         let Some(context) = self.store.data_mut().contexts.insert(Context::Root(root)) else {
             return Ok(Err("it has too many contexts (setting filter_exchanges)".into()));
@@ -376,7 +375,7 @@ impl Machine {
 
     fn end_root(&mut self, context: u32) -> Result<()> {
         if let Some(Context::Root(root)) = self.store.data_mut().contexts.get_mut(context) {
-            (root.ending, root.timer) = (true, None);
+            (root.ending, root.timer, root.listens) = (true, None, false);
         }
         if self.ask_done(context)? { self.delete(context) } else { Ok(()) }
     }

@@ -110,6 +110,7 @@ fn worker(documents: &Value) -> (Worker, mpsc::Receiver<Batch>) {
     let settings = Settings { hello_timeout: Duration::from_secs(5), h1, ..Settings::default() };
     let worker = Worker {
         live: Arc::new(ArcSwap::from_pointee(live(documents))),
+        in_force: tokio::sync::watch::channel(0).1,
         upstreams: Upstreams::start(shared),
         instances: Instances::default(),
         errands: RefCell::default(),

@@ -195,9 +195,10 @@ fn metadata(pairs: &[(Bytes, Bytes)], most: usize) -> Answer<HeaderMap> {
 
 /// Where a call goes. On the control plane, where a filter is only tried, any service will do.
 fn going(state: &State, upstream: &str, authority: &str, unknown: Status) -> Answer<Destination> {
-    let policy = state.stream().map_or(state.snapshot.as_deref(), |stream| Some(stream.known.snapshot()));
+    let outside = || state.outside.as_ref()?.worker.policy.now();
+    let policy = state.stream().map(|stream| Arc::clone(stream.known.shared_snapshot())).or_else(outside);
     match policy {
-        Some(policy) => destination(policy, upstream, Some(authority)).ok_or(unknown),
+        Some(policy) => destination(&policy, upstream, Some(authority)).ok_or(unknown),
         None => Ok(Destination { scheme: "https", authority: "unknown.invalid".to_owned() }),
     }
 }
@@ -234,7 +235,7 @@ fn errand(state: &State, request: Request<Sent>, timeout: Duration, answer: Answ
 /// Sends it, where there is a worker to make it.
 fn send(state: &State, outside: Option<&Outside>, errand: Errand) -> Answer {
     // Whoever waits for the answer is told that there is none, where anybody does.
-    let Some(errands) = outside.and_then(|outside| outside.errands.as_ref()) else { return Ok(()) };
+    let Some(errands) = outside.and_then(|outside| outside.worker.errands.as_ref()) else { return Ok(()) };
     errands.try_send(errand).map_err(|_| {
         state.metrics.calls_failed.add(1);
         Status::InternalFailure

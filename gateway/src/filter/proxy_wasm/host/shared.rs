@@ -8,7 +8,7 @@ use crate::filter::{
         jobs,
         memory::{Call, Done, give, put_u32, range, split},
         queues::{Commons, Full, key_of},
-        state::State,
+        state::{Context, State},
     },
 };
 use std::sync::Arc;
@@ -65,6 +65,9 @@ fn register(call: &mut Call<'_>, name: u32, name_size: u32, id: u32) -> Done {
     let root = state.root_id().ok_or(Status::BadArgument)?;
     if let Some(outside) = &state.outside {
         jobs::listen(outside, &queue, root);
+    }
+    if let Some(Context::Root(root)) = state.contexts.get_mut(root) {
+        root.listens = true;
     }
     put_u32(memory, id, queue.id())?;
     state.queues.insert(queue.id(), queue);
