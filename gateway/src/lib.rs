@@ -4,6 +4,7 @@
 //! never reads the database and never writes policy; it is handed publications and hands back records.
 
 pub mod credentials;
+mod descriptors;
 pub mod fault;
 pub mod filter;
 pub mod http;

@@ -2,7 +2,7 @@
 //! It knows nothing of the control plane: publications come in by a channel, records go out by one.
 
 use crate::{
-    filter, http,
+    descriptors, filter, http,
     http::forward::Pseudonym,
     identity, listen,
     listen::{Listeners, accept::Accepting, greet::Mutual},
@@ -217,13 +217,35 @@ impl Plane {
         Ok(Running { accepting, workers, recorder, exports })
     }
 
-    /// The knobs of HTTP, with the name that this gateway goes by.
+    /// The knobs of HTTP, with the name that this gateway goes by, and no more pipes than files may be open for them.
     fn http(&self) -> Result<http::Settings, String> {
         let pseudonym = match &self.settings.pseudonym {
             Some(pseudonym) => pseudonym.clone(),
             None => Pseudonym::kept_in(&self.settings.data_dir)?,
         };
-        Ok(http::Settings { pseudonym, ..self.settings.http.clone() })
+        Ok(http::Settings { pseudonym, tunnel_pipes: self.tunnel_pipes(), ..self.settings.http.clone() })
+    }
+
+    /// How many pipes the tunnels of each worker may have in use.
+    fn tunnel_pipes(&self) -> usize {
+        let (open_files, wanted) = (descriptors::raised(), self.settings.http.tunnel_pipes);
+        let max_connections = self.settings.listen.max_connections;
+        if open_files.is_some_and(|open_files| open_files < max_connections as u64) {
+            tracing::warn!(
+                open_files,
+                max_connections,
+                "fewer files may be open than max_connections: raise the hard limit of this process (ulimit -n, LimitNOFILE), or lower max_connections"
+            );
+        }
+        let pipes = descriptors::pipes(open_files, self.settings.workers.workers, wanted);
+        if pipes < wanted {
+            tracing::warn!(
+                open_files,
+                pipes,
+                "each worker's tunnels get fewer pipes than the {wanted} of http_tunnel_pipes, since few files may be open; bytes for which there is none are copied"
+            );
+        }
+        pipes
     }
 
     /// What the workers' ways out share. The resolver's questions run on the control runtime.

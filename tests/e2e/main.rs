@@ -27,6 +27,7 @@ mod languages;
 mod lifecycle;
 mod listener;
 mod load;
+mod open_files;
 mod origination;
 mod phases;
 mod protocol;

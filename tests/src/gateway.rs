@@ -21,11 +21,13 @@ pub struct Options {
     pub flags: Vec<String>,
     /// Environment variables.
     pub environment: Vec<(String, String)>,
+    /// How many files the process may have open, where that is not what this one may.
+    pub open_files: Option<usize>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { workers: 2, flags: Vec::new(), environment: Vec::new() }
+        Self { workers: 2, flags: Vec::new(), environment: Vec::new(), open_files: None }
     }
 }
 
@@ -157,6 +159,12 @@ impl Gateway {
         self.child.id()
     }
 
+    /// How many files it has open.
+    pub fn open_files(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.id());
+        std::fs::read_dir(&path).unwrap_or_else(|error| panic!("{path}: {error}")).count()
+    }
+
     /// The largest resident set it ever had, in bytes (`VmHWM`).
     pub fn peak_memory_bytes(&self) -> u64 {
         let path = format!("/proc/{}/status", self.id());
@@ -250,7 +258,15 @@ pub fn run(arguments: &[&str]) -> (ExitStatus, String, String) {
 fn spawn(directory: &Path, options: &Options) -> (Child, Arc<Output>, [JoinHandle<()>; 2]) {
     // A file of an earlier run says where that run listened.
     let _: std::io::Result<()> = std::fs::remove_file(directory.join("addresses.json"));
-    let mut command = Command::new(binary());
+    let mut command = match options.open_files {
+        None => Command::new(binary()),
+        // The shell limits itself, and becomes the gateway.
+        Some(files) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", "ulimit -n \"$0\" && exec \"$@\"", &files.to_string()]).arg(binary());
+            shell
+        }
+    };
     command.arg("serve").arg("--data-dir").arg(directory).args(["--workers", &options.workers.to_string()]);
     for flag in ["--proxy-listen", "--admin-listen", "--metrics-listen"] {
         if !options.flags.iter().any(|given| given == flag) {

@@ -1,6 +1,13 @@
 //! Peers that misbehave: that say what they must not, nothing at all, or half of it.
 
-use std::net::SocketAddr;
+use std::{
+    io::ErrorKind,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -61,6 +68,27 @@ pub async fn hangs_up() -> Peer {
     serve(|stream| async move {
         drop(stream);
         Ok(())
+    })
+    .await
+}
+
+/// Says more to whoever connects than anybody reads; counts the connections on which it has to wait.
+pub async fn floods(waiting: Arc<AtomicUsize>) -> Peer {
+    serve(move |stream| {
+        let waiting = Arc::clone(&waiting);
+        async move {
+            loop {
+                stream.writable().await?;
+                match stream.try_write(&[0; 64 * 1024]) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        waiting.fetch_add(1, Ordering::Relaxed);
+                        stream.writable().await?;
+                        waiting.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    written => drop(written?),
+                }
+            }
+        }
     })
     .await
 }

@@ -76,7 +76,7 @@ settings! {
     "http_body_timeout" => http.body_timeout, "Longest pause between two pieces of a body, where a route says nothing.";
     "http_tunnel_timeout" => http.tunnel_timeout, "How long a tunnel may stay silent both ways, where a route says nothing.";
     "http_hello_timeout" => http.hello_timeout, "How long a caller may take over its TLS ClientHello in a tunnel.";
-    "http_tunnel_pipes" => http.tunnel_pipes, "Pipes that each worker's tunnels may have in use at once, two descriptors each; bytes for which there is none are copied.";
+    "http_tunnel_pipes" => http.tunnel_pipes, "Pipes that each worker's tunnels may have in use at once, two descriptors each, and a sixteenth of the open files at most for all workers; bytes for which there is none are copied.";
     "http_pseudonym" => pseudonym, "What the gateway calls itself in Via; by default tidegate- and 8 digits that are kept in the data directory.";
     "http2_streams" => http.h2.streams, "Exchanges open at once on one HTTP/2 connection of a caller.";
     "http2_head_bytes" => http.h2.head_bytes, "Largest header section of HTTP/2, on both sides.";
