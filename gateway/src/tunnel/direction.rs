@@ -25,11 +25,20 @@ pub(super) struct Direction<'a> {
     end: usize,
     /// What carries bytes that are not copied, while there are any.
     pipe: Option<Pipe>,
-    /// Whether the operating system has refused to splice these two.
+    /// Whether it is copied for good: the operating system does not splice these two, or urgent data came, behind which it
+    /// finds nothing.
     copies: bool,
     pub(super) ended: bool,
     pub(super) shut: bool,
     pub(super) bytes: u64,
+}
+
+/// What splicing came to, where it has not to wait.
+enum Spliced {
+    /// `from` has ended.
+    Ended,
+    /// These two are copied from now on.
+    Refused,
 }
 
 /// The end of a direction that failed.
@@ -134,7 +143,12 @@ impl<'a> Direction<'a> {
         while !self.shut {
             if self.start == self.end && !self.ended {
                 match (&*from, &*to) {
-                    (Stream::Plain(from), Stream::Plain(to)) if self.has_pipe() => ready!(self.poll_splice(from, to, cx))?,
+                    (Stream::Plain(from), Stream::Plain(to)) if self.has_pipe() => {
+                        match ready!(self.poll_splice(from, to, cx))? {
+                            Spliced::Ended => self.ended = true,
+                            Spliced::Refused => self.copies = true,
+                        }
+                    }
                     _ => ready!(self.poll_read(from, to, cx))?,
                 }
             }
@@ -184,9 +198,9 @@ impl<'a> Direction<'a> {
         self.pipe.is_some()
     }
 
-    /// Splices until `from` has ended or the two have to be waited for. Done without an end where they cannot be spliced.
-    fn poll_splice(&mut self, from: &TcpStream, to: &TcpStream, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(())) };
+    /// Splices until `from` has ended or the two have to be waited for.
+    fn poll_splice(&mut self, from: &TcpStream, to: &TcpStream, cx: &mut Context<'_>) -> Poll<Result<Spliced, Broken>> {
+        let Some(pipe) = &mut self.pipe else { return Poll::Ready(Ok(Spliced::Refused)) };
         for fill in 0..FILLS {
             while pipe.holds > 0 {
                 match to.try_io(Interest::WRITABLE, || pipe.empty(to)) {
@@ -203,10 +217,7 @@ impl<'a> Direction<'a> {
             }
             // Called only where the socket was said to be readable; behind a first fill it may be empty for all that.
             match from.try_io(Interest::READABLE, || pipe.fill(from, fill == 0)) {
-                Ok(0) => {
-                    self.ended = true;
-                    return Poll::Ready(Ok(()));
-                }
+                Ok(0) => return Poll::Ready(Ok(Spliced::Ended)),
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => match from.poll_read_ready(cx) {
                     Poll::Ready(ready) => ready.map_err(Broken::From)?,
@@ -217,9 +228,8 @@ impl<'a> Direction<'a> {
                 },
                 // Not these two, or not now, says the kernel.
                 Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => {
-                    self.copies = true;
                     self.let_go();
-                    return Poll::Ready(Ok(()));
+                    return Poll::Ready(Ok(Spliced::Refused));
                 }
                 Err(error) => return Poll::Ready(Err(Broken::From(error))),
             }

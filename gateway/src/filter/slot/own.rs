@@ -49,7 +49,7 @@ struct Done {
 }
 
 /// A call under way that may suspend.
-struct UnderWay {
+struct SuspendingCall {
     own: Rc<Own>,
     shared: Arc<Shared>,
     closes: bool,
@@ -112,14 +112,14 @@ impl Own {
             let answer = instance.serve(&mut trail, 0, visit).await;
             Done { instance, trail, shown, answer }
         };
-        let mut under_way = UnderWay {
+        let mut call_made = SuspendingCall {
             own: Rc::clone(self),
             shared: Arc::clone(&filter.shared),
             closes: callback == Callback::Close,
             given_up,
             call: Some(Box::pin(call)),
         };
-        let mut done = poll_fn(|cx| under_way.poll(cx)).await;
+        let mut done = poll_fn(|cx| call_made.poll(cx)).await;
         if let (Some(shown), Some(lent)) = (done.shown.take(), lent) {
             *lent = shown;
         }
@@ -184,7 +184,7 @@ impl Own {
     }
 }
 
-impl UnderWay {
+impl SuspendingCall {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         let Some(call) = &mut self.call else { return Poll::Pending };
         let polled = call.as_mut().poll(cx);
@@ -195,7 +195,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for SuspendingCall {
     fn drop(&mut self) {
         let Some(call) = self.call.take() else { return };
         self.given_up.send_replace(true);
