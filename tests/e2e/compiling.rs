@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use tidegate_tests::{
     Options, World,
     api::{Api, Speaks},
+    gateway::run,
     plugins,
 };
 
@@ -80,6 +81,20 @@ async fn modules_that_are_nested_deeply_are_refused_and_nothing_falls_over() {
         still_serves(&world).await;
     }
     assert_eq!(world.rest.get("/v1/plugins/deep").await.status, 404, "nothing of them is kept");
+}
+
+#[test]
+fn authors_are_told_as_well() {
+    let folder = tempfile::tempdir().expect("a temporary directory can be made");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("deep.wasm"), types_in_types(100_000)).expect("a temporary file can be written");
+    std::fs::write(path("request.json"), r#"{"url": "https://api.example.com/"}"#).expect("a temporary file can be written");
+    let (module, request) = (path("deep.wasm"), path("request.json"));
+    for command in [vec!["filter", "inspect", &module], vec!["filter", "test", &module, "--request", &request]] {
+        let (status, _, said) = run(&command);
+        assert_eq!(status.code(), Some(1), "{command:?}: {status}: {said}");
+        assert!(said.contains("would be refused"), "{command:?}: {said}");
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use stage::Stage;
 use std::{
     cell::RefCell,
     net::SocketAddr,
+    path::PathBuf,
     time::{Duration, Instant},
 };
 use tidegate_policy::{
@@ -58,6 +59,8 @@ pub struct Trial {
     pub place: serde_json::Map<String, serde_json::Value>,
     /// What it may use.
     pub limits: Limits,
+    /// The program that compiles it in a process of its own, with the command `compile`; without one that is done here.
+    pub compiler: Option<PathBuf>,
     /// The request.
     pub request: Request,
     /// What the upstream answers.
@@ -96,6 +99,9 @@ impl Trial {
         let answers = answers.map(|(index, answer)| Ok((answer, answer.response(&format!("/calls/{index}"))?)));
         let answers: Vec<_> = answers.collect::<Result<_, Mistake>>().map_err(one)?;
         let host = Host::start(self.limits).map_err(|error| Refused::System(error.to_string()))?;
+        if let Some(program) = &self.compiler {
+            host.compile_apart(program.clone());
+        }
         let inspection = host.inspect(bytes).map_err(Refused::Module)?;
         let module = Module { digest: digest(bytes), bytes: bytes.into() };
         let stage = Stage::set(&host, self, (module.clone(), inspection), &head)?;

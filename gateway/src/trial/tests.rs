@@ -11,6 +11,7 @@ fn trial(request: &str) -> Trial {
         isolation: Isolation::Shared,
         place: serde_json::Map::new(),
         limits: Limits::default(),
+        compiler: None,
         request: script::read(request).unwrap(),
         response: Response::default(),
     }

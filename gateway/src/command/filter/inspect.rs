@@ -1,6 +1,6 @@
 //! `tidegate filter inspect`: what a gateway thinks of a module, without one.
 
-use super::{USAGE, complain, json, limits, module, needs, read_module, say, settings_file};
+use super::{USAGE, compiler, complain, json, limits, module, needs, read_module, say, settings_file};
 use clap::{ArgMatches, Command};
 use serde_json::json;
 use std::{fmt::Write as _, process::ExitCode};
@@ -31,10 +31,9 @@ pub(super) fn inspect(given: &ArgMatches) -> ExitCode {
         Ok(host) => host,
         Err(error) => return complain(&format!("the filter host could not be started: {error}")),
     };
-    match std::env::current_exe() {
+    match compiler() {
         Ok(program) => host.compile_apart(program),
-        // Here, a module that makes the compiler fall over would end this command without a word.
-        Err(error) => return complain(&format!("this program's own file is not known, which is to compile it: {error}")),
+        Err(error) => return complain(&error),
     }
     let as_json = given.get_flag("json");
     let (digest, size_bytes) = (trial::digest(&bytes), bytes.len());

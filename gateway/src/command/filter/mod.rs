@@ -76,6 +76,12 @@ fn settings_file() -> Arg {
         .help("The gateway's file of settings, for its limits on filters; TIDEGATE_* variables go before it")
 }
 
+/// This program, which compiles modules in processes of their own: here, one that makes the compiler fall over would end the
+/// command without a word.
+fn compiler() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("this program's own file is not known, which is to compile it: {error}"))
+}
+
 /// The limits that a gateway with these settings has, but for the time that compiling takes.
 fn limits(given: &ArgMatches) -> Result<Limits, String> {
     let file = given.get_one::<PathBuf>("settings").cloned();

@@ -1,6 +1,8 @@
 //! `tidegate filter test`: runs a module against a described exchange, with the host that a gateway runs.
 
-use super::{USAGE, complain, json, limits, module, path_of, read_module, say, settings_file, text, text_of, written};
+use super::{
+    USAGE, compiler, complain, json, limits, module, path_of, read_module, say, settings_file, text, text_of, written,
+};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use std::{path::PathBuf, process::ExitCode};
 use tidegate_gateway::trial::{Refused, Trial, script};
@@ -85,6 +87,7 @@ fn described(given: &ArgMatches) -> Result<Trial, String> {
         place: script::read(&written(text_of(given, "place"))?).map_err(|mistake| at("place", mistake))?,
         isolation: script::read(&quoted("isolation")).map_err(|mistake| at("isolation", mistake))?,
         limits: limits(given)?,
+        compiler: Some(compiler()?),
         request: read(given, "request")?,
         response,
     })
