@@ -119,8 +119,8 @@ async fn a_hostile_set_of_filters_costs_a_healthy_route_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_headers_are_refused_one_by_one() {
     let rows = ["request", "response"].map(|at| (at, "header_count", json!({}), Becomes::Refused("refused", 9_000)));
-    // They are to be refused, and not ended together: for so many calls a debug build on a slow machine needs longer than
-    // filters have by default.
+    // They are to be refused, and not ended together: for so many calls the debug build that is tested needs some three times as
+    // long as filters have by default, which is far more than a release build needs.
     beside_a_healthy_route(rows.into(), Options::default().flag("--filter-callback-timeout", "2s"), 20).await;
 }
 

@@ -6,7 +6,7 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
 use tidegate_tests::{
-    Options, World,
+    World,
     api::{Api, Speaks},
     h2::{H2, boxed},
     plugins,
@@ -19,8 +19,7 @@ const CARD: &str = "4111 1111 1111 1111";
 
 /// A world with a service `api.example.com`, plain HTTP, on whose route the filter runs.
 async fn redacting(config: Value) -> (World, Api) {
-    // What is looked at is as large as it may be, by a debug build beside other tests.
-    let world = World::start_with(Options::default().flag("--filter-callback-timeout", "1s")).await;
+    let world = World::start().await;
     let api = Api::start(Speaks::Http1).await;
     world.open_plain("api", "api.example.com", api.address).await;
     let uploaded = world.rest.upload("redact", plugins::module("redact")).await;
