@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use tidegate_tests::{
     World,
     api::{Api, Speaks},
-    gateway::run,
     plugins,
     raw::Reply,
 };
@@ -38,41 +37,6 @@ fn request(case: &str) -> String {
         "POST http://api.example.com/echo/{case} HTTP/1.1\r\nHost: api.example.com\r\nTE: trailers\r\nTrailer: x-t\r\n"
     );
     format!("{head}Transfer-Encoding: chunked\r\n\r\n3\r\none\r\n3\r\ntwo\r\n0\r\nx-t: 1\r\n\r\n")
-}
-
-/// How much of a body of one piece of 200,000 bytes a filter is offered in each callback, when it answers its head so and each
-/// part so, and how much of it goes on.
-fn offered(head: &str, part: &str) -> (Vec<String>, usize) {
-    let folder = tempfile::tempdir().expect("a temporary directory can be made");
-    let file = |name: &str, bytes: &[u8]| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, bytes).expect("a temporary file can be written");
-        path.display().to_string()
-    };
-    let module = file("witness.wasm", &plugins::module("witness"));
-    let described = json!({"method": "POST", "url": "http://api.example.com/", "body": "x".repeat(200_000)});
-    let request = file("request.json", described.to_string().as_bytes());
-    let config = json!({"request": [{"flow": head}], "request_body": [{"flow": part}]}).to_string();
-    let (status, out, said) = run(&["filter", "test", &module, "--json", "--config", &config, "--request", &request]);
-    assert!(status.success(), "{said}");
-    let report: Value = serde_json::from_str(&out).expect("a report in JSON");
-    let seen = report["filter"]["events"][0]["fields"]["seen"].as_str().expect("what it has seen").to_owned();
-    let parts = seen.lines().filter_map(|line| line.strip_prefix("request_body ")).map(str::to_owned).collect();
-    let passed = report["upstream"]["body"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::len).sum();
-    (parts, passed)
-}
-
-#[test]
-fn a_large_piece_is_shown_in_parts() {
-    for (head, part, parts) in [
-        ("stream", "forward", &["65536", "65536", "65536", "3392 end"][..]),
-        ("hold", "hold", &["65536 head", "131072 head", "196608 head", "200000 head end"]),
-        ("stream", "skip_rest", &["65536"]),
-        ("buffer", "forward", &["200000 head end"]),
-    ] {
-        let shown: Vec<_> = parts.iter().map(|part| (*part).to_owned()).collect();
-        assert_eq!(offered(head, part), (shown, 200_000), "{head}, {part}");
-    }
 }
 
 #[tokio::test]

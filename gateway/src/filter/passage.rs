@@ -15,10 +15,6 @@ use http::HeaderMap;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
-/// Most bytes of a piece that a typed filter is shown at a time. One that looks at every byte needs milliseconds for so many, and
-/// too long for the MiB that another filter may have held and let go of.
-const AT_A_TIME: usize = 64 << 10;
-
 /// A message on its way.
 pub(super) struct Passage {
     steps: Rc<Steps>,
@@ -248,23 +244,8 @@ impl Passage {
         Ok(())
     }
 
-    /// Shows a piece to one filter, a large one in parts, and says what goes on from it.
-    async fn stage(&mut self, stage: usize, mut piece: Piece) -> Result<Piece, Halt> {
-        let mut passed = Bytes::new();
-        while piece.data.len() > AT_A_TIME && self.is_shown_parts(stage) {
-            let part = Piece { data: piece.data.split_to(AT_A_TIME), end: None };
-            passed = join(passed, self.part(stage, part).await?.data);
-        }
-        let last = self.part(stage, piece).await?;
-        Ok(Piece { data: join(passed, last.data), end: last.end })
-    }
-
-    /// VMs are shown pieces as they come, as elsewhere, and whole bodies are whole.
-    fn is_shown_parts(&self, stage: usize) -> bool {
-        self.stages[stage].follows == Follows::Pieces && self.steps.vm(self.place(stage)).is_none()
-    }
-
-    async fn part(&mut self, stage: usize, piece: Piece) -> Result<Piece, Halt> {
+    /// Shows a piece to one filter, and says what goes on from it.
+    async fn stage(&mut self, stage: usize, piece: Piece) -> Result<Piece, Halt> {
         let place = self.place(stage);
         let follows = self.stages[stage].follows;
         match (follows, &piece.end) {
