@@ -27,7 +27,7 @@ use super::{
 };
 use http::HeaderValue;
 use wasmtime::{
-    Result,
+    Result, bail,
     component::{HasSelf, Linker, Resource},
 };
 
@@ -52,8 +52,11 @@ impl types::HostHeaders for State {
     }
 
     fn get_many(&mut self, handle: Resource<HeadersView>, names: Vec<String>) -> Result<Vec<Option<Vec<u8>>>> {
-        let lent = self.headers(handle.rep())?;
-        Ok(names.iter().map(|name| headers::get(lent, name).map(bytes)).collect())
+        let values = headers::get_many(self.headers(handle.rep())?, &names, self.limits.memory_bytes);
+        match values {
+            Some(values) => Ok(values),
+            None => bail!("more was asked for in one call than the filter's memory may hold"),
+        }
     }
 
     fn entries(&mut self, handle: Resource<HeadersView>) -> Result<Vec<(String, Vec<u8>)>> {

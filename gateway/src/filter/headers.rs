@@ -54,6 +54,17 @@ pub(super) fn entries(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName,
     headers.iter().filter(|(name, _)| visible(name))
 }
 
+/// The first values of these fields; none where they are more than `most` bytes together, as one field may be asked for often.
+pub(super) fn get_many(headers: &HeaderMap, names: &[String], most: usize) -> Option<Vec<Option<Vec<u8>>>> {
+    let mut left = most;
+    let mut value = |name: &String| {
+        let Some(value) = get(headers, name) else { return Some(None) };
+        left = left.checked_sub(value.len())?;
+        Some(Some(value.as_bytes().to_vec()))
+    };
+    names.iter().map(&mut value).collect()
+}
+
 /// A field name that a filter may write.
 pub(crate) fn writable(name: &str) -> Result<HeaderName, Refusal> {
     if name.starts_with(':') {
@@ -174,6 +185,16 @@ mod tests {
         assert!(headers.is_empty());
         apply(&mut headers, vec![set("x-a", "1").unwrap(), Change::Remove(writable("x-a").unwrap())], ROOM).unwrap();
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn one_field_that_is_asked_for_often_is_copied_within_a_limit() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-a", HeaderValue::from_static("12345678"));
+        let names = |count: usize| vec!["x-a".to_owned(); count];
+        assert_eq!(get_many(&headers, &names(2), 16), Some(vec![Some(b"12345678".to_vec()); 2]));
+        assert_eq!(get_many(&headers, &names(3), 23), None);
+        assert_eq!(get_many(&headers, &["x-b".to_owned()], 0), Some(vec![None]));
     }
 
     #[test]
