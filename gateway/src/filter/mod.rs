@@ -3,7 +3,8 @@
 //!
 //! In order: `inspect`, `library` and `archive` turn uploaded bytes into compiled modules, `rehearsal` tries them, `chain`
 //! puts them on routes. `slot` keeps a worker's instances, each an `instance` of a `guest`, `standing` starts those that wait
-//! for no exchange, and `sweep` lets them go. `run` takes an exchange through them, a `passage` in each direction, whose bodies are `filtered`, or a tunnel by a `conduit`.
+//! for no exchange, and `sweep` lets them go. `run` takes an exchange through them, a `passage` in each direction, whose bodies
+//! are `filtered`, or a tunnel by a `conduit`.
 //!
 //! A typed filter is a core module (`core`) or a `component`, which differ in how the guest is called and calls. What it may
 //! do is the same for both: `message`, `attributes`, `upstream`, `audit`, `calls`, `shared` and `outbound`, about what it is
