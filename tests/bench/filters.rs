@@ -1,4 +1,4 @@
-//! What filters cost: CPU time of one exchange through chains of 1, 4 and 16 header filters (two callbacks and five host calls
+//! What filters cost: CPU time of one exchange through chains of 1, 2, 4 and 16 header filters (two callbacks and five host calls
 //! each, besides the close), over an exchange without filters; the same with a Proxy-Wasm module that reads and adds a header in
 //! each direction; and of a unary call of 1 KiB through json-grpc. Prints microseconds. Load from elsewhere is in them: run it on
 //! a machine that does nothing else.
@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use setting::{Run, Stage, answered, request, response, taken};
+use setting::{Run, Stage, request, response};
 use std::{collections::BTreeMap, hint::black_box, io::Write, path::PathBuf, sync::Arc, time::Instant};
 use tidegate_gateway::{filter::Outcome, http::body::Body};
 
@@ -22,48 +22,84 @@ use tidegate_gateway::{filter::Outcome, http::body::Body};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Lengths of the chains.
+const CHAINS: [u32; 4] = [1, 2, 4, 16];
 /// Exchanges per measurement, long enough that the clock does not count.
-const BATCH: u32 = 2_000;
-/// Measurements, of which the least disturbed one counts.
-const BATCHES: u32 = 50;
+const BATCH: u32 = 1_000;
+/// Measurements of each case, in turn with the others, of which the least disturbed one counts.
+const ROUNDS: u32 = 60;
 /// A service whose one method takes and gives a text.
 const PROTO: &str = "syntax = \"proto3\"; package bench.v1; message Said { string text = 1; int64 number = 2; }
     service Speech { rpc Say(Said) returns (Said); }";
 
 fn main() {
-    let mut out = std::io::stdout().lock();
-    // Taken apart and put together as around a chain.
-    let bare = cheapest(|| {
-        let (mut asked, mut answer) = (request(&[]), response());
-        asked = Request::from_parts(taken(&mut asked), Body::empty()).into_parts().0;
-        answer = Response::from_parts(answered(&mut answer), Body::empty()).into_parts().0;
-        black_box((asked, answer));
-    });
-    writeln!(out, "building both heads: {bare:.2} µs, taken off below").unwrap();
-    for (name, plugin, config) in [("header filter", "stamp", Value::Null), ("audit", "audit", audit())] {
-        for count in [1, 4, 16] {
+    let call = UnaryCall::new();
+    let module = BTreeMap::from([("headers".parse().unwrap(), setting::module(on_proxy_wasm("headers")))]);
+    let mut cases = vec![
+        Case::new("heads", 1, bare_heads),
+        Case::new("heads of json-grpc", 1, || {
+            black_box((call.asked(), call.answer()));
+        }),
+        Case::new("json-grpc", 1, || call.run()),
+    ];
+    for count in CHAINS {
+        for (name, plugin, config) in [("header filter", "stamp", Value::Null), ("audit", "audit", audit())] {
             let link = json!({"plugin": plugin, "config": config});
             let stage = Stage::new((0..count).map(|_| link.clone()).collect());
-            let spent = cheapest(|| stage.exchange_measured()) - bare;
-            writeln!(out, "{name} × {count:2}: {spent:6.2} µs an exchange, {:5.2} µs a filter", spent / f64::from(count))
-                .unwrap();
+            cases.push(Case::new(name, count, move || stage.exchange_measured()));
         }
-    }
-    let module = BTreeMap::from([("headers".parse().unwrap(), setting::module(on_proxy_wasm("headers")))]);
-    for count in [1, 4, 16] {
         let links: Vec<_> = (0..count).map(|_| json!({"plugin": "headers"})).collect();
         let mut stage = Stage::new(json!([]));
         stage.publish_modules(&[("api", links.into())], &module);
-        let spent = cheapest(|| stage.exchange_measured()) - bare;
-        writeln!(out, "Proxy-Wasm × {count:2}: {spent:6.2} µs an exchange, {:5.2} µs a filter", spent / f64::from(count))
-            .unwrap();
+        cases.push(Case::new("Proxy-Wasm", count, move || stage.exchange_measured()));
     }
-    let call = UnaryCall::new();
-    let bare = cheapest(|| {
-        black_box((call.asked(), call.answer()));
-    });
-    let spent = cheapest(|| call.run()) - bare;
-    writeln!(out, "json-grpc: {spent:6.2} µs a unary call of 1 KiB each way").unwrap();
+    for _ in 0..ROUNDS {
+        cases.iter_mut().for_each(Case::measure);
+    }
+    print(&cases);
+}
+
+/// One kind of exchange, and what its cheapest batch cost.
+struct Case<'a> {
+    name: &'static str,
+    count: u32,
+    exchange: Box<dyn FnMut() + 'a>,
+    /// Microseconds an exchange.
+    cost: f64,
+}
+
+impl<'a> Case<'a> {
+    fn new(name: &'static str, count: u32, exchange: impl FnMut() + 'a) -> Self {
+        Self { name, count, exchange: Box::new(exchange), cost: f64::INFINITY }
+    }
+
+    fn measure(&mut self) {
+        let begun = Instant::now();
+        for _ in 0..BATCH {
+            (self.exchange)();
+        }
+        self.cost = self.cost.min(begun.elapsed().as_secs_f64() * 1e6 / f64::from(BATCH));
+    }
+}
+
+/// Prints what each case costs on top of making its heads.
+fn print(cases: &[Case<'_>]) {
+    let [heads, heads_of_call, call, chains @ ..] = cases else { unreachable!("main has them") };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "making both heads: {:.2} µs, taken off below", heads.cost).unwrap();
+    let mut chains: Vec<_> = chains.iter().collect();
+    chains.sort_by_key(|case| case.name);
+    for Case { name, count, cost, .. } in chains {
+        let spent = cost - heads.cost;
+        writeln!(out, "{name} × {count:2}: {spent:6.2} µs an exchange, {:5.2} µs a filter", spent / f64::from(*count)).unwrap();
+    }
+    writeln!(out, "{}: {:6.2} µs a unary call of 1 KiB each way", call.name, call.cost - heads_of_call.cost).unwrap();
+}
+
+/// Heads made, and put together with their bodies as they come out of a chain.
+fn bare_heads() {
+    black_box(Request::from_parts(black_box(request(&[])), Body::empty()));
+    black_box(Response::from_parts(black_box(response()), Body::empty()));
 }
 
 /// The bytes of a filter on the Proxy-Wasm SDK, which `make filters` builds.
@@ -80,11 +116,10 @@ fn audit() -> Value {
 
 impl Stage {
     fn exchange_measured(&self) {
-        let facts = self.facts("api");
-        let mut run = Run(self.instances.begin(&self.chains, facts).unwrap().unwrap());
-        let requested = run.on_request(&mut request(&[])).is_ok();
-        let responded = run.on_response(&mut response()).is_ok();
-        let facts = black_box(run.close());
+        let run = self.instances.begin(&self.chains, self.facts("api")).unwrap().unwrap();
+        let requested = black_box(at_once(run.request(request(&[]), Body::empty()))).is_ok();
+        let responded = black_box(at_once(run.response(response(), Body::empty()))).is_ok();
+        let facts = black_box(Run(run).close());
         assert!(requested && responded, "{facts:?}");
     }
 }
@@ -147,16 +182,4 @@ fn descriptors() -> Vec<u8> {
 
 fn at_once<T>(work: impl Future<Output = T>) -> T {
     work.now_or_never().expect("nothing that waits")
-}
-
-/// Microseconds of the cheapest batch, per call.
-fn cheapest(mut exchange: impl FnMut()) -> f64 {
-    let batch = |exchange: &mut dyn FnMut()| {
-        let begun = Instant::now();
-        for _ in 0..BATCH {
-            exchange();
-        }
-        begun.elapsed().as_secs_f64() * 1e6 / f64::from(BATCH)
-    };
-    (0..BATCHES).map(|_| batch(&mut exchange)).fold(f64::INFINITY, f64::min)
 }
