@@ -44,11 +44,11 @@ impl types::Host for State {}
 
 impl types::HostHeaders for State {
     fn get(&mut self, handle: Resource<HeadersView>, name: String) -> Result<Option<Vec<u8>>> {
-        Ok(headers::get(self.headers(handle.rep())?, &name).map(bytes))
+        Ok(headers::get(self.headers(handle.rep())?, name.as_bytes()).map(bytes))
     }
 
     fn get_all(&mut self, handle: Resource<HeadersView>, name: String) -> Result<Vec<Vec<u8>>> {
-        Ok(headers::get_all(self.headers(handle.rep())?, &name).map(bytes).collect())
+        Ok(headers::get_all(self.headers(handle.rep())?, name.as_bytes()).map(bytes).collect())
     }
 
     fn get_many(&mut self, handle: Resource<HeadersView>, names: Vec<String>) -> Result<Vec<Option<Vec<u8>>>> {
@@ -70,7 +70,7 @@ impl types::HostHeaders for State {
         name: String,
         value: Vec<u8>,
     ) -> Result<std::result::Result<(), HeaderError>> {
-        let change = Change::set(&mut self.names, &name, &value);
+        let change = Change::set(&mut self.names, name.as_bytes(), &value);
         self.change_header(handle.rep(), change)
     }
 
@@ -87,9 +87,9 @@ impl types::HostHeaders for State {
 
 fn change(names: &mut Names, op: &HeaderOp) -> std::result::Result<Change, Refusal> {
     match op {
-        HeaderOp::Set((name, value)) => Change::set(names, name, value),
-        HeaderOp::Append((name, value)) => Change::append(names, name, value),
-        HeaderOp::Remove(name) => Change::remove(names, name),
+        HeaderOp::Set((name, value)) => Change::set(names, name.as_bytes(), value),
+        HeaderOp::Append((name, value)) => Change::append(names, name.as_bytes(), value),
+        HeaderOp::Remove(name) => Change::remove(names, name.as_bytes()),
     }
 }
 

@@ -39,14 +39,18 @@ pub(super) fn visible(name: &HeaderName) -> bool {
 }
 
 /// The first value of a field, if there is one that a filter may see.
-pub(super) fn get<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a HeaderValue> {
-    // Comparing without case first would cost each call; the secret is rare and the lookup is not.
-    headers.get(name).filter(|_| !name.eq_ignore_ascii_case("proxy-authorization"))
+pub(super) fn get<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a HeaderValue> {
+    named(name).and_then(|name| headers.get(name))
+}
+
+/// The name that is written so, of a field that a filter may see.
+fn named(written: &[u8]) -> Option<HeaderName> {
+    HeaderName::from_bytes(written).ok().filter(visible)
 }
 
 /// Every value of a field that a filter may see, in order.
-pub(super) fn get_all<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a HeaderValue> + use<'a> {
-    get(headers, name).map(|_| headers.get_all(name).into_iter()).into_iter().flatten()
+pub(super) fn get_all<'a>(headers: &'a HeaderMap, name: &[u8]) -> impl Iterator<Item = &'a HeaderValue> + use<'a> {
+    named(name).map(|name| headers.get_all(name).into_iter()).into_iter().flatten()
 }
 
 /// Every field that a filter may see.
@@ -58,7 +62,7 @@ pub(super) fn entries(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName,
 pub(super) fn get_many(headers: &HeaderMap, names: &[String], most: usize) -> Option<Vec<Option<Vec<u8>>>> {
     let mut left = most;
     let mut value = |name: &String| {
-        let Some(value) = get(headers, name) else { return Some(None) };
+        let Some(value) = get(headers, name.as_bytes()) else { return Some(None) };
         left = left.checked_sub(value.len())?;
         Some(Some(value.as_bytes().to_vec()))
     };
@@ -66,11 +70,11 @@ pub(super) fn get_many(headers: &HeaderMap, names: &[String], most: usize) -> Op
 }
 
 /// A field name that a filter may write.
-pub(crate) fn writable(name: &str) -> Result<HeaderName, Refusal> {
-    if name.starts_with(':') {
+pub(crate) fn writable(name: &[u8]) -> Result<HeaderName, Refusal> {
+    if name.starts_with(b":") {
         return Err(Refusal::Immutable);
     }
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Refusal::Invalid)?;
+    let name = HeaderName::from_bytes(name).map_err(|_| Refusal::Invalid)?;
     may_write(&name).map(|()| name)
 }
 
@@ -99,16 +103,24 @@ pub(super) fn apply_one(headers: &mut HeaderMap, change: Change, room: Room) -> 
 }
 
 impl Change {
-    pub(super) fn set(names: &mut Names, name: &str, value: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn set(names: &mut Names, name: &[u8], value: &[u8]) -> Result<Self, Refusal> {
         Ok(Self::Set(names.writable(name)?, self::value(value)?))
     }
 
-    pub(super) fn append(names: &mut Names, name: &str, value: &[u8]) -> Result<Self, Refusal> {
+    pub(super) fn append(names: &mut Names, name: &[u8], value: &[u8]) -> Result<Self, Refusal> {
         Ok(Self::Append(names.writable(name)?, self::value(value)?))
     }
 
-    pub(super) fn remove(names: &mut Names, name: &str) -> Result<Self, Refusal> {
+    pub(super) fn remove(names: &mut Names, name: &[u8]) -> Result<Self, Refusal> {
         names.writable(name).map(Self::Remove)
+    }
+
+    /// The field that it writes, where it writes one.
+    fn field(&self) -> Option<(&HeaderName, &HeaderValue)> {
+        match self {
+            Self::Set(name, value) | Self::Append(name, value) => Some((name, value)),
+            Self::Remove(_) => None,
+        }
     }
 
     fn make(self, headers: &mut HeaderMap) {
@@ -127,23 +139,23 @@ impl Change {
 }
 
 fn fits(headers: &HeaderMap, changes: &[Change], room: Room) -> Result<(), Refusal> {
-    let mut count = headers.len();
-    let mut bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    let mut adds = false;
-    for change in changes {
-        if let Change::Set(name, value) | Change::Append(name, value) = change {
-            adds = true;
-            count += usize::from(matches!(change, Change::Append(..)) || !headers.contains_key(name));
-            bytes += name.as_str().len() + value.len();
-        }
+    let written = || changes.iter().filter_map(Change::field);
+    // A message that came too large may still be made smaller.
+    if written().next().is_none() {
+        return Ok(());
     }
-    match () {
-        // A message that came too large may still be made smaller.
-        () if !adds => Ok(()),
-        () if count > room.count => Err(Refusal::TooMany),
-        () if bytes > room.bytes => Err(Refusal::TooLarge),
-        () => Ok(()),
+    // Whether a field is there already is only asked where it matters.
+    let adds = |change: &&Change| match change {
+        Change::Set(name, _) => !headers.contains_key(name),
+        Change::Append(..) => true,
+        Change::Remove(_) => false,
+    };
+    if headers.len() + changes.len() > room.count && headers.len() + changes.iter().filter(adds).count() > room.count {
+        return Err(Refusal::TooMany);
     }
+    let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+    let bytes: usize = headers.iter().chain(written()).map(size).sum();
+    if bytes > room.bytes { Err(Refusal::TooLarge) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -153,7 +165,7 @@ mod tests {
     const ROOM: Room = Room { count: 3, bytes: 64 };
 
     fn set(name: &str, text: &str) -> Result<Change, Refusal> {
-        Ok(Change::Set(writable(name)?, value(text.as_bytes())?))
+        Ok(Change::Set(writable(name.as_bytes())?, value(text.as_bytes())?))
     }
 
     #[test]
@@ -183,7 +195,7 @@ mod tests {
         assert!(headers.is_empty());
         assert_eq!(apply(&mut headers, vec![set("x-a", &"v".repeat(62)).unwrap()], ROOM).unwrap_err(), Refusal::TooLarge);
         assert!(headers.is_empty());
-        apply(&mut headers, vec![set("x-a", "1").unwrap(), Change::Remove(writable("x-a").unwrap())], ROOM).unwrap();
+        apply(&mut headers, vec![set("x-a", "1").unwrap(), Change::Remove(writable(b"x-a").unwrap())], ROOM).unwrap();
         assert!(headers.is_empty());
     }
 
@@ -201,7 +213,7 @@ mod tests {
     fn the_callers_secret_is_not_there() {
         let mut headers = HeaderMap::new();
         headers.insert(header::PROXY_AUTHORIZATION, HeaderValue::from_static("Bearer secret"));
-        assert!(get(&headers, "Proxy-Authorization").is_none());
+        assert!(get(&headers, b"Proxy-Authorization").is_none());
         assert!(!visible(&header::PROXY_AUTHORIZATION));
     }
 }

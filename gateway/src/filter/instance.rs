@@ -25,6 +25,8 @@ pub(super) struct Instance {
     guest: Guest,
     calls: Calls,
     numbers: Numbers,
+    /// What each callback may take.
+    allowance: Allowance,
     shared: Arc<Shared>,
 }
 
@@ -120,7 +122,7 @@ impl Instance {
         store.set_hostcall_fuel(limits.hostcall_bytes);
         store.set_max_component_handles(limits.handles);
         store.epoch_deadline_callback(|mut context| Ok(context.data_mut().allowance.met()));
-        arm(&mut store, limits.configure);
+        arm(&mut store, Allowance::new(limits.configure));
         let Code::Typed(ready) = &filter.compiled.code else {
             return Err("it is a Proxy-Wasm module, and runs in a VM of its own kind".to_owned());
         };
@@ -128,7 +130,8 @@ impl Instance {
             Ok((guest, Ok(()))) => {
                 shared.metrics.starts.add(1);
                 shared.metrics.instances.add(1);
-                Ok(Self { store, guest, calls: ready.calls(), numbers: Numbers::default(), shared: Arc::clone(shared) })
+                let (calls, numbers, allowance) = (ready.calls(), Numbers::default(), Allowance::new(limits.callback));
+                Ok(Self { store, guest, calls, numbers, allowance, shared: Arc::clone(shared) })
             }
             Ok((_, Err(refusal))) => Err(refusal),
             Err(error) => Err(format!("it failed while it started: {}", shared.failed(&error, &Bound::of_start(&limits)))),
@@ -159,7 +162,7 @@ impl Instance {
         state.event_count = trail.event_count;
         state.calls = trail.calls;
         state.lent.begin(shown.as_deref_mut(), undoable);
-        arm(&mut self.store, self.shared.limits.callback);
+        arm(&mut self.store, self.allowance);
         let answer = self.call(trail, number, known.id(), callback).await;
         let state = self.store.data_mut();
         state.known = None;
@@ -223,9 +226,8 @@ pub(super) fn try_start(filter: &Filter) -> Result<(), String> {
     started.unwrap_or_else(|| Err("it waits for something while it starts".to_owned())).map(drop)
 }
 
-/// Gives the next call `time`.
-fn arm(store: &mut Store<State>, time: Duration) {
-    let allowance = Allowance::new(time);
+/// Gives the next call this time.
+fn arm(store: &mut Store<State>, allowance: Allowance) {
     let ticks = allowance.ticks();
     store.data_mut().allowance = allowance;
     store.set_epoch_deadline(ticks);

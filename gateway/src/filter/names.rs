@@ -2,10 +2,12 @@
 //! than to find it here.
 
 use super::headers::{self, Refusal};
+use foldhash::fast::FixedState;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use std::hash::{BuildHasher as _, Hasher as _};
 
-/// How many are kept.
-const PLACES: usize = 16;
+/// How many are kept. Each may be at two places, so that a handful rarely drive each other out.
+const PLACES: usize = 32;
 /// Longer ones are not worth their memory.
 const LONGEST: usize = 64;
 
@@ -23,7 +25,7 @@ struct Kept {
 
 impl Names {
     /// The name that is written so, for a field that a filter writes.
-    pub(super) fn writable(&mut self, written: &str) -> Result<HeaderName, Refusal> {
+    pub(super) fn writable(&mut self, written: &[u8]) -> Result<HeaderName, Refusal> {
         match self.find(written) {
             Some(kept) => kept.writable.map(|()| kept.name.clone()),
             None => headers::writable(written),
@@ -31,7 +33,7 @@ impl Names {
     }
 
     /// The first value of the field whose name is written so, if there is one that a filter may see.
-    pub(super) fn get<'a>(&mut self, fields: &'a HeaderMap, written: &str) -> Option<&'a HeaderValue> {
+    pub(super) fn get<'a>(&mut self, fields: &'a HeaderMap, written: &[u8]) -> Option<&'a HeaderValue> {
         match self.find(written) {
             Some(kept) => fields.get(&kept.name).filter(|_| kept.visible),
             None => headers::get(fields, written),
@@ -39,23 +41,36 @@ impl Names {
     }
 
     /// The name, where it is one that can be kept: in lower case, as filters write names that they know.
-    fn find(&mut self, written: &str) -> Option<&Kept> {
-        let place = &mut self.0[place(written.as_bytes())?];
-        if place.as_ref().is_none_or(|kept| kept.name.as_str() != written) {
-            let name = HeaderName::from_bytes(written.as_bytes()).ok().filter(|name| name.as_str() == written)?;
-            let (writable, visible) = (headers::may_write(&name), headers::visible(&name));
-            *place = Some(Kept { name, writable, visible });
-        }
-        place.as_ref()
+    fn find(&mut self, written: &[u8]) -> Option<&Kept> {
+        let places = places(written)?;
+        let is_it = |place: &&usize| self.0[**place].as_ref().is_some_and(|kept| kept.name.as_str().as_bytes() == written);
+        let place = match places.iter().find(is_it) {
+            Some(place) => *place,
+            None => self.keep(written, places)?,
+        };
+        self.0[place].as_ref()
+    }
+
+    /// Keeps the name at one of these places.
+    fn keep(&mut self, written: &[u8], places: [usize; 2]) -> Option<usize> {
+        let name = HeaderName::from_bytes(written).ok().filter(|name| name.as_str().as_bytes() == written)?;
+        let place = places.into_iter().find(|place| self.0[*place].is_none()).unwrap_or(places[0]);
+        let (writable, visible) = (headers::may_write(&name), headers::visible(&name));
+        self.0[place] = Some(Kept { name, writable, visible });
+        Some(place)
     }
 }
 
 /// Where a name would be.
-fn place(written: &[u8]) -> Option<usize> {
-    let (first, last) = (written.first()?, written.last()?);
-    let middle = written[written.len() / 2];
-    let mixed = written.len() ^ usize::from(*first) ^ usize::from(*last) << 1 ^ usize::from(middle) << 2;
-    (written.len() <= LONGEST).then_some(mixed % PLACES)
+fn places(written: &[u8]) -> Option<[usize; 2]> {
+    if written.len() > LONGEST {
+        return None;
+    }
+    // Who wants two names at one place may have them there: it is their filter that is slower for it.
+    let mut hasher = FixedState::default().build_hasher();
+    hasher.write(written);
+    let [first, .., last] = hasher.finish().to_le_bytes();
+    Some([usize::from(first) % PLACES, usize::from(last) % PLACES])
 }
 
 #[cfg(test)]
@@ -71,7 +86,7 @@ mod tests {
                 .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
                 .collect();
         let long = "x".repeat(LONGEST + 1);
-        let written = [
+        let written: Vec<&[u8]> = [
             "x-a",
             "X-A",
             "x-b",
@@ -83,7 +98,11 @@ mod tests {
             "",
             "a b",
             &long,
-        ];
+        ]
+        .map(str::as_bytes)
+        .into_iter()
+        .chain([&b"x-\xff"[..], b"\xff"])
+        .collect();
         // The second time they are found.
         for name in written.iter().chain(&written) {
             assert_eq!(names.writable(name), headers::writable(name), "{name:?}");
@@ -96,11 +115,11 @@ mod tests {
         let (mut names, mut fields) = (Names::default(), HeaderMap::new());
         let all: Vec<String> = (0..40).map(|number| format!("x-{number}")).collect();
         for (name, number) in all.iter().zip(0_u32..) {
-            fields.insert(headers::writable(name).unwrap(), number.into());
+            fields.insert(headers::writable(name.as_bytes()).unwrap(), number.into());
         }
         for (name, number) in all.iter().zip(0_u32..).chain(all.iter().zip(0..)) {
-            assert_eq!(names.writable(name).unwrap().as_str(), name);
-            assert_eq!(names.get(&fields, name), Some(&HeaderValue::from(number)));
+            assert_eq!(names.writable(name.as_bytes()).unwrap().as_str(), name);
+            assert_eq!(names.get(&fields, name.as_bytes()), Some(&HeaderValue::from(number)));
         }
     }
 }

@@ -212,7 +212,7 @@ fn request(call: Call, header_count: usize) -> std::result::Result<Request<Bytes
         return Err(CallError::TooLarge);
     }
     for (name, value) in call.headers {
-        let name: HeaderName = super::headers::writable(&name).map_err(invalid)?;
+        let name: HeaderName = super::headers::writable(name.as_bytes()).map_err(invalid)?;
         let value: HeaderValue = super::headers::value(&value).map_err(invalid)?;
         request.headers_mut().append(name, value);
     }

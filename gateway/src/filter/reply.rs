@@ -37,7 +37,7 @@ pub(super) fn checked(local: LocalReply, dialect: Dialect, limits: &Limits) -> R
     let mut size = 0;
     for (place, (name, value)) in local.headers.into_iter().enumerate() {
         size += name.len() + value.len();
-        let header = headers::writable(&name).and_then(|name| Ok((name, headers::value(&value)?)));
+        let header = headers::writable(name.as_bytes()).and_then(|name| Ok((name, headers::value(&value)?)));
         // By its place: the name may be anything, and is not for the record.
         let (name, value) =
             header.map_err(|_| format!("the header at place {place} of its answer is not valid, or not a filter's to set"))?;

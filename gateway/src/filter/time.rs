@@ -8,7 +8,7 @@ use wasmtime::UpdateDeadline;
 const STEPS: u32 = 10;
 
 /// What is left of a call's time.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Allowance {
     step: Duration,
     left: Duration,

@@ -78,6 +78,15 @@ impl<'a> Lift<'a> {
         Ok(str::from_utf8(bytes)?)
     }
 
+    /// A text that is a field's name, as bytes: those are ASCII, which shows sooner than that they are text.
+    pub(super) fn name(&mut self, at: Span) -> Result<&'a [u8]> {
+        let name = self.bytes(at)?;
+        if !name.is_ascii() {
+            str::from_utf8(name)?;
+        }
+        Ok(name)
+    }
+
     /// The elements of a list, which have this size.
     pub(super) fn list<const SIZE: usize>(&mut self, (at, count): Span, align: u32) -> Result<&'a [[u8; SIZE]]> {
         let bytes = (count as usize).checked_mul(SIZE).and_then(|length| range(self.memory, at, length));

@@ -73,16 +73,14 @@ fn take_attribute(lift: &mut Lift<'_>, case: u32, (at, length): Span, number: u6
 fn attribute(mut call: Call<'_>, name: u32, length: u32, to: u32) -> Result<()> {
     let (mut lift, state) = enter(&mut call)?;
     let name = lift.text((name, length))?;
-    // Held by itself, so that what it knows is read where it lies while the guest makes room.
-    let known = state.known.clone();
+    // Taken away, so that what it knows is read where it lies while the guest makes room: it may call nothing meanwhile.
+    let known = state.known.take();
     let given = match known.as_ref().and_then(|known| known.fact(name)) {
-        None => [0; 6],
-        Some(fact) => {
-            let [case, low, high] = give_fact(&mut call, &fact)?;
-            [1, 0, case, 0, low, high]
-        }
+        None => Ok([0; 6]),
+        Some(fact) => give_fact(&mut call, &fact).map(|[case, low, high]| [1, 0, case, 0, low, high]),
     };
-    put(&mut call, to, 8, given)
+    call.data_mut().known = known;
+    put(&mut call, to, 8, given?)
 }
 
 fn set_attribute(mut call: Call<'_>, name: u32, name_length: u32, case: u32, value: u64, length: u32) -> Result<u32> {

@@ -62,7 +62,7 @@ fn give_value(call: &mut Call<'_>, value: Option<&HeaderValue>) -> Result<[u32; 
 
 fn get(mut call: Call<'_>, handle: u32, name: u32, name_length: u32, to: u32) -> Result<()> {
     let (mut lift, state) = enter(&mut call)?;
-    let name = lift.text((name, name_length))?;
+    let name = lift.name((name, name_length))?;
     let lent = take_away(state, handle)?;
     let value = state.names.get(&lent, name);
     let given = give_value(&mut call, value);
@@ -72,7 +72,7 @@ fn get(mut call: Call<'_>, handle: u32, name: u32, name_length: u32, to: u32) ->
 
 fn get_all(mut call: Call<'_>, handle: u32, name: u32, name_length: u32, to: u32) -> Result<()> {
     let (mut lift, state) = enter(&mut call)?;
-    let name = lift.text((name, name_length))?;
+    let name = lift.name((name, name_length))?;
     let lent = take_away(state, handle)?;
     let (count, values) = (headers::get_all(&lent, name).count(), headers::get_all(&lent, name));
     let given = give_list(&mut call, count, values, |call, value| give(call, value.as_bytes()).map(<[u32; 2]>::from));
@@ -85,7 +85,7 @@ fn get_many(mut call: Call<'_>, handle: u32, names: u32, count: u32, to: u32) ->
     let names = lift.list::<8>((names, count), 4)?;
     let lent = take_away(state, handle)?;
     // All of them before the guest runs again, which could change what they are.
-    let mut value = |name| Ok(state.names.get(&lent, lift.text(span(name, 0))?));
+    let mut value = |name| Ok(state.names.get(&lent, lift.name(span(name, 0))?));
     let values = names.iter().map(|name| value(name)).collect::<Result<Vec<_>>>();
     let given = values.and_then(|values| give_list(&mut call, values.len(), values.into_iter(), give_value));
     put_back(&mut call, handle, lent);
@@ -106,7 +106,7 @@ fn entries(mut call: Call<'_>, handle: u32, to: u32) -> Result<()> {
 
 fn set(mut call: Call<'_>, handle: u32, name: u32, name_length: u32, value: u32, length: u32, to: u32) -> Result<()> {
     let (mut lift, state) = enter(&mut call)?;
-    let change = Change::set(&mut state.names, lift.text((name, name_length))?, lift.bytes((value, length))?);
+    let change = Change::set(&mut state.names, lift.name((name, name_length))?, lift.bytes((value, length))?);
     let set = state.change_header(handle, change)?;
     put_done(&mut call, to, set.map_err(|error| error as u8))
 }
@@ -115,7 +115,7 @@ fn apply(mut call: Call<'_>, handle: u32, ops: u32, count: u32, to: u32) -> Resu
     let (mut lift, state) = enter(&mut call)?;
     let mut changes: std::result::Result<_, Refusal> = Ok(Vec::new());
     for op in lift.list::<20>((ops, count), 4)? {
-        let (name, names) = (lift.text(span(op, 4))?, &mut state.names);
+        let (name, names) = (lift.name(span(op, 4))?, &mut state.names);
         let change = match number(op, 0) & 0xff {
             0 => Change::set(names, name, lift.bytes(span(op, 12))?),
             1 => Change::append(names, name, lift.bytes(span(op, 12))?),

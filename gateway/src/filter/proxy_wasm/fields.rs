@@ -67,12 +67,11 @@ impl<'a> View<'a> {
         self.first(name, |fields, name| names.get(fields, name))
     }
 
-    fn first(&self, name: &[u8], find: impl FnOnce(&'a HeaderMap, &str) -> Option<&'a HeaderValue>) -> Option<Field> {
+    fn first(&self, name: &[u8], find: impl FnOnce(&'a HeaderMap, &[u8]) -> Option<&'a HeaderValue>) -> Option<Field> {
         if name.first() == Some(&b':') {
             return self.pseudo(name);
         }
-        let name = std::str::from_utf8(name).ok()?;
-        if name.eq_ignore_ascii_case("host") && matches!(self.line, Line::Request { .. }) {
+        if name.eq_ignore_ascii_case(b"host") && matches!(self.line, Line::Request { .. }) {
             return self.authority();
         }
         find(self.fields, name).cloned().map(Field::Value)

@@ -133,7 +133,7 @@ impl Wish {
     /// Has `prefix` and a secret written as the one value of `header`, in place of all others, right before each attempt at
     /// sending the request.
     pub fn inject_secret(&mut self, header: &str, credential: &str, prefix: &str, terms: &Terms<'_>) -> Result<(), Refusal> {
-        let header = writable(header).map_err(|_| Refusal::Invalid)?;
+        let header = writable(header.as_bytes()).map_err(|_| Refusal::Invalid)?;
         HeaderValue::from_str(prefix).map_err(|_| Refusal::Invalid)?;
         let credential = granted(credential, CredentialKind::Secret, terms)?;
         let injection = Injection { header, prefix: prefix.to_owned(), credential };

@@ -182,7 +182,6 @@ fn metadata(pairs: &[(Bytes, Bytes)], most: usize) -> Answer<HeaderMap> {
         return Err(Status::BadArgument);
     }
     for (name, value) in pairs.iter().filter(|(name, _)| name.first() != Some(&b':')) {
-        let name = std::str::from_utf8(name).map_err(|_| Status::BadArgument)?;
         let value = headers::value(value).map_err(|_| Status::BadArgument)?;
         match headers::writable(name) {
             Ok(name) => drop(fields.append(name, value)),

@@ -111,13 +111,13 @@ fn set_pairs(call: &mut Call<'_>, map: u32, at: u32, size: u32) -> Done {
     let pairs = maps::decode(&bytes).map_err(|_| Status::BadArgument)?;
     let there: Vec<Vec<u8>> = {
         let view = state.view(map).ok_or(Status::BadArgument)?;
-        let names = view.fields.keys().filter(|name| headers::writable(name.as_str()).is_ok());
+        let names = view.fields.keys().filter(|name| headers::writable(name.as_ref()).is_ok());
         names.map(|name| name.as_str().as_bytes().to_vec()).collect()
     };
     // Checked before anything is changed, so that what is refused leaves the map whole.
     for (name, value) in &pairs {
         headers::value(value).map_err(|_| Status::BadArgument)?;
-        if let Err(Refusal::Invalid) = writable(name) {
+        if let Err(Refusal::Invalid) = headers::writable(name) {
             return Err(Status::BadArgument.into());
         }
     }
@@ -127,7 +127,7 @@ fn set_pairs(call: &mut Call<'_>, map: u32, at: u32, size: u32) -> Done {
     for (name, value) in &pairs {
         let same = state.view(map).and_then(|view| view.get(name)).is_some_and(|there| there.as_bytes() == &value[..]);
         // What was not removed cannot be written, and a guest that hands all of it back does not mean to.
-        if !same || writable(name).is_ok() {
+        if !same || headers::writable(name).is_ok() {
             write(state, map, name, Write::Add(value))?;
         }
     }
@@ -142,10 +142,6 @@ enum Write<'a> {
     Remove,
 }
 
-fn writable(name: &[u8]) -> std::result::Result<http::HeaderName, Refusal> {
-    headers::writable(std::str::from_utf8(name).map_err(|_| Refusal::Invalid)?)
-}
-
 fn write(state: &mut State, map: Map, name: &[u8], write: Write<'_>) -> Answer {
     let (kind, is_head) = match map {
         Map::RequestHeaders => (Kind::Request, true),
@@ -158,8 +154,7 @@ fn write(state: &mut State, map: Map, name: &[u8], write: Write<'_>) -> Answer {
     if name.first() == Some(&b':') {
         return if is_head { pseudo(state, kind, name, write) } else { Err(Status::BadArgument) };
     }
-    let known = std::str::from_utf8(name).map_err(|_| Refusal::Invalid);
-    let change = match (known.and_then(|name| state.names.get_mut().writable(name)), write) {
+    let change = match (state.names.get_mut().writable(name), write) {
         (Ok(name), Write::Add(value)) => headers::value(value).map(|value| Change::Append(name, value)),
         (Ok(name), Write::Replace(value)) => headers::value(value).map(|value| Change::Set(name, value)),
         (Ok(name), Write::Remove) => Ok(Change::Remove(name)),

@@ -153,7 +153,7 @@ fn answered_with(state: &mut State, fields: &Bytes) -> Answer<Vec<(String, Vec<u
     for (name, value) in maps::decode(fields).map_err(|_| Status::BadArgument)? {
         let name = std::str::from_utf8(&name).map_err(|_| Status::BadArgument)?;
         headers::value(&value).map_err(|_| Status::BadArgument)?;
-        match headers::writable(name) {
+        match headers::writable(name.as_bytes()) {
             Ok(_) => kept.push((name.to_owned(), value.to_vec())),
             Err(Refusal::Immutable) => {
                 state.metrics.headers_refused.add(1);
