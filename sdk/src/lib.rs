@@ -60,6 +60,8 @@
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+mod allocator;
 #[cfg(target_arch = "wasm32")]
 #[doc(hidden)]
 pub mod bindings;
