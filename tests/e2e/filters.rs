@@ -129,6 +129,40 @@ async fn a_filter_that_answers_in_the_apis_place_is_403_with_its_reason() {
     assert!(api.seen().is_empty(), "the API was not asked");
 }
 
+/// A Proxy-Wasm module that gives every response that it sees the status 200.
+const SAYS_200: &str = r#"(module
+    (import "env" "proxy_replace_header_map_value" (func $replace (param i32 i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) ":status200")
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "malloc") (param i32) (result i32) (i32.const 4096))
+    (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+        (call $replace (i32.const 2) (i32.const 0) (i32.const 7) (i32.const 7) (i32.const 3))))"#;
+
+#[tokio::test]
+async fn a_refusal_stays_one_in_the_record_whatever_status_another_filter_gives_it() {
+    let world = World::start().await;
+    let api = Api::start(Speaks::Http1).await;
+    assert!(matches!(world.rest.upload("hostile", plugins::module("hostile")).await.status, 200 | 201));
+    assert!(matches!(world.rest.upload("says-200", wat::parse_str(SAYS_200).unwrap()).await.status, 200 | 201));
+    world.open_plain("api", "api.example.com", api.address).await;
+    // At the request's head, and in the middle of its body.
+    for at in ["request", "request_body"] {
+        let refuses = json!({"plugin": "hostile", "config": {"at": at, "mode": "reply", "flow": "stream"}});
+        let route = json!({"service": "api", "filters": [{"plugin": "says-200"}, refuses]});
+        world.rest.register("routes", "api", &route).await;
+        world.in_force().await;
+        let mut pod = world.pod().await;
+        let head = format!("POST http://api.example.com/echo/{at} HTTP/1.1\r\nHost: api.example.com\r\n");
+        pod.send(format!("{head}Content-Length: 3\r\n\r\none")).await;
+        let reply = pod.reply().await;
+        assert_eq!((reply.status, reply.reason()), (200, "filter_denied"), "{at}: {reply:?}");
+        let record = world.rest.record_to(&format!("/echo/{at}")).await;
+        let became = (&record["verdict"], &record["reason"], &record["status"]);
+        assert_eq!(became, (&json!("denied"), &json!("filter_denied"), &json!(200)), "{record}");
+    }
+}
+
 #[tokio::test]
 async fn configuration_that_a_filter_refuses_is_refused_when_it_is_written() {
     let world = World::start().await;

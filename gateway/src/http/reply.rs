@@ -57,11 +57,28 @@ pub fn to(fault: &Fault, dialect: Dialect, exchange: &str) -> Response {
     response
 }
 
-/// A filter's own answer. One that refuses (status 400 and above, or a gRPC status that is not OK) says so as every
-/// refusal does, and in the record.
-pub(super) fn of_filter(mut response: Response, record: &mut OpenRecord) -> Response {
+/// Marks an answer that a filter refused the request with, whatever other filters made of it since.
+#[derive(Clone)]
+struct Refusal;
+
+/// Whether a filter's answer refuses the request (status 400 and above, or a gRPC status that is not OK), or did when it was
+/// given.
+pub(crate) fn refuses(response: &Response) -> bool {
     let not_ok = |status: &HeaderValue| status.as_bytes() != b"0";
-    if response.status().as_u16() >= 400 || response.headers().get("grpc-status").is_some_and(not_ok) {
+    response.status().as_u16() >= 400
+        || response.headers().get("grpc-status").is_some_and(not_ok)
+        || response.extensions().get::<Refusal>().is_some()
+}
+
+/// The same response, known to be what became of a refusal.
+pub(crate) fn refused(mut response: Response) -> Response {
+    response.extensions_mut().insert(Refusal);
+    response
+}
+
+/// A filter's own answer. One that refuses says so as every refusal does, and in the record.
+pub(super) fn of_filter(mut response: Response, record: &mut OpenRecord) -> Response {
+    if refuses(&response) {
         let reason = Reason::FilterDenied;
         record.failed(&Fault::new(reason, "a filter answered in the API's place"));
         response.headers_mut().insert(REASON, HeaderValue::from_static(reason.as_str()));

@@ -86,6 +86,8 @@ struct Ending {
     upstream: Option<Message>,
     caller: Option<Message>,
     answered_by: Option<AnsweredBy>,
+    /// Whether the filter answered and refused by it.
+    refused: bool,
     chosen: Option<crate::upstream::wish::Chosen>,
     fault: Option<Fault>,
 }
@@ -193,6 +195,7 @@ async fn exchange(stage: &Stage, instances: &Instances, request: http::Request, 
     match answered {
         Ok((by, response)) => {
             ending.answered_by = Some(by);
+            ending.refused = by == AnsweredBy::Filter && reply::refuses(&response);
             let (message, fault) = received(response).await;
             (ending.caller, ending.fault) = (Some(message), fault);
         }
@@ -246,11 +249,9 @@ fn line(status: StatusCode) -> String {
 
 /// How it ended, as the filter's last callback may know it.
 fn closing(ending: &Ending, total: Duration) -> Closing {
-    let refused = ending.answered_by == Some(AnsweredBy::Filter)
-        && ending.caller.as_ref().is_some_and(|answer| !answer.line.starts_with(['2', '3']));
     let reason = match &ending.fault {
         Some(fault) => fault.reason(),
-        None if refused => Reason::FilterDenied,
+        None if ending.refused => Reason::FilterDenied,
         None => Reason::AllowedByRule,
     };
     let bytes = |message: &Option<Message>| message.as_ref().map_or(0, Message::body_bytes);

@@ -4,20 +4,26 @@
 use super::{Fate, Outcome, Run, Steps};
 use crate::{
     fault::Fault,
-    http::{Response, body::Body},
+    http::{
+        Response,
+        body::Body,
+        reply::{refused, refuses},
+    },
 };
 use ::http::{HeaderValue, header};
 use http_body::Body as _;
 
 impl Run {
     /// Shows an answer that a filter gave in the upstream's place to the Proxy-Wasm filters that have seen the request, in
-    /// reverse order; what is to go to the caller. What one of them answers in its place is seen by nobody else.
+    /// reverse order; what is to go to the caller. What one of them answers in its place is seen by nobody else. A refusal stays
+    /// one, whatever they make of its status: the request has gone nowhere.
     pub async fn answer(&self, answer: Response) -> Result<Response, Fault> {
         let steps = &self.0;
         steps.answered.set(true);
         if !(0..steps.len()).any(|index| steps.takes_part(index)) {
             return Ok(answer);
         }
+        let is_refusal = refuses(&answer);
         let (mut head, mut body) = answer.into_parts();
         if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
             head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
@@ -25,9 +31,8 @@ impl Run {
         if steps.known.asked_for_head() {
             body = Body::empty();
         }
-        match self.response(head, body).await? {
-            Outcome::Continue(response) | Outcome::Reply(response) => Ok(response),
-        }
+        let (Outcome::Continue(response) | Outcome::Reply(response)) = self.response(head, body).await?;
+        Ok(if is_refusal { refused(response) } else { response })
     }
 }
 
