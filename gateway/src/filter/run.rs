@@ -3,6 +3,7 @@
 
 mod answer;
 mod conduit;
+mod failure;
 mod overdue;
 
 pub use conduit::{Conduit, Way};
@@ -105,6 +106,8 @@ enum Fate {
     /// It wants to hear no more.
     Done,
     Replied,
+    /// It has answered, and failed since.
+    Undone,
     Reset,
     Failed,
     Skipped,
@@ -116,7 +119,7 @@ impl Fate {
             // The exchange ended before it came to this filter.
             Self::Elsewhere | Self::Waiting => "not_reached",
             Self::Continued | Self::Done => "continued",
-            Self::Replied => "replied",
+            Self::Replied | Self::Undone => "replied",
             Self::Reset => "reset",
             Self::Failed => "failed",
             Self::Skipped => "skipped",
@@ -333,7 +336,7 @@ impl Steps {
     pub(super) fn lets_go(&self, index: usize, kind: Kind) -> bool {
         let step = &self.each[index];
         let vm = step.seat.as_ref().and_then(Seat::vm);
-        let concerned = self.takes_part(index) || step.fate.get() == Fate::Skipped;
+        let concerned = self.takes_part(index) || matches!(step.fate.get(), Fate::Skipped | Fate::Undone);
         vm.is_some_and(|vm| concerned && vm.lets_go(&step.trail, kind))
     }
 
@@ -346,18 +349,6 @@ impl Steps {
             return Ok(None);
         }
         self.visited(index, answer)
-    }
-
-    /// Notes that the filter failed; an error where the exchange is lost with it.
-    fn failed(&self, index: usize, error: Arc<str>) -> Result<(), Halt> {
-        let (link, step) = (&self.chain.links[index], &self.each[index]);
-        step.error.replace(Some(error));
-        if link.on_error == OnError::Deny {
-            step.fate.set(Fate::Failed);
-            return Err(Halt::Fault(refused(link)));
-        }
-        step.fate.set(Fate::Skipped);
-        Ok(())
     }
 
     /// What becomes of a filter's own answer; none where it is not valid and the filter is left out.
@@ -441,7 +432,7 @@ impl Steps {
     /// The last call to every filter that has the exchange open. A failure in it is recorded; there is nothing left to
     /// refuse. Its time is not the exchange's, which has ended.
     async fn close(&self) {
-        for (link, step) in self.chain.links.iter().zip(&self.each) {
+        for (index, (link, step)) in self.chain.links.iter().zip(&self.each).enumerate() {
             let (Some(seat), Ok(filter)) = (&step.seat, &link.filter) else { continue };
             if !seat.is_open(&step.trail) {
                 seat.forget(&step.trail);
@@ -452,12 +443,7 @@ impl Steps {
                 // The exchange ended while its first call was under way.
                 Ok(_) if step.fate.get() == Fate::Waiting => step.fate.set(Fate::Continued),
                 Ok(_) => {}
-                Err(error) => {
-                    if step.fate.get() != Fate::Skipped {
-                        step.fate.set(Fate::Failed);
-                    }
-                    step.error.replace(Some(error));
-                }
+                Err(error) => self.failed_at_end(index, error),
             }
         }
     }

@@ -162,6 +162,34 @@ fn an_answer_that_a_filter_fails_at_fails_with_it_or_goes_on() {
 }
 
 #[test]
+fn a_filter_that_fails_after_its_answer_is_recorded_as_one_that_answered() {
+    let answers = |details: &str| {
+        let answer = ANSWER.replace("(i32.const 403) ``", &format!("(i32.const 403) `{details}`"));
+        Text::default().on_request_headers(&format!("{answer} (i32.const 0)"))
+    };
+    // It fails as it is shown its own answer, or at the last call of all; the answer goes on but where its route insists on it.
+    let at_answer = |details: &str| answers(details).on_response_headers("unreachable");
+    let at_end = |details: &str| answers(details).on("proxy_on_log", "(param i32)", "unreachable");
+    for (text, on_error, details, status) in [
+        (at_answer("blocked"), "skip", "blocked", Some(403)),
+        (at_answer(""), "skip", "", Some(403)),
+        (at_answer("blocked"), "deny", "blocked", None),
+        (at_end("blocked"), "skip", "blocked", Some(403)),
+        (at_end("blocked"), "deny", "blocked", Some(403)),
+    ] {
+        let outcome = stage(&[("wasm", &text)], json!([{"plugin": "wasm", "on_error": on_error}])).exchange();
+        match (&outcome.request, status) {
+            (Ok(Flow::Reply(response)), Some(status)) => assert_eq!(response.status(), status, "{outcome:?}"),
+            (Err(fault), None) => assert_eq!(fault.reason(), Reason::FilterFailed, "{outcome:?}"),
+            _ => panic!("{outcome:?}"),
+        }
+        assert_eq!(outcome.facts[0].outcome, "replied", "{outcome:?}");
+        let error = outcome.error();
+        assert!(error.starts_with(details) && error.contains("trapped"), "the answer's details, and the failure: {error}");
+    }
+}
+
+#[test]
 fn a_stream_is_closed_without_an_answer() {
     let text = Text::default().on_request_headers("(call $must (call $close_stream (i32.const 0))) (i32.const 1)");
     assert_eq!(one(&text).exchange().fault().reason(), Reason::FilterReset);

@@ -1,0 +1,44 @@
+//! A filter's failure: what it means for the exchange, and what the record says of the filter. One that had answered the request
+//! before is recorded as one that answered, with its failure as the error: what an operator looks for is who refused, and the
+//! exchange's own reason says whether the failure came to the caller.
+
+use super::{Fate, Halt, Steps, refused};
+use std::sync::Arc;
+use tidegate_policy::route::OnError;
+
+impl Steps {
+    /// Notes that the filter failed; an error where the exchange is lost with it. With `on_error: skip` what was to be shown to it
+    /// goes on without it, and so does an answer of its own.
+    pub(super) fn failed(&self, index: usize, error: Arc<str>) -> Result<(), Halt> {
+        let link = &self.chain.links[index];
+        match link.on_error {
+            OnError::Deny => {
+                self.note_failure(index, error, Fate::Failed);
+                Err(Halt::Fault(refused(link)))
+            }
+            OnError::Skip => {
+                self.note_failure(index, error, Fate::Skipped);
+                Ok(())
+            }
+        }
+    }
+
+    /// Notes that the filter failed at its last call, with which nothing is lost any more.
+    pub(super) fn failed_at_end(&self, index: usize, error: Arc<str>) {
+        let fate = if self.each[index].fate.get() == Fate::Skipped { Fate::Skipped } else { Fate::Failed };
+        self.note_failure(index, error, fate);
+    }
+
+    fn note_failure(&self, index: usize, error: Arc<str>, fate: Fate) {
+        let step = &self.each[index];
+        let (fate, error) = match step.fate.get() {
+            Fate::Replied | Fate::Undone => {
+                let answer = step.error.take().map_or_else(String::new, |details| format!("{details}; "));
+                (Fate::Undone, format!("{answer}it failed after its answer: {error}").into())
+            }
+            _ => (fate, error),
+        };
+        step.fate.set(fate);
+        step.error.replace(Some(error));
+    }
+}
