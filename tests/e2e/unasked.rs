@@ -109,6 +109,32 @@ async fn a_timer_begins_after_a_start_that_failed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_that_fails_leaves_the_others_of_its_vm_their_timers() {
+    // Where it is only tried it has another name, and starts. The place with a longer configuration never starts on its route.
+    let fails = "(call $must (call $property (i32.const 40) (i32.const 11) (i32.const 4) (i32.const 8)))
+        (if (i32.and (i32.eq (i32.load (i32.const 8)) (i32.const 5)) (i32.gt_u (local.get 1) (i32.const 8))) (then (unreachable)))";
+    let world = World::start_with(Options { workers: 1, ..Options::default() }).await;
+    let api = Api::start(Speaks::Http1).await;
+    assert!(matches!(world.rest.upload("ticks", ticking(fails, "")).await.status, 200 | 201));
+    for (service, config) in [("healthy", json!({})), ("failing", json!({"what": "fails"}))] {
+        world.open_plain(service, &format!("{service}.example.com"), api.address).await;
+        let route = json!({"service": service, "filters": [{"plugin": "ticks", "config": config}]});
+        world.rest.register("routes", service, &route).await;
+    }
+    world.in_force().await;
+    let failures = async || world.gateway.metric("tidegate_filter_failures_total", "").await;
+    until("the one to fail again and again", async || (failures().await >= 2.0).then_some(())).await;
+    // At 50 a second; whoever is knocked out at each try of the other has a few of them at the most.
+    until("the other's ticks between two of its tries", async || {
+        let (failed, before) = (failures().await, ticks(&world).await);
+        let ticked = async || (ticks(&world).await >= before + 20.0 || failures().await > failed).then_some(());
+        until("ticks or a failure", ticked).await;
+        (ticks(&world).await >= before + 20.0 && failures().await == failed).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_timer_calls_a_service_before_any_exchange_has() {
     let call = format!(
         "(call $must (call $call (i32.const 32) (i32.const 3) (i32.const 64) (i32.const {}) (i32.const 0) (i32.const 0)

@@ -142,10 +142,10 @@ impl Vm {
         match machine.create_root(place, self.shared.limits.configure) {
             Ok(root) => {
                 machine.roots.insert(place.id, root.clone());
-                inner.standing.forget(place.id);
+                inner.standing.made(place.id);
                 root.map(|root| (number, root))
             }
-            Err(error) => Err(self.fail(inner, &error)),
+            Err(error) => Err(self.fail(inner, &error, Some(place.id))),
         }
     }
 
@@ -160,7 +160,7 @@ impl Vm {
         machine.arm(context, self.shared.limits.callback);
         match call(machine).and_then(|called| machine.finish_ended().map(|()| called)) {
             Ok(called) => Ok(called),
-            Err(error) => Err(self.fail(inner, &error)),
+            Err(error) => Err(self.fail(inner, &error, None)),
         }
     }
 
@@ -249,7 +249,8 @@ impl Vm {
         self.shared.limits.call_bytes
     }
 
-    fn fail(&self, inner: &mut Inner, error: &wasmtime::Error) -> Arc<str> {
+    /// A machine has failed, as it was called or as the root context of a place was made.
+    fn fail(&self, inner: &mut Inner, error: &wasmtime::Error, making: Option<u64>) -> Arc<str> {
         let reason = inner.failures.fail(self.shared.failed(error, &Bound::of_callback(&self.shared.limits)).into());
         tracing::warn!(
             plugin = &*self.key.plugin,
@@ -258,7 +259,7 @@ impl Vm {
         );
         if let Some(machine) = inner.machine.take() {
             let number = inner.number;
-            inner.standing.fell(&machine, self.shared.limits.back_off);
+            inner.standing.fell(&machine, making, self.shared.limits.back_off);
             let mut state = machine.store.into_data();
             let contexts: Vec<u32> = state.contexts.iter_mut().map(|(context, _)| context).collect();
             for context in contexts {
