@@ -13,7 +13,7 @@ const MODULE: [u8; 16] = *b"tidegate module1";
 const MAGIC_BYTES: usize = 16;
 const DIGEST_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
-/// The magic, the engine, the tag; the code follows. A multiple of 16, so that the code keeps the alignment of the whole.
+/// The magic, the engine and the terms, the tag; the code follows. A multiple of 16, so that the code keeps the alignment of the whole.
 const HEADER_BYTES: usize = MAGIC_BYTES + DIGEST_BYTES + TAG_BYTES;
 
 /// What was compiled: native code, and what it is code of.
@@ -26,13 +26,18 @@ pub enum Native {
 }
 
 /// What seals artefacts. It cannot be read back, and neither can it seal anything but what an engine compiled.
-pub struct Key(hmac::Key);
+pub struct Key {
+    secret: hmac::Key,
+    /// What the compiler went by beside its engine, as a hash.
+    terms: digest::Digest,
+}
 
 /// Why an artefact is not loaded. All of them are mended by compiling anew.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// Another version of the compiler made it, or another configuration, or a processor with other features.
-    #[error("it was compiled for another engine")]
+    /// Another version of the compiler made it, or another configuration, or a processor with other features, or it was made on other
+    /// terms.
+    #[error("it was compiled for another engine, or on other terms")]
     Stale,
     /// It is damaged, or another key sealed it, or another module, or nobody at all.
     #[error("it is damaged, or was not sealed by this gateway for this module")]
@@ -43,19 +48,29 @@ pub enum Refusal {
 }
 
 impl Key {
-    /// The key with these bytes, which nobody else may know.
-    pub fn new(secret: &[u8; 32]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    /// The key with these bytes, which nobody else may know, for what is compiled on these terms: what decides, beside the engine,
+    /// what becomes of a module. What was made on others is stale.
+    pub fn new(secret: &[u8; 32], terms: &str) -> Self {
+        let terms = digest::digest(&digest::SHA256, terms.as_bytes());
+        Self { secret: hmac::Key::new(hmac::HMAC_SHA256, secret), terms }
     }
 
     /// The tag of what `engine` made of the module with the digest `module`.
     fn tag(&self, magic: &[u8; MAGIC_BYTES], engine: &[u8], module: &[u8; 32], code: &[u8]) -> hmac::Tag {
-        let mut context = hmac::Context::with_key(&self.0);
+        let mut context = hmac::Context::with_key(&self.secret);
         // Every part but the last has a fixed length, so no two artefacts are written alike.
         for part in [magic, engine, module, code] {
             context.update(part);
         }
         context.sign()
+    }
+
+    /// What tells apart engines that cannot run each other's code, and terms that something else may have become of it on.
+    fn compatibility(&self, engine: &Engine) -> digest::Digest {
+        let mut hasher = Sha256(digest::Context::new(&digest::SHA256));
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        hasher.write(self.terms.as_ref());
+        hasher.0.finish()
     }
 }
 
@@ -68,7 +83,7 @@ pub fn seal(key: &Key, module: &[u8; 32], native: &Native) -> wasmtime::Result<V
         Native::Component(component) => (COMPONENT, component.serialize()?, component.engine()),
         Native::Module(module) => (MODULE, module.serialize()?, module.engine()),
     };
-    let engine = compatibility(engine);
+    let engine = key.compatibility(engine);
     let tag = key.tag(&magic, engine.as_ref(), module, &code);
     Ok([&magic, engine.as_ref(), tag.as_ref(), &code].concat())
 }
@@ -85,7 +100,7 @@ pub fn open(key: &Key, module: &[u8; 32], engine: &Engine, sealed: &[u8]) -> Res
         return Err(Refusal::Foreign);
     }
     // Not to be believed yet, but whoever lies here only has the module compiled anew.
-    if made_by != compatibility(engine).as_ref() {
+    if made_by != key.compatibility(engine).as_ref() {
         return Err(Refusal::Stale);
     }
     let expected = key.tag(magic, made_by, module, code);
@@ -98,7 +113,7 @@ pub fn open(key: &Key, module: &[u8; 32], engine: &Engine, sealed: &[u8]) -> Res
 fn load(magic: [u8; MAGIC_BYTES], engine: &Engine, code: &[u8]) -> wasmtime::Result<Native> {
     // SAFETY: both `deserialize` ask for the unchanged output of `serialize`, of their own type and of a compatible engine. The
     // caller, which is `open` alone, has verified a tag over `code`, over `magic`, which says which of the two types it is of,
-    // and over the engine's own hash of what it is compatible with. Only `seal` makes tags, only of what `serialize` gave it, with a key that does not leave `Key`; so what has a valid tag is
+    // and over a hash of what the engine says it is compatible with. Only `seal` makes tags, only of what `serialize` gave it, with a key that does not leave `Key`; so what has a valid tag is
     // such output. `code` is memory of ours, which nobody can change between the verification and the copy made here; that
     // is why files are read and not mapped.
     unsafe {
@@ -107,13 +122,6 @@ fn load(magic: [u8; MAGIC_BYTES], engine: &Engine, code: &[u8]) -> wasmtime::Res
             _ => Component::deserialize(engine, code).map(Native::Component),
         }
     }
-}
-
-/// What tells engines apart that cannot run each other's code.
-fn compatibility(engine: &Engine) -> digest::Digest {
-    let mut hasher = Sha256(digest::Context::new(&digest::SHA256));
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    hasher.0.finish()
 }
 
 /// Hashes by SHA-256, which says the same in every process.
@@ -160,7 +168,7 @@ mod tests {
 
     #[test]
     fn what_was_sealed_runs_in_another_engine_of_the_same_kind() {
-        let key = Key::new(&[1; 32]);
+        let key = Key::new(&[1; 32], "terms");
         let sealed = seal(&key, &DIGEST, &component(&engine(OptLevel::Speed))).expect("it is sealed");
         let another = engine(OptLevel::Speed);
         let Native::Component(component) = open(&key, &DIGEST, &another, &sealed).expect("it is loaded") else {
@@ -174,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_core_module_is_a_kind_of_its_own() {
-        let (key, engine) = (Key::new(&[1; 32]), engine(OptLevel::Speed));
+        let (key, engine) = (Key::new(&[1; 32], "terms"), engine(OptLevel::Speed));
         let text = r#"(module (func (export "answer") (result i32) i32.const 42))"#;
         let bytes = wat::parse_str(text).expect("a module");
         let native = Native::Module(Module::from_binary(&engine, &bytes).expect("it compiles"));
@@ -192,19 +200,27 @@ mod tests {
     }
 
     #[test]
-    fn another_engine_key_or_module_is_refused() {
-        let key = Key::new(&[1; 32]);
+    fn another_engine_key_or_module_and_other_terms_are_refused() {
+        let key = Key::new(&[1; 32], "terms");
         let fast = engine(OptLevel::Speed);
         let sealed = seal(&key, &DIGEST, &component(&fast)).expect("it is sealed");
         assert!(matches!(open(&key, &DIGEST, &engine(OptLevel::None), &sealed), Err(Refusal::Stale)));
-        assert!(matches!(open(&Key::new(&[2; 32]), &DIGEST, &fast, &sealed), Err(Refusal::Foreign)));
+        assert!(matches!(open(&Key::new(&[2; 32], "terms"), &DIGEST, &fast, &sealed), Err(Refusal::Foreign)));
         assert!(matches!(open(&key, &[8; 32], &fast, &sealed), Err(Refusal::Foreign)));
+        let other_terms = Key::new(&[1; 32], "other terms");
+        assert!(matches!(open(&other_terms, &DIGEST, &fast, &sealed), Err(Refusal::Stale)));
+        let mut relabelled = sealed;
+        relabelled[MAGIC_BYTES..][..DIGEST_BYTES].copy_from_slice(other_terms.compatibility(&fast).as_ref());
+        assert!(
+            matches!(open(&other_terms, &DIGEST, &fast, &relabelled), Err(Refusal::Foreign)),
+            "the terms are sealed with it"
+        );
         assert!(!format!("{key:?}").contains('1'));
     }
 
     #[test]
     fn not_one_byte_may_differ_and_none_may_lack() {
-        let key = Key::new(&[1; 32]);
+        let key = Key::new(&[1; 32], "terms");
         let engine = engine(OptLevel::Speed);
         let sealed = seal(&key, &DIGEST, &component(&engine)).expect("it is sealed");
         let places = (0..HEADER_BYTES).chain((HEADER_BYTES..sealed.len()).step_by(97)).chain([sealed.len() - 1]);
@@ -222,9 +238,9 @@ mod tests {
 
     #[test]
     fn a_forged_header_alone_loads_nothing() {
-        let key = Key::new(&[1; 32]);
+        let key = Key::new(&[1; 32], "terms");
         let engine = engine(OptLevel::Speed);
-        let forged = [&COMPONENT, compatibility(&engine).as_ref(), &[0; TAG_BYTES], b"\x7fELF".as_slice()].concat();
+        let forged = [&COMPONENT, key.compatibility(&engine).as_ref(), &[0; TAG_BYTES], b"\x7fELF".as_slice()].concat();
         assert!(matches!(open(&key, &DIGEST, &engine, &forged), Err(Refusal::Foreign)));
     }
 }

@@ -1,7 +1,10 @@
 //! Compiled modules on disk, so that a restart compiles nothing: one sealed file for each in a directory of its own, bounded
 //! in number and bytes. What cannot be used is counted, logged and compiled anew; nothing here is needed to go on.
 
-use super::limits::{Limits, Metrics};
+use super::{
+    core::contract::TERMS,
+    limits::{Limits, Metrics},
+};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, ErrorKind, Read as _, Write as _},
@@ -40,10 +43,15 @@ struct Kept {
 impl Archive {
     /// The archive in this data directory, made if absent.
     pub(super) fn open(data_dir: &Path, limits: Limits, metrics: Arc<Metrics>) -> io::Result<Self> {
+        Self::on_terms(TERMS, data_dir, limits, metrics)
+    }
+
+    /// As `open`, of what is compiled on these terms.
+    fn on_terms(terms: &str, data_dir: &Path, limits: Limits, metrics: Arc<Metrics>) -> io::Result<Self> {
         let directory = data_dir.join("filters");
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
         fs::set_permissions(&directory, Permissions::from_mode(0o700))?;
-        let key = key(&data_dir.join("filters.key"))?;
+        let key = key(&data_dir.join("filters.key"), terms)?;
         let archive = Self { directory, key, limits, metrics, writing: Mutex::default() };
         archive.make_room(|_| false)?;
         Ok(archive)
@@ -167,8 +175,8 @@ fn write(path: &Path, sealed: &[u8]) -> io::Result<()> {
 
 /// The key in this file. It protects nothing that cannot be made again, so one that is missing, damaged or was exposed is
 /// replaced by another, and with it all that it sealed.
-fn key(path: &Path) -> io::Result<Key> {
-    match read_key(path) {
+fn key(path: &Path, terms: &str) -> io::Result<Key> {
+    match read_key(path, terms) {
         Ok(Ok(key)) => return Ok(key),
         Ok(Err(why)) => {
             let path = path.display();
@@ -189,11 +197,11 @@ fn key(path: &Path) -> io::Result<Key> {
     file.write_all(secret.as_slice())?;
     file.sync_all()?;
     fs::rename(&partial, path)?;
-    Ok(Key::new(&secret))
+    Ok(Key::new(&secret, terms))
 }
 
 /// The key, or why it is not to be used.
-fn read_key(path: &Path) -> io::Result<Result<Key, &'static str>> {
+fn read_key(path: &Path, terms: &str) -> io::Result<Result<Key, &'static str>> {
     let mut file = File::open(path)?;
     let known = file.metadata()?;
     if known.permissions().mode() & 0o077 != 0 {
@@ -203,5 +211,29 @@ fn read_key(path: &Path) -> io::Result<Result<Key, &'static str>> {
     if known.len() != 32 || file.read_exact(secret.as_mut_slice()).is_err() {
         return Ok(Err("does not have 32 bytes"));
     }
-    Ok(Ok(Key::new(&secret)))
+    Ok(Ok(Key::new(&secret, terms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::engine;
+    use wasmtime::Module;
+
+    #[test]
+    fn what_was_compiled_on_other_terms_is_compiled_anew() {
+        let data = tempfile::tempdir().unwrap();
+        let engine = Engine::new(&engine::config()).unwrap();
+        let (digest, native) = (Digest::new([7; 32]), Native::Module(Module::new(&engine, b"\0asm\x01\0\0\0").unwrap()));
+        let metrics = Arc::<Metrics>::default();
+        let limits = Limits { artefacts: 8, ..Limits::default() };
+        let on = |terms| Archive::on_terms(terms, data.path(), limits, Arc::clone(&metrics)).unwrap();
+        on("the contract of an earlier version").keep(digest, &native, |_| false);
+        let opened = Archive::open(data.path(), limits, Arc::clone(&metrics)).unwrap();
+        assert!(opened.find(&engine, digest).is_none());
+        assert_eq!((metrics.artefacts_stale.value(), metrics.artefacts_refused.value()), (1, 0));
+        opened.keep(digest, &native, |_| false);
+        assert!(opened.find(&engine, digest).is_some() && on(TERMS).find(&engine, digest).is_some());
+        assert!(TERMS.contains("package tidegate:filter"), "a change of the contract changes the terms");
+    }
 }

@@ -4,7 +4,7 @@
 //! The process is this program again, as `tidegate compile`. It is sent an order and answers with what was compiled, under a
 //! seal whose key only the two know, or with the reasons for refusing it.
 
-use super::{engine, inspect, limits::Limits};
+use super::{core::contract::TERMS, engine, inspect, limits::Limits};
 use aws_lc_rs::rand;
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use std::{
@@ -79,7 +79,7 @@ impl Process {
             .map_err(trouble)?;
         let (input, output) = (child.stdin.take(), child.stdout.take());
         self.child().replace(child);
-        let key = Key::new(&secret);
+        let key = Key::new(&secret, TERMS);
         let order = Order {
             secret,
             digest: *digest.bytes(),
@@ -175,7 +175,8 @@ pub fn serve(mut input: impl Read, mut output: impl Write) -> io::Result<()> {
     let work = move || {
         let engine = Engine::new(&engine::config()).map_err(|error| vec![format!("{error:#}")])?;
         let native = inspect::compile(&engine, &limits, &bytes)?;
-        tidegate_artefact::seal(&Key::new(&order.secret), &order.digest, &native).map_err(|error| vec![format!("{error:#}")])
+        tidegate_artefact::seal(&Key::new(&order.secret, TERMS), &order.digest, &native)
+            .map_err(|error| vec![format!("{error:#}")])
     };
     let compiled = thread::Builder::new().stack_size(STACK_BYTES).spawn(work)?.join();
     match compiled.unwrap_or_else(|_| Err(vec!["the compiler failed on it; rebuild it with a current toolchain".to_owned()])) {

@@ -10,6 +10,9 @@ use wit_parser::{InterfaceId, Resolve, TypeDefKind, WorldItem, WorldKey};
 
 /// The contract as the SDK has it.
 pub(super) const TEXT: &str = include_str!("../../../../sdk/wit/filter.wit");
+/// What decides whether a module is run as it is: the contract, and the rules of this file. What was compiled by others is compiled
+/// anew, since nobody looks at a module again that is archived.
+pub(in crate::filter) const TERMS: &str = concat!(include_str!("../../../../sdk/wit/filter.wit"), include_str!("contract.rs"));
 /// Whose functions may suspend, which core modules cannot.
 const OUTBOUND: &str = "tidegate:filter/outbound@0.1.0";
 /// Whose types the exports are of, so that every component imports it.
