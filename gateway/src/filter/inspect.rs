@@ -24,11 +24,13 @@ use wasmtime::{
 const WORLD: &str = "tidegate:filter/filter@0.1.0";
 /// The same, with calls of their own.
 const WORLD_WITH_OUTBOUND: &str = "tidegate:filter/filter-with-outbound@0.1.0";
-/// What tells the two apart.
-const OUTBOUND: &str = "tidegate:filter/outbound@0.1.0";
+/// What tells the two apart: its functions may suspend.
+pub(super) const OUTBOUND: &str = "tidegate:filter/outbound@0.1.0";
+/// Whose types the exports are of, so that every component imports it.
+pub(super) const TYPES: &str = "tidegate:filter/types@0.1.0";
 /// What a filter may import.
 const OFFERED: [&str; 9] = [
-    "tidegate:filter/types@0.1.0",
+    TYPES,
     "tidegate:filter/attributes@0.1.0",
     "tidegate:filter/message@0.1.0",
     "tidegate:filter/upstream@0.1.0",

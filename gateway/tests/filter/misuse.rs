@@ -3,15 +3,13 @@
 
 use crate::{
     setting::{FORMS, Form, Stage, module, used},
-    written::{embedded, smallest},
+    written::{Text, smallest},
 };
 use serde_json::json;
 use tidegate_gateway::filter::{Host, Limits};
 use tidegate_policy::publication::Module;
 
-/// Two MiB of memory: a name at 64, its end no UTF-8, zeros everywhere else.
-const TEXT: &str = r#"(module
-    (import "tidegate:filter/types@0.1.0" "[resource-drop]headers" (func $drop (param i32)))
+const IMPORTS: &str = r#"
     (import "tidegate:filter/types@0.1.0" "[method]headers.get" (func $get (param i32 i32 i32 i32)))
     (import "tidegate:filter/types@0.1.0" "[method]headers.get-many" (func $get-many (param i32 i32 i32 i32)))
     (import "tidegate:filter/types@0.1.0" "[method]headers.apply" (func $apply (param i32 i32 i32 i32)))
@@ -26,38 +24,16 @@ const TEXT: &str = r#"(module
     (import "tidegate:filter/telemetry@0.1.0" "[method]gauge.set" (func $set-gauge (param i32 i64)))
     (import "tidegate:filter/kv@0.1.0" "set" (func $keep (param i32 i32 i32 i32 i32 i32 i32)))
     (import "tidegate:filter/host@0.1.0" "now-ns" (func $now (result i64)))
-    (import "tidegate:filter/upstream@0.1.0" "originate-tls" (func $originate-tls (param i32 i32)))
-    (memory (export "memory") PAGES)
+    (import "tidegate:filter/upstream@0.1.0" "originate-tls" (func $originate-tls (param i32 i32)))"#;
+
+/// A name at 64, its end no UTF-8, zeros everywhere else.
+const FIELDS: &str = r#"
     (data (i32.const 64) "x-tenant\ff")
     (data (i32.const 80) "state.a")
     (global $head (mut i32) (i32.const 0))
-    (global $begun (mut i32) (i32.const 0))
-    EXTRA
-    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) REALLOC)
-    (func (export "tidegate:filter/handler@0.1.0#configure") (result i32) CONFIGURE)
-    (func (export "cabi_post_tidegate:filter/handler@0.1.0#configure") (param i32) TIDY)
-    (func (export "tidegate:filter/handler@0.1.0#open") (param $exchange i32) (param i64) (param $h i32) (param i32) (result i32)
-        (local $n i32)
-        (global.set $head (local.get $h))
-        OPEN
-        (call $drop (local.get $h))
-        ANSWER)
-    (func (export "tidegate:filter/handler@0.1.0#on-request-body")
-        (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#on-request-trailers")
-        (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#on-response-headers")
-        (param i32 i32 i32 i32) (result i32)
-        RESPONSE
-        (call $drop (local.get 2))
-        i32.const 0)
-    (func (export "tidegate:filter/handler@0.1.0#on-response-body")
-        (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#on-response-trailers")
-        (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#close") (param i32)))"#;
+    (global $begun (mut i32) (i32.const 0))"#;
 
-/// What a filter does. Without more it reads a header in both directions.
+/// What a filter does, with two MiB of memory. Without more it reads a header in both directions.
 #[derive(Clone, Copy)]
 struct Filter {
     pages: &'static str,
@@ -81,7 +57,7 @@ const GOOD: Filter = Filter {
     tidy: "",
     open: READ,
     answer: "i32.const 1",
-    response: "(call $get (local.get 2) (i32.const 64) (i32.const 8) (i32.const 128))",
+    response: "(call $get (local.get $h) (i32.const 64) (i32.const 8) (i32.const 128))",
 };
 
 impl Filter {
@@ -94,16 +70,20 @@ impl Filter {
     }
 
     fn module(&self, form: Form) -> Module {
-        let text = TEXT
-            .replace("PAGES", self.pages)
-            .replace("EXTRA", self.extra)
-            .replace("REALLOC", self.realloc)
-            .replace("CONFIGURE", self.configure)
-            .replace("TIDY", self.tidy)
-            .replace("OPEN", self.open)
-            .replace("ANSWER", self.answer)
-            .replace("RESPONSE", self.response);
-        module(form.of(&embedded(&text)))
+        let Self { pages, extra, realloc, configure, tidy, open, answer, response } = self;
+        let tidy = format!(r#"(func (export "cabi_post_tidegate:filter/handler@0.1.0#configure") (param i32) {tidy})"#);
+        let drop = "(call $drop (local.get $h))";
+        let text = Text {
+            imports: IMPORTS,
+            pages,
+            fields: &[FIELDS, extra, &tidy].concat(),
+            realloc,
+            configure,
+            open: &format!("(global.set $head (local.get $h)) {open} {drop} {answer}"),
+            response: &format!("{response} {drop} i32.const 0"),
+            close: "",
+        };
+        module(form.of(&text.bytes()))
     }
 
     /// Why it is not accepted with any configuration.

@@ -4,28 +4,52 @@ use crate::setting::module;
 use tidegate_policy::publication::Module;
 use wit_component::StringEncoding;
 
-/// What follows the dropping of what was lent is written by its parts. What `configure` answers is at 0, where the memory is zero: no error.
-const SMALLEST: &str = r#"(module
-    (import "tidegate:filter/types@0.1.0" "[resource-drop]headers" (func $drop (param i32)))
-    (memory (export "memory") 1)
-    (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
-    (func (export "tidegate:filter/handler@0.1.0#configure") (result i32) CONFIGURE)
-    (func (export "tidegate:filter/handler@0.1.0#open") (param i32 i64 i32 i32) (result i32)
-        (call $drop (local.get 2))
-        OPEN)
-    (func (export "tidegate:filter/handler@0.1.0#on-request-body")
-        (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#on-request-trailers")
-        (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#on-response-headers")
-        (param i32 i32 i32 i32) (result i32)
-        (call $drop (local.get 2))
-        RESPONSE)
-    (func (export "tidegate:filter/handler@0.1.0#on-response-body")
-        (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#on-response-trailers")
-        (param i32 i32 i32 i32 i32) (result i32) unreachable)
-    (func (export "tidegate:filter/handler@0.1.0#close") (param i32) CLOSE))"#;
+/// A filter's module, by what it has beyond what each has: the import that gives a head back, as `$drop`, and an export for every
+/// callback. Those about bodies and trailers are not expected.
+pub(crate) struct Text<'a> {
+    /// Further imports.
+    pub(crate) imports: &'a str,
+    pub(crate) pages: &'a str,
+    /// Globals, data, and functions of its own.
+    pub(crate) fields: &'a str,
+    pub(crate) realloc: &'a str,
+    /// What `configure` answers is at 0, where the memory is zero: no error.
+    pub(crate) configure: &'a str,
+    /// The request's head is `$h`, and `$n` a local number.
+    pub(crate) open: &'a str,
+    /// The response's head is `$h`.
+    pub(crate) response: &'a str,
+    pub(crate) close: &'a str,
+}
+
+impl Text<'_> {
+    /// The module, as cargo would have made it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let Self { imports, pages, fields, realloc, configure, open, response, close } = self;
+        let unexpected = ["request-body", "request-trailers", "response-body", "response-trailers"].map(|callback| {
+            format!(
+                r#"(func (export "tidegate:filter/handler@0.1.0#on-{callback}")
+                (param i32 i32 i32 i32 i32) (result i32) unreachable)"#
+            )
+        });
+        embedded(&format!(
+            r#"(module
+            (import "tidegate:filter/types@0.1.0" "[resource-drop]headers" (func $drop (param i32)))
+            {imports}
+            (memory (export "memory") {pages})
+            {fields}
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) {realloc})
+            (func (export "tidegate:filter/handler@0.1.0#configure") (result i32) {configure})
+            (func (export "tidegate:filter/handler@0.1.0#open")
+                (param $exchange i32) (param i64) (param $h i32) (param i32) (result i32) (local $n i32) {open})
+            (func (export "tidegate:filter/handler@0.1.0#on-response-headers")
+                (param i32 i32) (param $h i32) (param i32) (result i32) {response})
+            (func (export "tidegate:filter/handler@0.1.0#close") (param i32) {close})
+            {})"#,
+            unexpected.concat()
+        ))
+    }
+}
 
 /// What a filter does in its callbacks, as text. A number that is pushed is the answer, in the order of `flow` in the contract.
 pub(crate) struct Parts<'a> {
@@ -53,17 +77,22 @@ pub(crate) fn smallest(configure: &str) -> Vec<u8> {
 
 /// A filter of these parts, as cargo would have made it.
 pub(crate) fn written(parts: &Parts<'_>) -> Vec<u8> {
-    embedded(
-        &SMALLEST
-            .replace("CONFIGURE", parts.configure)
-            .replace("OPEN", parts.open)
-            .replace("RESPONSE", parts.response)
-            .replace("CLOSE", parts.close),
-    )
+    let after_drop = |callback: &str| format!("(call $drop (local.get $h)) {callback}");
+    let text = Text {
+        imports: "",
+        pages: "1",
+        fields: "",
+        realloc: "i32.const 1024",
+        configure: parts.configure,
+        open: &after_drop(parts.open),
+        response: &after_drop(parts.response),
+        close: parts.close,
+    };
+    text.bytes()
 }
 
 /// This module, which says of itself that it is of the plain world.
-pub(crate) fn embedded(text: &str) -> Vec<u8> {
+fn embedded(text: &str) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
     let (package, _) = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/wit")).unwrap();
     let world = resolve.select_world(&[package], Some("filter")).unwrap();

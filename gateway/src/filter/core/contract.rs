@@ -1,7 +1,10 @@
 //! Which core modules can be run as they are: those that say in their custom sections that they are of this very contract,
 //! and whose imports and exports have the names that the host knows. In doubt a module is run as a component.
 
-use crate::filter::guest::HANDLER;
+use crate::filter::{
+    guest::HANDLER,
+    inspect::{OUTBOUND, TYPES},
+};
 use std::collections::BTreeMap;
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 use wasmtime::{Module, Result};
@@ -13,10 +16,6 @@ pub(super) const TEXT: &str = include_str!("../../../../sdk/wit/filter.wit");
 /// What decides whether a module is run as it is: the contract, and the rules of this file. What was compiled by others is compiled
 /// anew, since nobody looks at a module again that is archived.
 pub(in crate::filter) const TERMS: &str = concat!(include_str!("../../../../sdk/wit/filter.wit"), include_str!("contract.rs"));
-/// Whose functions may suspend, which core modules cannot.
-const OUTBOUND: &str = "tidegate:filter/outbound@0.1.0";
-/// Whose types the exports are of, so that every component imports it.
-const TYPES: &str = "tidegate:filter/types@0.1.0";
 /// How the name of an import that drops a handle begins.
 const DROP: &str = "[resource-drop]";
 
