@@ -24,7 +24,8 @@ const IMPORTS: &str = r#"
     (import "tidegate:filter/telemetry@0.1.0" "[method]gauge.set" (func $set-gauge (param i32 i64)))
     (import "tidegate:filter/kv@0.1.0" "set" (func $keep (param i32 i32 i32 i32 i32 i32 i32)))
     (import "tidegate:filter/host@0.1.0" "now-ns" (func $now (result i64)))
-    (import "tidegate:filter/upstream@0.1.0" "originate-tls" (func $originate-tls (param i32 i32)))"#;
+    (import "tidegate:filter/upstream@0.1.0" "originate-tls" (func $originate-tls (param i32 i32)))
+    (import "tidegate:filter/message@0.1.0" "answer" (func $reply (param i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#;
 
 /// A name at 64, its end no UTF-8, zeros everywhere else.
 const FIELDS: &str = r#"
@@ -336,6 +337,55 @@ fn what_is_handed_over_in_a_call_is_bounded() {
             (br_if $next (i32.lt_u (local.get $n) (i32.const 4288))))
         (drop (call $emit (i32.const 64) (i32.const 8) (i32.const 0) (i32.const 4096) (i32.const 12) (i32.const 0) (i32.const 0)))";
     Filter::opens(same).fails("one that is many", "fuel");
+}
+
+#[test]
+fn as_much_may_be_handed_over_in_either_form() {
+    // Lists of each kind, whose elements are nothing but themselves: one more in each call, until it is too many.
+    for (case, list) in [
+        ("names of fields", "(call $get-many (local.get $h) (i32.const 4096) (local.get $n) (i32.const 128))"),
+        ("changes", "(call $apply (local.get $h) (i32.const 4096) (local.get $n) (i32.const 128))"),
+        (
+            "fields of an event that are known",
+            "(drop (call $emit (i32.const 64) (i32.const 0) (i32.const 0) (i32.const 4096) (local.get $n) (i32.const 0) (i32.const 0)))",
+        ),
+        (
+            "fields of an event",
+            "(drop (call $emit (i32.const 64) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 4096) (local.get $n)))",
+        ),
+        (
+            "fields of an answer",
+            "(call $reply (i32.const 204) (i32.const 4096) (local.get $n) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                (i32.const 0) (i32.const 0))",
+        ),
+        (
+            "names in a certificate",
+            "(i32.store (i32.const 272) (i32.const 1)) (i32.store (i32.const 276) (i32.const 4096)) (i32.store (i32.const 280) (local.get $n))
+            (call $originate-tls (i32.const 256) (i32.const 128))",
+        ),
+    ] {
+        let open = format!(
+            "(global.set $counter (call $counter (i32.const 64) (i32.const 1)))
+            (loop $more
+                {list}
+                (call $count (global.get $counter) (i64.const 1))
+                (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br $more))"
+        );
+        let filter = Filter { extra: "(global $counter (mut i32) (i32.const 0))", ..Filter::opens(open.leak()) };
+        let most = FORMS.map(|form| {
+            let stage = filter.stage(form, Limits { hostcall_bytes: 4096, ..Limits::default() });
+            let outcome = stage.exchange();
+            assert!(outcome.error().contains("fuel"), "{case} as {form:?}: {outcome:?}");
+            let mut page = tidegate_gateway::telemetry::page::Page::default();
+            stage.host.write(&mut page);
+            let (page, counter) = (page.text(), "tidegate_plugin_counter_total{plugin=\"misused\",metric=\"x\"} ");
+            let counted = page.lines().find_map(|line| line.strip_prefix(counter)?.parse::<usize>().ok());
+            counted.unwrap_or_else(|| panic!("{case} as {form:?}: {page}"))
+        });
+        assert_eq!(most[0], most[1], "{case}");
+        assert!((50..200).contains(&most[0]), "{case}: {most:?}");
+    }
 }
 
 #[test]

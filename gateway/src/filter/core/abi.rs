@@ -2,7 +2,10 @@
 //! and what it gets is written where the guest's own allocator makes room. Every pointer, length, alignment and number of a
 //! case is checked; what is wrong ends the guest's call, as it does in components.
 
-use crate::filter::state::State;
+use crate::filter::{
+    bindings::tidegate::filter::types::{Attr, HeaderOp},
+    state::State,
+};
 use std::fmt;
 use wasmtime::{Caller, Memory, Result, Store, Trap, TypedFunc, bail};
 
@@ -33,7 +36,7 @@ impl fmt::Debug for Abi {
     }
 }
 
-/// The guest's memory as one call reads it, and how many bytes that call may still have read.
+/// The guest's memory as one call reads it, and how many bytes that call may still hand over.
 pub(super) struct Lift<'a> {
     memory: &'a [u8],
     left: usize,
@@ -87,20 +90,21 @@ impl<'a> Lift<'a> {
         Ok(name)
     }
 
-    /// The elements of a list, which have this size.
+    /// The elements of a list, which have this size. They count as what the host's own would take, since that is what they count as
+    /// where the component layer copies them: a filter may hand over as much in either form.
     pub(super) fn list<const SIZE: usize>(&mut self, (at, count): Span, align: u32) -> Result<&'a [[u8; SIZE]]> {
         let bytes = (count as usize).checked_mul(SIZE).and_then(|length| range(self.memory, at, length));
         let Some(bytes) = bytes else {
             bail!("list pointer/length out of bounds of memory");
         };
-        self.spend(bytes.len())?;
+        self.spend((count as usize).saturating_mul(const { copied(SIZE) }))?;
         if !at.is_multiple_of(align) {
             bail!("list pointer is not aligned");
         }
         Ok(bytes.as_chunks().0)
     }
 
-    /// A record of this size.
+    /// A record of this size. It is no list, and counts as nothing beside what it refers to.
     pub(super) fn record<const SIZE: usize>(&mut self, at: u32, align: u32) -> Result<&'a [u8; SIZE]> {
         if !at.is_multiple_of(align) {
             bail!("pointer not aligned");
@@ -108,7 +112,6 @@ impl<'a> Lift<'a> {
         let Some(record) = self.memory.get(at as usize..).and_then(<[u8]>::first_chunk) else {
             bail!("pointer out of bounds of memory");
         };
-        self.spend(SIZE)?;
         Ok(record)
     }
 
@@ -121,6 +124,18 @@ impl<'a> Lift<'a> {
             ),
         }
         Ok(())
+    }
+}
+
+/// What the host's own element takes of a list whose elements have this size in the guest's memory. The contract has one kind of
+/// list, or kinds alike, for each size; a list of another size does not compile before it stands here.
+const fn copied(size: usize) -> usize {
+    match size {
+        8 => size_of::<String>(),
+        16 => size_of::<(String, Vec<u8>)>(),
+        20 => size_of::<HeaderOp>(),
+        24 => size_of::<(String, Attr)>(),
+        _ => panic!("no list of the contract has elements of this size"),
     }
 }
 

@@ -136,6 +136,18 @@ fn what_loosens_needs_its_grant_and_what_tightens_needs_none() {
 }
 
 #[test]
+fn names_are_kept_once_and_no_more_than_a_certificate_has() {
+    let named = |names: Vec<String>| {
+        let settings = TlsSettings { names: Some(names), ..TlsSettings::default() };
+        tls("bare.example", json!({"loosen_tls": true}), &settings).map(|tls| tls.names.len())
+    };
+    let numbered = |count: usize| (0..count).map(|number| format!("n{number}.example"));
+    assert_eq!(named(numbered(100).collect()), Ok(100));
+    assert_eq!(named(numbered(100).flat_map(|name| vec![name; 1000]).collect()), Ok(100), "each of them once");
+    assert_eq!(named(numbered(101).collect()), Err(Refusal::Conflict));
+}
+
+#[test]
 fn credentials_are_used_where_they_are_granted() {
     let tenant = TlsSettings { certificate: text("tenant"), ..mode(TlsMode::Mutual) };
     let granted = || json!({"credentials": ["tenant", "other-ca"]});

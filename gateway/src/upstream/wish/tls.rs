@@ -9,6 +9,9 @@ use tidegate_policy::{
     target::Form,
 };
 
+/// Names that one certificate may bear, of which a filter may list that many: public authorities issue none with more than a hundred.
+const NAMES: usize = 100;
+
 /// What a filter wants changed; an absent field is as it was.
 #[derive(Debug, Clone, Default)]
 pub struct TlsSettings {
@@ -111,7 +114,17 @@ fn names(settings: &TlsSettings, going: &Going<'_>, registered: &Tls, terms: &Te
         tls.sni = Some(sni);
     }
     if let Some(names) = &settings.names {
-        tls.names = names.iter().map(host).collect::<Result<_, _>>()?;
+        tls.names.clear();
+        for name in names {
+            let name = host(name)?;
+            if tls.names.contains(&name) {
+                continue;
+            }
+            if tls.names.len() == NAMES {
+                return Err(Refusal::Conflict);
+            }
+            tls.names.push(name);
+        }
     }
     let sent = tls.sni.as_ref().unwrap_or(&going.target.host);
     let verified = if tls.names.is_empty() { std::slice::from_ref(sent) } else { tls.names.as_slice() };
