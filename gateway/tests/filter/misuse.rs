@@ -10,6 +10,7 @@ use tidegate_gateway::filter::{Host, Limits};
 use tidegate_policy::publication::Module;
 
 const IMPORTS: &str = r#"
+    (import "tidegate:filter/types@0.1.0" "[resource-drop]body" (func $drop-body (param i32)))
     (import "tidegate:filter/types@0.1.0" "[method]headers.get" (func $get (param i32 i32 i32 i32)))
     (import "tidegate:filter/types@0.1.0" "[method]headers.get-many" (func $get-many (param i32 i32 i32 i32)))
     (import "tidegate:filter/types@0.1.0" "[method]headers.apply" (func $apply (param i32 i32 i32 i32)))
@@ -309,6 +310,9 @@ fn handles_are_of_their_kind_and_of_their_time() {
             "(call $get (call $counter (i32.const 64) (i32.const 1)) (i32.const 64) (i32.const 8) (i32.const 128))".to_owned(),
         ),
         ("one that was never given", "(call $count (i32.const 77) (i64.const 1))".to_owned()),
+        ("a head that was never lent, given back", "(call $drop (i32.const 77))".to_owned()),
+        ("a head given back as a body", "(call $drop-body (local.get $h))".to_owned()),
+        ("a counter given back as a head", "(call $drop (call $counter (i32.const 64) (i32.const 1)))".to_owned()),
         ("one that was dropped", format!("{dropped} (call $count (local.get $n) (i64.const 1))")),
         ("one that is dropped twice", format!("{dropped} (call $drop-counter (local.get $n))")),
     ] {
@@ -318,10 +322,14 @@ fn handles_are_of_their_kind_and_of_their_time() {
 
 #[test]
 fn a_handle_of_an_earlier_callback_is_worth_nothing() {
-    let kept = "(call $get (global.get $head) (i32.const 64) (i32.const 8) (i32.const 128))";
-    let outcome = Filter { response: kept, ..GOOD }.stage(Form::Module, Limits::default()).exchange();
-    // As a component it has the same number again, as what it is lent now.
-    assert!(outcome.error().contains("a headers handle was used after its callback"), "{outcome:?}");
+    for (kept, named) in [
+        ("(call $get (global.get $head) (i32.const 64) (i32.const 8) (i32.const 128))", "was used after its callback"),
+        ("(call $drop (global.get $head))", "was given back that is not lent"),
+    ] {
+        let outcome = Filter { response: kept, ..GOOD }.stage(Form::Module, Limits::default()).exchange();
+        // As a component it has the same number again, as what it is lent now.
+        assert!(outcome.error().contains(named), "{outcome:?}");
+    }
 }
 
 #[test]

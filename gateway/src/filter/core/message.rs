@@ -13,14 +13,14 @@ const TYPES: &str = "tidegate:filter/types@0.1.0";
 const MESSAGE: &str = "tidegate:filter/message@0.1.0";
 
 pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
-    linker.func_wrap(TYPES, "[resource-drop]headers", give_back)?;
+    linker.func_wrap(TYPES, "[resource-drop]headers", give_back_headers)?;
     linker.func_wrap(TYPES, "[method]headers.get", get)?;
     linker.func_wrap(TYPES, "[method]headers.get-all", get_all)?;
     linker.func_wrap(TYPES, "[method]headers.get-many", get_many)?;
     linker.func_wrap(TYPES, "[method]headers.entries", entries)?;
     linker.func_wrap(TYPES, "[method]headers.set", set)?;
     linker.func_wrap(TYPES, "[method]headers.apply", apply)?;
-    linker.func_wrap(TYPES, "[resource-drop]body", give_back)?;
+    linker.func_wrap(TYPES, "[resource-drop]body", give_back_body)?;
     linker.func_wrap(TYPES, "[method]body.len", length)?;
     linker.func_wrap(TYPES, "[method]body.read", read)?;
     linker.func_wrap(TYPES, "[method]body.splice", splice)?;
@@ -31,9 +31,20 @@ pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
     Ok(())
 }
 
-/// Handles to what is lent are worth nothing after their callback, so there is nothing to give back.
-fn give_back(mut call: Call<'_>, _: u32) -> Result<()> {
-    state(&mut call).map(drop)
+/// Handles to what is lent are worth nothing after their callback, so there is nothing to give back. A filter that gives back what it
+/// was not lent has failed, as components have; who gives the same back twice goes on, since nobody keeps account of that.
+fn give_back_headers(mut call: Call<'_>, handle: u32) -> Result<()> {
+    match state(&mut call)?.lent.headers(handle) {
+        Some(_) => Ok(()),
+        None => bail!("a headers handle was given back that is not lent"),
+    }
+}
+
+fn give_back_body(mut call: Call<'_>, handle: u32) -> Result<()> {
+    match state(&mut call)?.lent.body(handle) {
+        Some(_) => Ok(()),
+        None => bail!("a body handle was given back that is not lent"),
+    }
 }
 
 /// Takes the header map of this handle away while the guest makes room for what is read from it: it may call nothing
