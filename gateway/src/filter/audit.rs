@@ -20,7 +20,7 @@ pub(super) struct Budget<'a> {
 
 impl Budget<'_> {
     /// Keeps an event, unless the exchange has had its share.
-    pub(super) fn record(self, kind: String, outcome: &str, fields: Vec<(String, Attr)>) -> bool {
+    pub(super) fn record(self, kind: String, outcome: &str, Fields { all: fields, .. }: Fields) -> bool {
         let bytes = 64 + kind.len() + fields.iter().map(|(name, attr)| name.len() + attr.size()).sum::<usize>();
         if *self.count >= self.limits.event_count || *self.bytes + bytes > self.limits.event_bytes {
             self.metrics.events_dropped.add(1);
@@ -38,9 +38,9 @@ impl Budget<'_> {
 }
 
 /// The fields of an event while they are gathered: no more of them than it takes to be too large. A filter can name one long
-/// attribute in some ten thousand fields.
+/// attribute in some ten thousand fields. There is no other way to an event.
 pub(super) struct Fields {
-    pub(super) all: Vec<(String, Attr)>,
+    all: Vec<(String, Attr)>,
     bytes: usize,
     most: usize,
 }
@@ -102,6 +102,6 @@ mod tests {
         let (mut events, mut bytes, mut count, metrics) = (Vec::new(), 0, 0, Metrics::default());
         let (events, bytes, count) = (&mut events, &mut bytes, &mut count);
         let budget = Budget { events, bytes, count, limits: &limits, metrics: &metrics, phase: Phase::Log };
-        assert!(!budget.record(String::new(), "allowed", fields.all), "what was gathered is too large still");
+        assert!(!budget.record(String::new(), "allowed", fields), "what was gathered is too large still");
     }
 }

@@ -130,7 +130,7 @@ impl State {
             metrics.events_dropped.add(1);
             return false;
         }
-        Budget { events, bytes, count, limits, metrics, phase: *phase }.record(kind, outcome, fields.all)
+        Budget { events, bytes, count, limits, metrics, phase: *phase }.record(kind, outcome, fields)
     }
 }
 

@@ -4,7 +4,7 @@
 use super::{Offered, offer};
 use crate::{
     filter::{
-        audit::Budget,
+        audit::{Budget, Fields},
         bindings::tidegate::filter::types::Attr,
         message::Kind,
         proxy_wasm::{
@@ -180,10 +180,14 @@ fn audit(state: &mut State, audit: Audit) -> Answer<Said> {
     };
     let (limits, metrics) = (state.limits, state.metrics.clone());
     let Some(stream) = state.stream_mut() else { return Ok(Said::Refused("too_late")) };
-    let named = known.into_iter().filter_map(|(field, name)| Some((field, stream.known.attribute(&name)?)));
-    let mut all: Vec<_> = named.collect();
+    let mut all = Fields::within(&limits);
+    for (field, name) in known {
+        all.add(field, || stream.known.attribute(&name));
+    }
     for (field, value) in fields {
-        all.push((field, attr(value)?));
+        // What is no attribute is a mistake whether there is room for it or not.
+        let value = attr(value)?;
+        all.add(field, || Some(value));
     }
     let (events, bytes, count) = (&mut stream.events, &mut stream.event_bytes, &mut stream.event_count);
     let budget = Budget { events, bytes, count, limits: &limits, metrics: &metrics, phase: stream.phase };
