@@ -119,6 +119,37 @@ impl State {
         }
     }
 
+    /// Of a filter that is nowhere: for tests that need no more than a store.
+    #[cfg(test)]
+    pub(super) fn alone() -> Self {
+        let (limits, metrics) = (Limits::default(), Arc::<Metrics>::default());
+        Self {
+            plugin: "alone".into(),
+            config: Arc::default(),
+            grants: Arc::default(),
+            limits,
+            guard: Guard::new(&limits, Arc::clone(&metrics)),
+            holding: super::holdings::Holdings::new(limits, Arc::clone(&metrics)).detached(),
+            metrics,
+            phase: Phase::Configure,
+            known: None,
+            names: Names::default(),
+            lent: Lent::default(),
+            abi: Abi::default(),
+            events: Vec::new(),
+            event_bytes: 0,
+            event_count: 0,
+            log: LogBudget::new(limits.log_rate),
+            instruments: Vec::new(),
+            errands: None,
+            open_calls: Arc::default(),
+            calls: 0,
+            given_up: Arc::new(watch::Sender::new(false)),
+            started: Instant::now(),
+            allowance: Allowance::default(),
+        }
+    }
+
     pub(super) fn room(&self) -> Room {
         Room { count: self.limits.header_count, bytes: self.limits.header_bytes }
     }

@@ -273,6 +273,9 @@ pub(super) fn tidy(store: &mut Store<State>, post_return: &TypedFunc<u32, ()>, a
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::engine;
+    use std::sync::mpsc;
+    use wasmtime::{Engine, Func, Instance, Module};
 
     fn lift(memory: &[u8], left: usize) -> Lift<'_> {
         Lift { memory, left }
@@ -320,5 +323,145 @@ mod tests {
         assert!(case(&['a', 'b'], 2).is_err() && case(&['a', 'b'], u32::MAX).is_err());
         assert_eq!((option(0, 'a').unwrap(), option(1, 'a').unwrap()), (None, Some('a')));
         assert!(option(2, 'a').is_err());
+    }
+
+    /// The size of a guest's memory: one page.
+    const PAGE: u32 = 64 << 10;
+
+    /// A store with a guest that has a page of memory, and whose allocator does this.
+    fn store(realloc: &str) -> Store<State> {
+        let engine = Engine::new(&engine::config()).unwrap();
+        let text = format!(
+            r#"(module (memory (export "memory") 1)
+            (func (export "cabi_realloc") (param $at i32) (param i32) (param $align i32) (param $size i32) (result i32) {realloc}))"#
+        );
+        let module = Module::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+        let mut store = Store::new(&engine, State::alone());
+        store.set_epoch_deadline(1000);
+        let instance = Instance::new(&mut store, &module, &[]).unwrap();
+        let memory = instance.get_memory(&mut store, "memory").unwrap();
+        let realloc = instance.get_typed_func(&mut store, "cabi_realloc").unwrap();
+        store.data_mut().abi = Abi::new(memory, realloc);
+        store
+    }
+
+    /// What comes of `work` in a call that a guest makes.
+    fn called<R: Send + 'static>(
+        store: &mut Store<State>,
+        work: impl Fn(&mut Call<'_>) -> Result<R> + Send + Sync + 'static,
+    ) -> std::result::Result<R, String> {
+        let (done, came) = mpsc::channel();
+        let host = Func::wrap(&mut *store, move |mut call: Call<'_>| {
+            done.send(work(&mut call)?).unwrap();
+            Ok(())
+        });
+        let host = host.typed::<(), ()>(&*store).unwrap();
+        host.call(store, ()).map(|()| came.recv().unwrap()).map_err(|error| format!("{error:#}"))
+    }
+
+    fn bytes(store: &Store<State>, at: u32, length: usize) -> &[u8] {
+        range(memory(store.data()).unwrap().data(store), at, length).unwrap()
+    }
+
+    #[test]
+    fn results_are_written_whole_where_there_is_room_for_them() {
+        let mut store = store("unreachable");
+        assert_eq!(called(&mut store, |call| put(call, PAGE - 8, 4, [0x0403_0201, 5])), Ok(()));
+        assert_eq!(bytes(&store, PAGE - 8, 8), [1, 2, 3, 4, 5, 0, 0, 0]);
+        for (at, align, named) in [
+            (PAGE - 4, 4, "out of bounds"),
+            (PAGE, 4, "out of bounds"),
+            (u32::MAX - 3, 4, "out of bounds"),
+            (2, 4, "not aligned"),
+            (4, 8, "not aligned"),
+            (u32::MAX, 4, "not aligned"),
+        ] {
+            let said = called(&mut store, move |call| put(call, at, align, [u32::MAX; 2])).unwrap_err();
+            assert!(said.contains(named), "{at}: {said}");
+        }
+        assert_eq!(bytes(&store, 0, 16), [0; 16]);
+        assert_eq!(bytes(&store, PAGE - 8, 8), [1, 2, 3, 4, 5, 0, 0, 0], "nor the part that there was room for");
+        assert_eq!(called(&mut store, |call| put_done(call, PAGE - 2, Err(7))), Ok(()));
+        assert_eq!(bytes(&store, PAGE - 2, 2), [1, 7]);
+        assert_eq!(called(&mut store, |call| put_done(call, PAGE - 2, Ok(()))), Ok(()));
+        assert_eq!(bytes(&store, PAGE - 2, 2), [0, 0]);
+        for at in [PAGE - 1, PAGE, u32::MAX] {
+            assert!(called(&mut store, move |call| put_done(call, at, Ok(()))).unwrap_err().contains("out of bounds"), "{at}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_given_where_the_guest_makes_room_in_its_memory() {
+        for (realloc, length, given) in [
+            ("i32.const 8", 3, Ok((8, 3))),
+            ("i32.const 65533", 3, Ok((65533, 3))),
+            ("i32.const 65536", 0, Ok((65536, 0))),
+            ("i32.const 65534", 3, Err("beyond end of memory")),
+            ("i32.const 65536", 1, Err("beyond end of memory")),
+            ("i32.const 65537", 0, Err("beyond end of memory")),
+            ("i32.const -1", 1, Err("beyond end of memory")),
+            ("i32.const -2", 3, Err("beyond end of memory")),
+            ("unreachable", 3, Err("unreachable")),
+            // It is asked for as many bytes as there are, without an old place.
+            (
+                "(if (i32.or (local.get $at) (i32.ne (local.get $size) (i32.const 3))) (then unreachable)) i32.const 8",
+                3,
+                Ok((8, 3)),
+            ),
+        ] {
+            let mut store = store(realloc);
+            // Again, since a guest that failed once has not lost its allocator.
+            for _ in 0..2 {
+                let came = called(&mut store, move |call| give(call, &b"abc"[..length]));
+                match given {
+                    Ok(span) => {
+                        assert_eq!(came, Ok(span), "{realloc}");
+                        assert_eq!(bytes(&store, span.0, length), &b"abc"[..length]);
+                    }
+                    Err(named) => assert!(came.as_ref().is_err_and(|said| said.contains(named)), "{realloc}: {came:?}"),
+                }
+            }
+        }
+        let mut none = Store::new(&Engine::new(&engine::config()).unwrap(), State::alone());
+        let came = called(&mut none, |call| give(call, b"abc"));
+        assert!(came.as_ref().is_err_and(|said| said.contains("cannot leave")), "without a guest: {came:?}");
+    }
+
+    #[test]
+    fn lists_are_given_whole_and_aligned_or_not_at_all() {
+        let list = |call: &mut Call<'_>, count: usize| give_list(call, count, 0_u32.., |_, number| Ok([number, u32::MAX]));
+        for (realloc, count, given) in [
+            ("i32.const 16", 2, Ok((16, 2))),
+            ("i32.const 65520", 2, Ok((65520, 2))),
+            ("i32.const 65536", 0, Ok((65536, 0))),
+            ("i32.const 65524", 2, Err("beyond end of memory")),
+            ("i32.const -16", 2, Err("beyond end of memory")),
+            ("i32.const -4", 2, Err("beyond end of memory")),
+            ("i32.const 18", 2, Err("not aligned")),
+            ("i32.const 16", 1 << 20, Err("beyond end of memory")),
+            ("i32.const 16", 1 << 30, Err("")),
+            ("(i32.mul (local.get $align) (i32.const 4))", 2, Ok((16, 2))),
+        ] {
+            let mut store = store(realloc);
+            let came = called(&mut store, move |call| list(call, count));
+            match given {
+                Ok(span) => {
+                    assert_eq!(came, Ok(span), "{realloc}");
+                    let all: Vec<_> =
+                        (0..count as u32).flat_map(|number| [number.to_le_bytes(), [0xff; 4]]).flatten().collect();
+                    assert_eq!(bytes(&store, span.0, count * 8), all, "{realloc}");
+                }
+                Err(named) => {
+                    assert!(came.as_ref().is_err_and(|said| said.contains(named)), "{realloc}: {came:?}");
+                    assert_eq!(bytes(&store, 0, 64), [0; 64], "{realloc}");
+                }
+            }
+        }
+        // What elements refer to is given in between.
+        let mut store = store("i32.const 64");
+        let texts =
+            |call: &mut Call<'_>| give_list(call, 1, [b"abc"].into_iter(), |call, text| give(call, text).map(<[u32; 2]>::from));
+        assert_eq!(called(&mut store, texts), Ok((64, 1)));
+        assert_eq!(bytes(&store, 64, 8), [64, 0, 0, 0, 3, 0, 0, 0], "it was written after what it refers to");
     }
 }
