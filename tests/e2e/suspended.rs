@@ -88,9 +88,11 @@ async fn told_at_the_end(world: &World) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_filter_whose_caller_leaves_while_it_waits_hears_of_the_end() {
-    // A caller is seen to leave while nothing of its body waits to be read.
     let bodiless = ASKS.replace("POST", "GET").replace("Content-Length: 3\r\n\r\nabc", "\r\n");
-    for (at, asks) in [("request", bodiless.as_str()), ("request_body", ASKS)] {
+    // Whether there is no body, or nothing was read of it yet, or all of it, or more is to come.
+    let unfinished = ASKS.replace("Content-Length: 3", "Content-Length: 1000");
+    let cases = [("request", bodiless.as_str()), ("request", ASKS), ("request", unfinished.as_str()), ("request_body", ASKS)];
+    for (at, asks) in cases {
         let ((api, api_address), (calls, calls_address)) = (listen().await, listen().await);
         let world = courier(at, api_address, calls_address, json!({})).await;
         let mut pod = world.pod().await;

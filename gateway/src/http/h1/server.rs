@@ -180,6 +180,7 @@ impl<H: Handler> Connection<'_, H> {
         let mut wire = self.wire.borrow_mut();
         wire.continue_owed = expects_continue;
         wire.answered = false;
+        wire.is_awaited = false;
         wire.decoder = decoder;
         wire.serial += 1;
         if wire.decoder.ended() {

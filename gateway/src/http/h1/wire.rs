@@ -19,7 +19,11 @@ use std::{
 };
 use tidegate_policy::Reason;
 
-/// Most bytes that are read ahead while an exchange is under way: pipelined requests, or what follows a CONNECT.
+/// Most bytes that are read ahead of a body while nobody reads it, so that its caller is seen to leave: more than most bodies that
+/// filters are shown have, and little beside what an exchange takes.
+const BODY_AHEAD_BYTES: usize = 16 * 1024;
+
+/// Most bytes that are read ahead behind it: pipelined requests, or what follows a CONNECT.
 const READ_AHEAD_BYTES: usize = 64 * 1024;
 
 /// A downstream connection, shared by its loop and the body of the request under way. Borrowed only within a poll.
@@ -35,6 +39,8 @@ pub(super) struct Wire {
     pub(super) answered: bool,
     /// The loop, where the body is read by another task.
     watcher: Option<Waker>,
+    /// Whether the body's reader waits for bytes.
+    pub(super) is_awaited: bool,
     gone: bool,
     /// The body's framing is broken: where the next request begins is unknown.
     broken: bool,
@@ -61,6 +67,7 @@ impl Wire {
             continue_owed: false,
             answered: false,
             watcher: None,
+            is_awaited: false,
             gone: false,
             broken: false,
             serial: 0,
@@ -90,16 +97,24 @@ impl Wire {
         self.outgoing.rest();
     }
 
-    /// Ready when the downstream has gone. What it sends meanwhile is kept, up to a bound.
+    /// Ready when the downstream has gone. What it sends meanwhile is kept, up to a bound: a caller that leaves behind more than that
+    /// of a body that nobody reads is not seen to leave.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.gone {
+            return Poll::Ready(());
+        }
+        let mut most = READ_AHEAD_BYTES;
         if !self.decoder.ended() {
-            // The body's reader sees the end before anyone else; it may be another task.
             if self.watcher.as_ref().is_none_or(|watcher| !watcher.will_wake(cx.waker())) {
                 self.watcher = Some(cx.waker().clone());
             }
-            return if self.gone { Poll::Ready(()) } else { Poll::Pending };
+            // The body's reader sees the end before anyone else; it may be another task, and the socket wakes only one.
+            if self.is_awaited {
+                return Poll::Pending;
+            }
+            most = BODY_AHEAD_BYTES;
         }
-        while self.incoming.len() < READ_AHEAD_BYTES {
+        while self.incoming.len() < most {
             if !matches!(ready!(self.poll_read(cx)), Ok(count) if count > 0) {
                 self.gone = true;
                 return Poll::Ready(());
@@ -110,6 +125,12 @@ impl Wire {
 
     /// The next frame of the request's body.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let polled = self.poll_rest(cx);
+        self.is_awaited = polled.is_pending();
+        polled
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         if self.continue_owed && !self.answered {
             self.continue_owed = false;
             if self.incoming.is_empty() {
@@ -209,6 +230,16 @@ impl Incoming {
     /// Bytes still to come, where that is known.
     pub(crate) fn remaining(&self) -> Option<u64> {
         self.wire.borrow().decoder.remaining()
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Ok(mut wire) = self.wire.try_borrow_mut()
+            && wire.serial == self.serial
+        {
+            wire.is_awaited = false;
+        }
     }
 }
 
