@@ -1,6 +1,7 @@
 //! Filters in other languages: the templates are built with the commands of their READMEs, uploaded and run. `make languages`
 //! installs what builds them; where that is missing, a test says so and passes.
 
+use http::HeaderValue;
 use serde_json::json;
 use std::{os::unix::fs::symlink, path::PathBuf};
 use tempfile::TempDir;
@@ -8,6 +9,7 @@ use tidegate_tests::{
     Options, World,
     api::{Api, Speaks},
     gateway::{self, build_directory},
+    until,
     world::POD_PRINCIPAL,
 };
 use tokio::process::Command;
@@ -19,10 +21,19 @@ struct Language {
     installed: &'static str,
     linked: &'static str,
     commands: [&'static str; 2],
+    /// The template's filter, and another in its place, which keeps a header of each exchange.
+    filter: &'static str,
+    keeper: &'static str,
 }
 
-const JAVASCRIPT: Language =
-    Language { template: "js", installed: "js/node_modules", linked: "node_modules", commands: ["npm test", "npm run build"] };
+const JAVASCRIPT: Language = Language {
+    template: "js",
+    installed: "js/node_modules",
+    linked: "node_modules",
+    commands: ["npm test", "npm run build"],
+    filter: "src/filter.js",
+    keeper: include_str!("../keeper/filter.js"),
+};
 
 const PYTHON: Language = Language {
     template: "python",
@@ -32,6 +43,8 @@ const PYTHON: Language = Language {
         ".venv/bin/python -m unittest",
         ".venv/bin/componentize-py -d wit -w filter componentize --stub-wasi app -o require-team.wasm",
     ],
+    filter: "app.py",
+    keeper: include_str!("../keeper/app.py"),
 };
 
 /// A project, removed with the folder that it is in.
@@ -60,6 +73,16 @@ async fn the_template_in_python_works() {
         PYTHON.build(&project).await;
         works(&project, World::start_with(patient()).await).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exchanges_on_one_instance_in_javascript_do_not_see_each_other() {
+    JAVASCRIPT.keeps_exchanges_apart().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exchanges_on_one_instance_in_python_do_not_see_each_other() {
+    PYTHON.keeps_exchanges_apart().await;
 }
 
 /// The defaults, but for the time of compiling: a debug build, and other tests beside this one, need several times as much.
@@ -99,6 +122,45 @@ impl Language {
             let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
             assert!(output.status.success(), "{command}: {said}");
         }
+    }
+}
+
+impl Language {
+    /// Two exchanges are open at once on the only instance there is. Each gets back what was kept of it.
+    async fn keeps_exchanges_apart(&self) {
+        let Some(project) = self.project() else { return };
+        std::fs::write(project.path().join(self.filter), self.keeper).expect("the project is there");
+        self.build(&project).await;
+        let options = Options { workers: 1, ..patient() }.flag("--filter-memory-bytes", 128 << 20);
+        let world = World::start_with(options).await;
+        let api = Api::start(Speaks::Http1).await;
+        world.open_plain("api", "api.example.com", api.address).await;
+        upload(&project, &world).await;
+        world.rest.register("routes", "api", &json!({"service": "api", "filters": [{"plugin": NAME}]})).await;
+        world.in_force().await;
+        let mut teams = Vec::new();
+        for (number, team) in ["checkout", "billing"].into_iter().enumerate() {
+            let mut pod = world.pod().await;
+            pod.send(format!("GET http://api.example.com/gate HTTP/1.1\r\nHost: api.example.com\r\nX-Team: {team}\r\n\r\n"))
+                .await;
+            until("the request to wait at the API", async || (api.waiting() == number + 1).then_some(())).await;
+            teams.push((team, pod));
+        }
+        assert_eq!(world.gateway.metric("tidegate_filter_instances", "").await, 1.0, "they share it");
+        for (seen, (team, _)) in api.seen().iter().zip(&teams) {
+            assert_eq!(
+                (&seen.headers["x-team"], &seen.headers["x-checked"]),
+                (&HeaderValue::from_static(team), &HeaderValue::from_static(team))
+            );
+        }
+        api.open_gate();
+        let mut open = Vec::new();
+        for (team, mut pod) in teams {
+            let reply = pod.reply().await;
+            assert_eq!((reply.status, reply.header("x-kept")), (200, Some(team)), "{reply:?}");
+            open.push(reply.header("x-open").map(str::to_owned));
+        }
+        assert!(open.contains(&Some("2".to_owned())), "one of them was answered while the other was open, too: {open:?}");
     }
 }
 
