@@ -35,8 +35,6 @@ pub struct Soap {
 #[derive(Default)]
 struct State {
     seen: Mutex<Vec<Seen>>,
-    /// What the orders whose ids begin with `raw` are.
-    raw: Mutex<String>,
 }
 
 /// What the service saw of a request.
@@ -77,11 +75,6 @@ impl Soap {
     pub fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().expect("nobody panics within").clone()
     }
-
-    /// Answers calls for orders whose ids begin with `raw` with an envelope around this, whatever it is.
-    pub fn answer_raw(&self, content: &str) {
-        content.clone_into(&mut self.state.raw.lock().expect("nobody panics within"));
-    }
 }
 
 impl Drop for Soap {
@@ -107,7 +100,7 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
         _ => header("content-type").split("action=\"").nth(1).unwrap_or_default().trim_end_matches('"').to_owned(),
     };
     let answered = match Document::parse(&body) {
-        Ok(document) => operation(&document, namespace, &action, &state),
+        Ok(document) => operation(&document, namespace, &action),
         Err(error) => Err(Fault("Sender", None, format!("not XML: {error}"), String::new())),
     };
     Ok(match answered {
@@ -125,7 +118,7 @@ enum Answer {
 }
 
 /// Carries out the one operation in the envelope's body.
-fn operation(document: &Document<'_>, namespace: &str, action: &str, state: &State) -> Result<Answer, Fault> {
+fn operation(document: &Document<'_>, namespace: &str, action: &str) -> Result<Answer, Fault> {
     let sender = |reason: String| Fault("Sender", None, reason, String::new());
     let envelope = document.root_element();
     if !envelope.has_tag_name((namespace, "Envelope")) {
@@ -141,10 +134,6 @@ fn operation(document: &Document<'_>, namespace: &str, action: &str, state: &Sta
         return Err(sender(format!("{name:?} with the action {action:?} is not an operation")));
     }
     match name {
-        "GetOrder" if text(call, "id").is_some_and(|id| id.starts_with("raw")) => {
-            let content = state.raw.lock().expect("nobody panics within");
-            Ok(Answer::Raw(StatusCode::OK, "text/xml", self::envelope(SOAP11, &content)))
-        }
         "GetOrder" => order(text(call, "id").unwrap_or_default(), text(call, "currency").unwrap_or("EUR")),
         "PlaceOrder" => placed(call).map_err(sender),
         other => Err(sender(format!("{other:?} is not an operation"))),

@@ -12,5 +12,6 @@ mod proxy_wasm;
 mod rehearsal;
 mod replacement;
 mod setting;
+mod steps;
 mod upload;
 mod written;

@@ -64,7 +64,7 @@ fn build() -> PathBuf {
     let status = Command::new(cargo)
         .current_dir(&workspace)
         .args(["build", "--quiet", "--profile", "filter", "--target", "wasm32-unknown-unknown"])
-        .args(["-p", "tidegate-plugin-audit", "-p", "tidegate-plugin-json-grpc"])
+        .args(["-p", "tidegate-plugin-audit", "-p", "tidegate-plugin-json-grpc", "-p", "tidegate-plugin-soap-json"])
         .args(["-p", "tidegate-filter-hostile", "-p", "tidegate-filter-stamp", "-p", "tidegate-filter-witness"])
         .status()
         .expect("cargo starts");
