@@ -182,7 +182,6 @@ async fn large_documents_are_converted_within_a_callbacks_time() {
     assert_eq!((reply.status, reply.json()["pieces"].as_u64()), (200, Some(LARGE as u64)), "{}", reply.text());
 }
 
-/// A callback that takes longer than `filter_callback_timeout` is ended, and its exchange with it: so 200 says that none did.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_clients_are_served() {
     let soap = Soap::start().await;

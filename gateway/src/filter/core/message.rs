@@ -4,12 +4,12 @@ use super::abi::{Call, enter, give, give_list, number, option, put, put_done, sp
 use crate::filter::{
     bindings::tidegate::filter::types::LocalReply,
     headers::{self, Change, Refusal},
+    inspect::TYPES,
     state::State,
 };
 use http::{HeaderMap, HeaderValue};
 use wasmtime::{Linker, Result, bail};
 
-const TYPES: &str = "tidegate:filter/types@0.1.0";
 const MESSAGE: &str = "tidegate:filter/message@0.1.0";
 
 pub(super) fn link(linker: &mut Linker<State>) -> Result<()> {
