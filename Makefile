@@ -12,7 +12,8 @@ WASM := wasm32-unknown-unknown
 # What filters on the Proxy-Wasm SDK are built for: most hosts know WASI, and the SDK's own examples ask for it.
 WASI := wasm32-wasip1
 PROXY_WASM := $(shell grep -l '^proxy-wasm' tests/filters/*/Cargo.toml)
-packages = $(shell awk -F'"' '/^name = "tidegate-/ { print "-p", $$2 }' $(1))
+packages = $(shell awk -F'"' '/^name = "tidegate-/ { print $$2 }' $(1))
+# Built one by one: together, each would get the features of libraries that any of them asks for, and other bytes than by itself.
 FILTERS := $(call packages,$(filter-out $(PROXY_WASM),$(shell grep -l cdylib plugins/*/Cargo.toml tests/filters/*/Cargo.toml)))
 
 .PHONY: help setup tools build filters test demo run bench instructions bench-beside bench-languages soak languages envoy docker docker-up format
@@ -40,8 +41,8 @@ build: ## Build the gateway, the sample API and the demonstration
 	$(CARGO) build --workspace --bins
 
 filters: setup ## Build the filters to WebAssembly, in target/wasm32-unknown-unknown/filter and target/wasm32-wasip1/filter
-	$(CARGO) build --profile filter --target $(WASM) $(FILTERS)
-	$(CARGO) build --profile filter --target $(WASI) $(call packages,$(PROXY_WASM))
+	@for filter in $(FILTERS); do $(CARGO) build --profile filter --target $(WASM) -p $$filter || exit; done
+	@for filter in $(call packages,$(PROXY_WASM)); do $(CARGO) build --profile filter --target $(WASI) -p $$filter || exit; done
 
 # No `build` before it: the tests' own build makes the programs too, and a build without the tests' dependencies would compile
 # a good part of the same crates a second time, with other features.

@@ -6,10 +6,9 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     net::IpAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::pin,
-    process::Command,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::SystemTime,
 };
 use tidegate_gateway::{
@@ -33,16 +32,21 @@ use tidegate_policy::{
 const PLUGINS: [(&str, &str); 5] =
     [("audit", "audit"), ("hostile", "hostile"), ("json-grpc", "json_grpc"), ("stamp", "stamp"), ("witness", "witness")];
 
-/// The bytes of a filter as cargo makes it. Built on first use, from the sources as they are; `TIDEGATE_FILTERS` names a
-/// directory of ones that were built before.
+/// The bytes of a filter as `make filters` left it beside this program; `TIDEGATE_FILTERS` names another directory.
+///
+/// # Panics
+/// When it has not been built, saying how to build it.
 pub(crate) fn filter(name: &str) -> Arc<[u8]> {
     let path = directory().join(format!("{name}.wasm"));
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())).into()
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; build the filters first: make filters", path.display())).into()
 }
 
 /// Every filter that was built, by name.
 pub(crate) fn filters() -> BTreeMap<String, Arc<[u8]>> {
-    let paths = std::fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
+    let directory = directory();
+    let entries = std::fs::read_dir(&directory);
+    let entries = entries.unwrap_or_else(|error| panic!("{}: {error}; build the filters first: make filters", directory.display()));
+    let paths = entries.map(|entry| entry.unwrap().path());
     let modules = paths.filter(|path| path.extension().is_some_and(|extension| extension == "wasm"));
     modules
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
@@ -50,26 +54,12 @@ pub(crate) fn filters() -> BTreeMap<String, Arc<[u8]>> {
         .collect()
 }
 
-fn directory() -> &'static Path {
-    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(|| match std::env::var_os("TIDEGATE_FILTERS") {
-        Some(directory) => directory.into(),
-        None => build(),
-    })
-}
-
-fn build() -> PathBuf {
-    let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .current_dir(&workspace)
-        .args(["build", "--quiet", "--profile", "filter", "--target", "wasm32-unknown-unknown"])
-        .args(["-p", "tidegate-plugin-audit", "-p", "tidegate-plugin-json-grpc", "-p", "tidegate-plugin-soap-json"])
-        .args(["-p", "tidegate-filter-hostile", "-p", "tidegate-filter-stamp", "-p", "tidegate-filter-witness"])
-        .status()
-        .expect("cargo starts");
-    assert!(status.success(), "the filters do not build; is the target there? rustup target add wasm32-unknown-unknown");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+fn directory() -> PathBuf {
+    if let Some(directory) = std::env::var_os("TIDEGATE_FILTERS") {
+        return directory.into();
+    }
+    let own = std::env::current_exe().expect("a process knows its program");
+    let target = own.ancestors().nth(3).expect("a test lies in the target directory, in the folder of its profile, in deps");
     target.join("wasm32-unknown-unknown/filter")
 }
 
