@@ -112,14 +112,13 @@ async fn write(control: Arc<Control>, mut queued: mpsc::UnboundedReceiver<Arc<Ba
                 }
                 let count: u64 = batches.iter().map(|batch| u64::from(batch.count)).sum();
                 let bytes: usize = batches.iter().map(|batch| batch.lines.len()).sum();
-                match records.store.append(&batches).await {
+                match records.store.append(batches.drain(..)).await {
                     Ok(()) => records.metrics.records_stored.add(count),
                     Err(error) => {
                         records.metrics.records_dropped.add(count);
                         tracing::error!(%error, count, "exchange records could not be stored in exchanges.db; {}", advice(&error));
                     }
                 }
-                batches.clear();
                 waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             }
             _ = retention.tick() => {

@@ -159,6 +159,10 @@ pub struct Durations {
 pub struct Batch {
     /// How many lines.
     pub count: u32,
+    /// When the earliest of its exchanges began, in microseconds since 1970.
+    pub first_us: u64,
+    /// When the latest began.
+    pub last_us: u64,
     /// The lines, each ending in a newline.
     pub lines: Vec<u8>,
 }

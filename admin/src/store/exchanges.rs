@@ -6,9 +6,6 @@ use sqlx::{Connection, SqliteConnection, SqlitePool};
 use std::{path::Path, sync::Arc, time::Duration};
 use tidegate_policy::exchange::Batch;
 
-/// Every line begins so, and goes on with 16 hexadecimal digits of microseconds since 1970.
-const ID: &[u8] = b"{\"id\":\"";
-
 /// The record database.
 pub(crate) struct ExchangeStore {
     writer: SqlitePool,
@@ -37,7 +34,7 @@ impl ExchangeStore {
     }
 
     /// Appends batches in one transaction.
-    pub(crate) async fn append(&self, batches: &[Arc<Batch>]) -> sqlx::Result<()> {
+    pub(crate) async fn append(&self, batches: impl Iterator<Item = Arc<Batch>> + Send) -> sqlx::Result<()> {
         let mut writer = self.writer.acquire().await?;
         let appended = append(&mut writer, batches).await;
         if appended.is_err() {
@@ -75,32 +72,20 @@ impl ExchangeStore {
     }
 }
 
-async fn append(writer: &mut SqliteConnection, batches: &[Arc<Batch>]) -> sqlx::Result<()> {
+async fn append(writer: &mut SqliteConnection, batches: impl Iterator<Item = Arc<Batch>> + Send) -> sqlx::Result<()> {
+    let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut transaction = writer.begin().await?;
     for batch in batches {
-        let (first_us, last_us) = span(&batch.lines);
+        // Where nobody follows the records, nobody else has the batch, and its lines need not be copied.
+        let Batch { count, first_us, last_us, lines } = Arc::unwrap_or_clone(batch);
         sqlx::query("INSERT INTO batch (first_us, last_us, count, bytes, lines) VALUES (?, ?, ?, ?, ?)")
-            .bind(first_us)
-            .bind(last_us)
-            .bind(batch.count)
-            .bind(i64::try_from(batch.lines.len()).unwrap_or(i64::MAX))
-            .bind(batch.lines.as_slice())
+            .bind(signed(first_us))
+            .bind(signed(last_us))
+            .bind(count)
+            .bind(signed(lines.len() as u64))
+            .bind(lines)
             .execute(&mut *transaction)
             .await?;
     }
     transaction.commit().await
-}
-
-/// The times of the earliest and the latest record, read from their ids.
-fn span(lines: &[u8]) -> (i64, i64) {
-    let times = lines.split(|&byte| byte == b'\n').filter_map(|line| {
-        let digits = line.strip_prefix(ID)?.get(..16)?;
-        i64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
-    });
-    let (first, last) = times.fold((i64::MAX, i64::MIN), |(first, last), time| (first.min(time), last.max(time)));
-    if first > last {
-        let now_us = clock::now_ms() * 1000;
-        return (now_us, now_us);
-    }
-    (first, last)
 }

@@ -20,7 +20,9 @@ fn record(number: u64, service: &str, verdict: &str) -> String {
 }
 
 fn batch(lines: &[String]) -> Batch {
-    Batch { count: u32::try_from(lines.len()).expect("few"), lines: lines.concat().into_bytes() }
+    let began = |line: &String| u64::from_str_radix(&line[7..23], 16).expect("it begins with its id");
+    let (first_us, last_us) = (lines.iter().map(began).min().expect("a line"), lines.iter().map(began).max().expect("a line"));
+    Batch { count: u32::try_from(lines.len()).expect("few"), first_us, last_us, lines: lines.concat().into_bytes() }
 }
 
 async fn stored(gate: &Gate, count: u64) {

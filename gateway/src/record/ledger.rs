@@ -67,6 +67,8 @@ pub struct Ledger {
 struct Pending {
     lines: Vec<u8>,
     count: u32,
+    /// The earliest and the latest beginning of its exchanges.
+    span: (u64, u64),
     scratch: String,
 }
 
@@ -194,7 +196,9 @@ impl Ledger {
             outbox.send(|| span(facts, durations));
         }
         let mut pending = self.pending.borrow_mut();
-        let Pending { lines, count, scratch } = &mut *pending;
+        let began = facts.id.micros;
+        pending.span = if pending.count == 0 { (began, began) } else { (pending.span.0.min(began), pending.span.1.max(began)) };
+        let Pending { lines, count, scratch, .. } = &mut *pending;
         if lines.capacity() == 0 {
             lines.reserve(BATCH_BYTES + BATCH_BYTES / 16);
         }
@@ -222,7 +226,8 @@ impl Drop for Ledger {
 impl Pending {
     fn take(&mut self, queued: &Counter) -> Batch {
         queued.add(self.count.into());
-        Batch { count: std::mem::take(&mut self.count), lines: std::mem::take(&mut self.lines) }
+        let (first_us, last_us) = self.span;
+        Batch { count: std::mem::take(&mut self.count), first_us, last_us, lines: std::mem::take(&mut self.lines) }
     }
 }
 

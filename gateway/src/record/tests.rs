@@ -105,6 +105,23 @@ fn a_record_that_is_dropped_unanswered_is_written_once() {
 }
 
 #[test]
+fn a_batch_says_when_the_first_and_the_last_of_its_exchanges_began() {
+    let mut fixture = fixture(2, WhenFull::Drop);
+    let [early, between, late, next] = [(); 4].map(|()| open(&fixture.ledger, "http://api.example.com/"));
+    let ids = [&early, &between, &late, &next].map(OpenRecord::id);
+    assert!(ids.is_sorted());
+    // They end in another order than they began in.
+    [between, late, early].into_iter().for_each(drop);
+    fixture.ledger.flush();
+    drop(next);
+    fixture.ledger.flush();
+    for span in [(ids[0], ids[2]), (ids[3], ids[3])] {
+        let batch = fixture.batches.try_recv().unwrap();
+        assert_eq!((batch.first_us, batch.last_us), span);
+    }
+}
+
+#[test]
 fn a_full_queue_drops_and_counts() {
     let mut fixture = fixture(1, WhenFull::Drop);
     for _ in 0..2 * BATCH_LINES + 1 {
@@ -161,7 +178,7 @@ fn the_recorder_writes_forwards_and_opens_its_file_again() {
     let counted = Arc::clone(&metrics);
     let parts = recorder::Parts { log: Log::File(path.clone()), when_full: WhenFull::Drop, batches, forward, metrics: counted };
     let recorder = Recorder::start(parts).unwrap();
-    let batch = |text: &str| Batch { count: 1, lines: text.as_bytes().to_vec() };
+    let batch = |text: &str| Batch { count: 1, first_us: 1, last_us: 1, lines: text.as_bytes().to_vec() };
     sender.blocking_send(batch("one\n")).unwrap();
     assert_eq!(forwarded.blocking_recv().unwrap().lines, b"one\n");
     std::fs::rename(&path, folder.path().join("rotated")).unwrap();
