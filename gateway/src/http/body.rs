@@ -56,6 +56,12 @@ impl std::fmt::Debug for Held {
     }
 }
 
+impl Default for Body {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 impl Body {
     /// No body.
     pub fn empty() -> Self {

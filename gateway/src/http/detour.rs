@@ -2,32 +2,34 @@
 
 use super::{exchange::sentence, target};
 use crate::{fault::Fault, live::Live, record::OpenRecord, upstream::Wish};
-use ::http::{header, request::Parts};
-use tidegate_policy::{Identity, Permit, Request};
+use ::http::{Request, header};
+use std::rc::Rc;
+use tidegate_policy::{Identity, Permit};
 
-/// The permit for the service that filters chose, where they chose one. The decision is about `head` as it is to leave, so
+/// The permit for the service that filters chose, where they chose one. The decision is about `request` as it is to leave, so
 /// this comes after whatever rewrites it; `Host` follows the service. The record names what was decided last.
-pub fn decide(
+pub fn decide<B>(
     live: &Live,
     identity: &Identity,
     permit: &Permit,
     wish: Option<&Wish>,
-    head: &mut Parts,
+    request: &mut Request<B>,
     record: &mut OpenRecord,
-) -> Result<Option<Permit>, Fault> {
+) -> Result<Option<Rc<Permit>>, Fault> {
     let Some(service) = wish.and_then(Wish::service) else { return Ok(None) };
-    let request = Request {
+    let asked = tidegate_policy::Request {
         target: permit.target(),
-        method: &head.method,
-        path: head.uri.path(),
-        query: head.uri.query(),
-        headers: &head.headers,
+        method: request.method(),
+        path: request.uri().path(),
+        query: request.uri().query(),
+        headers: request.headers(),
         time: std::time::SystemTime::now(),
     };
-    match live.snapshot.decide_again(permit, identity, &request, service.as_str()) {
+    match live.snapshot.decide_again(permit, identity, &asked, service.as_str()) {
         Ok(permit) => {
+            let permit = Rc::new(permit);
             record.permitted(&permit);
-            head.headers.insert(header::HOST, target::authority_of(permit.target())?);
+            request.headers_mut().insert(header::HOST, target::authority_of(permit.target())?);
             Ok(Some(permit))
         }
         Err(denial) => {

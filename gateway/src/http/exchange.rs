@@ -26,7 +26,7 @@ use crate::{
     tunnel::{self, Joined},
     worker::Worker,
 };
-use ::http::{HeaderMap, Method, StatusCode, request::Parts};
+use ::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 use http_body::Body as _;
 use std::{pin::Pin, rc::Rc, sync::Arc};
@@ -49,7 +49,8 @@ pub type Takeover = Box<dyn FnOnce(Stream, Bytes) -> Pin<Box<dyn Future<Output =
 /// What an exchange has under way beside its messages; it ends with the response.
 struct Course {
     place: Option<Place>,
-    through: Option<Through>,
+    /// In a box, since few exchanges have it.
+    through: Option<Box<Through>>,
     pace: Pace,
 }
 
@@ -61,10 +62,11 @@ enum Through {
     Requests(Within),
 }
 
-/// Handles one request. Never fails: what goes wrong becomes the answer, and exactly one record is written.
-pub async fn exchange(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request: Request) -> Answer {
+/// Handles one request, which stays where it is and is made fit to leave there: moving it from stage to stage costs more than
+/// most stages. Never fails: what goes wrong becomes the answer, and exactly one record is written.
+pub async fn exchange(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request: &mut Request) -> Answer {
     worker.ledger.room().await;
-    let mut record = worker.open_record(&downstream.peer, &request);
+    let mut record = worker.open_record(&downstream.peer, request);
     let dialect = Dialect::of(request.headers());
     let headless = *request.method() == Method::HEAD;
     let mut course = Course::new(worker);
@@ -85,11 +87,15 @@ pub async fn exchange(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request:
 }
 
 /// Handles a request of a filter's own, which is told of failures as they are. Recorded like any other.
-pub(super) async fn for_filter(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request: Request) -> Result<Response, Fault> {
+pub(super) async fn for_filter(
+    worker: &Rc<Worker>,
+    downstream: &Rc<Downstream>,
+    mut request: Request,
+) -> Result<Response, Fault> {
     worker.ledger.room().await;
     let mut record = worker.open_record(&downstream.peer, &request);
     let mut course = Course::new(worker);
-    match attempt(worker, downstream, request, &mut record, &mut course).await {
+    match attempt(worker, downstream, &mut request, &mut record, &mut course).await {
         Ok(response) => Ok(close(worker, downstream, response, record, course).response),
         Err(fault) => {
             record.failed(&fault);
@@ -111,61 +117,59 @@ pub fn refuse(worker: &Rc<Worker>, downstream: &Rc<Downstream>, request: &Reques
 async fn attempt(
     worker: &Rc<Worker>,
     downstream: &Rc<Downstream>,
-    request: Request,
+    request: &mut Request,
     record: &mut OpenRecord,
     course: &mut Course,
 ) -> Result<Response, Fault> {
     let live = worker.live.load(); // one snapshot for the whole exchange, without touching its shared count
-    let (mut head, body) = request.into_parts();
     let named = match &downstream.within {
-        None => target::of(&head, &downstream.targets)?,
-        Some(within) => target::within(&head, &downstream.targets, &within.target)?,
+        None => target::of(request, &downstream.targets)?,
+        Some(within) => target::within(request, &downstream.targets, &within.target)?,
     };
     record.targeted(&named.target);
     let identity = match (&downstream.within, &downstream.filter) {
-        (None, None) => identity::of(&live, &worker.tokens, &downstream.peer, &mut head.headers)?,
+        (None, None) => identity::of(&live, &worker.tokens, &downstream.peer, request.headers_mut())?,
         (Some(Within { identity, .. }), _) | (None, Some(identity)) => identity.clone(),
     };
     record.identified(&identity);
-    let permit = decide(&live, &identity, &named, &head, record)?; // no permit, no socket
+    let permit = decide(&live, &identity, &named, request, record)?; // no permit, no socket
     let route = permit.route().map(|route| &*route.document);
     course.begin(worker, downstream, &permit)?;
     deliver::inject(worker, route.and_then(|route| route.fault.as_ref())).await?;
     if named.target.form == Form::Tunnel {
         let opaque = downstream.filter.is_none() && !carries_requests(&permit);
         let run = match opaque {
-            true => begin(worker, &downstream.peer, &live, &permit, &identity, &head.headers, record)?,
+            true => begin(worker, &downstream.peer, &live, &permit, &identity, request.headers(), record)?,
             false => None,
         };
         // In a box, so that other exchanges are no larger for it.
         return Box::pin(connect(worker, &live, &permit, &identity, run, record, course)).await;
     }
-    forward::request(&mut head, &named.authority, body.is_end_stream(), &worker.http.settings.pseudonym)?;
-    trace::pass_on(&mut head.headers, record.trace());
-    let mut request = Request::from_parts(head, course.meter(downstream, body)?);
+    let bodiless = request.body().is_end_stream();
+    forward::request(request, &named.authority, bodiless, &worker.http.settings.pseudonym)?;
+    trace::pass_on(request.headers_mut(), record.trace());
+    course.meter(downstream, request.body_mut())?;
     let run = if downstream.filter.is_some() {
         None
     } else {
         begin(worker, &downstream.peer, &live, &permit, &identity, request.headers(), record)?
     };
     if let Some(run) = &run {
-        request = match Box::pin(course.ask(downstream, run, request)).await? {
-            Outcome::Continue(request) => request,
+        match Box::pin(course.ask(downstream, run, std::mem::take(request))).await? {
+            Outcome::Continue(passed) => *request = passed,
             Outcome::Reply(response) => return Ok(reply::of_filter(response, record)),
         };
     }
     let wish = run.as_ref().and_then(Run::wish);
     let mut again = None;
     if wish.is_some() || route.is_some_and(|route| route.rewrite.is_some()) {
-        let (mut head, body) = request.into_parts();
-        route.map_or(Ok(()), |route| forward::rewrite(&mut head, route))?;
-        again = detour::decide(&live, &identity, &permit, wish.as_deref(), &mut head, record)?; // nor to another service
-        request = Request::from_parts(head, body);
+        route.map_or(Ok(()), |route| forward::rewrite(request, route))?;
+        again = detour::decide(&live, &identity, &permit, wish.as_deref(), request, record)?; // nor to another service
     }
     let permit = again.as_ref().unwrap_or(&permit);
     let (wish, filters) = (wish.as_deref(), run.as_ref());
     let delivery = Delivery { worker, live: &live, permit, wish, filters, downstream, pace: course.pace };
-    let delivered = delivery.run(&mut request, record).await.map(|response| fit(worker, response));
+    let delivered = delivery.run(request, record).await.map(|response| fit(worker, response));
     match run {
         None => delivered,
         Some(run) => Box::pin(course.tell(downstream, &run, delivered, record)).await,
@@ -193,25 +197,31 @@ fn begin(
 }
 
 /// A response from outside, made fit for the caller.
-fn fit(worker: &Worker, response: Response) -> Response {
-    let (mut head, body) = response.into_parts();
-    forward::response(&mut head, &worker.http.settings.pseudonym);
-    Response::from_parts(head, body)
+fn fit(worker: &Worker, mut response: Response) -> Response {
+    forward::response(&mut response, &worker.http.settings.pseudonym);
+    response
 }
 
 /// The decision, and its place in the record.
-fn decide(live: &Live, identity: &Identity, named: &Canonical, head: &Parts, record: &mut OpenRecord) -> Result<Permit, Fault> {
+fn decide(
+    live: &Live,
+    identity: &Identity,
+    named: &Canonical,
+    request: &Request,
+    record: &mut OpenRecord,
+) -> Result<Rc<Permit>, Fault> {
     let tunnel = named.target.form == Form::Tunnel;
-    let request = tidegate_policy::Request {
+    let asked = tidegate_policy::Request {
         target: &named.target,
-        method: &head.method,
-        path: if tunnel { "" } else { head.uri.path() },
-        query: head.uri.query(),
-        headers: &head.headers,
+        method: request.method(),
+        path: if tunnel { "" } else { request.uri().path() },
+        query: request.uri().query(),
+        headers: request.headers(),
         time: std::time::SystemTime::now(),
     };
-    match live.snapshot.decide(identity, &request) {
+    match live.snapshot.decide(identity, &asked) {
         Ok(permit) => {
+            let permit = Rc::new(permit);
             record.permitted(&permit);
             Ok(permit)
         }
@@ -261,7 +271,8 @@ async fn connect(
     course: &mut Course,
 ) -> Result<Response, Fault> {
     if carries_requests(permit) {
-        course.through = Some(Through::Requests(Within { target: permit.target().clone(), identity: identity.clone() }));
+        let within = Within { target: permit.target().clone(), identity: identity.clone() };
+        course.through = Some(Box::new(Through::Requests(within)));
         return Ok(Response::new(Body::empty()));
     }
     let upstream = worker.upstreams.tunnel(live, permit).await?;
@@ -273,7 +284,7 @@ async fn connect(
     let conduit = opened.transpose()?;
     let service = permit.service().map(|service| service.name.clone());
     let idle = permit.route().and_then(|route| route.document.timeouts.idle).map(|span| span.length());
-    course.through = Some(Through::Bytes(Joined {
+    course.through = Some(Box::new(Through::Bytes(Joined {
         stream: upstream.stream,
         read: Bytes::new(),
         agreement: Some(tunnel::Agreement { snapshot: Arc::clone(&live.snapshot), service, target: permit.target().clone() }),
@@ -282,7 +293,7 @@ async fn connect(
         kept: Some(Box::new(upstream.lease)),
         spares: Rc::clone(&worker.http.spares),
         conduit,
-    }));
+    })));
     Ok(Response::new(Body::empty()))
 }
 
@@ -304,7 +315,7 @@ fn close(
         metrics.upgrades.add(1);
         let &Settings { tunnel_timeout, hello_timeout, .. } = &worker.http.settings;
         let spares = Rc::clone(&worker.http.spares);
-        Some(Through::Bytes(Joined {
+        Some(Box::new(Through::Bytes(Joined {
             stream,
             read,
             agreement: None,
@@ -313,7 +324,7 @@ fn close(
             kept: None,
             spares,
             conduit: None,
-        }))
+        })))
     });
     let Some(through) = through else {
         let ending = Ending { record, place, idle: pace.idle };
@@ -328,7 +339,7 @@ fn close(
     let (worker, peer) = (Rc::clone(worker), Rc::clone(&downstream.peer));
     let takeover: Takeover = Box::new(move |stream, early| {
         Box::pin(async move {
-            match through {
+            match *through {
                 Through::Bytes(joined) => tunnel::run(stream, early, joined, &mut record).await,
                 Through::Requests(within) => {
                     super::serve_within(worker, peer, within, stream, early).await;
@@ -366,10 +377,10 @@ impl Course {
         Ok(())
     }
 
-    /// The request's body with a meter on it, unless there is none. One that says it is too large goes no further.
-    fn meter(&self, downstream: &Rc<Downstream>, body: Body) -> Result<Body, Fault> {
+    /// Puts a meter on the request's body, where it has one. A body that says it is too large goes no further.
+    fn meter(&self, downstream: &Rc<Downstream>, body: &mut Body) -> Result<(), Fault> {
         if body.is_end_stream() {
-            return Ok(body);
+            return Ok(());
         }
         if self.pace.bytes.is_some_and(|limit| body.size_hint().lower() > limit) {
             return Err(Fault::new(
@@ -377,7 +388,9 @@ impl Course {
                 "the request's body is larger than its route's limits.request_body_bytes",
             ));
         }
-        Ok(Body::metered(Box::new(Metered::new(body, Rc::clone(downstream), self.pace))))
+        let metered = Metered::new(std::mem::take(body), Rc::clone(downstream), self.pace);
+        *body = Body::metered(Box::new(metered));
+        Ok(())
     }
 
     /// The request, as its filters let it go on. They may have to see of its body first, within its pace.

@@ -5,7 +5,7 @@
 
 use super::reply;
 use crate::fault::Fault;
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request, response};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use std::{
     hash::{BuildHasher as _, RandomState},
     io,
@@ -105,66 +105,75 @@ pub(super) fn offered_protocol(headers: &HeaderMap) -> Option<&HeaderValue> {
     (!offer.as_bytes().split(|&byte| byte == b',').any(h2c)).then_some(offer)
 }
 
-/// Makes `head` fit to leave: `host` is the canonical authority of the target that was decided.
-pub fn request(head: &mut request::Parts, host: &HeaderValue, bodiless: bool, pseudonym: &Pseudonym) -> Result<(), Fault> {
-    if pseudonym.named_in(&head.headers) {
+/// Makes a request fit to leave: `host` is the canonical authority of the target that was decided.
+pub fn request<B>(
+    request: &mut ::http::Request<B>,
+    host: &HeaderValue,
+    bodiless: bool,
+    pseudonym: &Pseudonym,
+) -> Result<(), Fault> {
+    if pseudonym.named_in(request.headers()) {
         let detail = "the request's Via says that it has passed through this gateway already";
         return Err(Fault::new(Reason::LoopDetected, detail));
     }
-    max_forwards(head)?;
-    let trailers = head.headers.get(header::TE).is_some_and(|value| {
+    max_forwards(request)?;
+    let version = request.version();
+    let headers = request.headers_mut();
+    let trailers = headers.get(header::TE).is_some_and(|value| {
         value.as_bytes().split(|&byte| byte == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     });
-    let offer = if bodiless && head.version == Version::HTTP_11 && nominates(&head.headers, "upgrade") {
-        offered_protocol(&head.headers).cloned()
+    let offer = if bodiless && version == Version::HTTP_11 && nominates(headers, "upgrade") {
+        offered_protocol(headers).cloned()
     } else {
         None
     };
-    strip(&mut head.headers);
+    strip(headers);
     if trailers {
-        head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     if let Some(offer) = offer {
-        head.headers.insert(header::UPGRADE, offer);
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, offer);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    if head.version == Version::HTTP_2 {
-        join_cookies(&mut head.headers);
+    if version == Version::HTTP_2 {
+        join_cookies(headers);
     }
-    pseudonym.append(&mut head.headers, head.version);
-    if head.headers.get(header::HOST) != Some(host) {
-        head.headers.insert(header::HOST, host.clone());
+    pseudonym.append(headers, version);
+    if headers.get(header::HOST) != Some(host) {
+        headers.insert(header::HOST, host.clone());
     }
     Ok(())
 }
 
-/// Makes a response's head fit for the caller.
-pub fn response(head: &mut response::Parts, pseudonym: &Pseudonym) {
-    let offer = head.headers.get(header::UPGRADE).filter(|_| head.status == ::http::StatusCode::SWITCHING_PROTOCOLS).cloned();
-    strip(&mut head.headers);
+/// Makes a response fit for the caller.
+pub fn response<B>(response: &mut ::http::Response<B>, pseudonym: &Pseudonym) {
+    let (status, version) = (response.status(), response.version());
+    let headers = response.headers_mut();
+    let offer = headers.get(header::UPGRADE).filter(|_| status == ::http::StatusCode::SWITCHING_PROTOCOLS).cloned();
+    strip(headers);
     // Callers take this header for the gateway's own word.
-    head.headers.remove(&reply::REASON);
+    headers.remove(&reply::REASON);
     if let Some(offer) = offer {
-        head.headers.insert(header::UPGRADE, offer);
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, offer);
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    pseudonym.append(&mut head.headers, head.version);
+    pseudonym.append(headers, version);
 }
 
 /// TRACE and OPTIONS count down (RFC 9110 section 7.6.2). At zero this gateway would be the one to answer; it says so
 /// instead of forwarding.
-fn max_forwards(head: &mut request::Parts) -> Result<(), Fault> {
-    if !matches!(head.method, Method::TRACE | Method::OPTIONS) {
+fn max_forwards<B>(request: &mut ::http::Request<B>) -> Result<(), Fault> {
+    if !matches!(*request.method(), Method::TRACE | Method::OPTIONS) {
         return Ok(());
     }
-    let Some(value) = head.headers.get(header::MAX_FORWARDS) else { return Ok(()) };
+    let Some(value) = request.headers().get(header::MAX_FORWARDS) else { return Ok(()) };
     let left = value.to_str().ok().and_then(|text| text.parse::<u32>().ok());
     match left {
         Some(0) => {
             Err(Fault::new(Reason::LoopDetected, "Max-Forwards is spent: the request goes no further than this gateway"))
         }
         Some(left) => {
-            head.headers.insert(header::MAX_FORWARDS, HeaderValue::from(left - 1));
+            request.headers_mut().insert(header::MAX_FORWARDS, HeaderValue::from(left - 1));
             Ok(())
         }
         None => Err(Fault::new(Reason::BadFraming, "Max-Forwards is not a number")),
@@ -243,42 +252,42 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Changes the request as its route says. A path prefix replaces what the first matching entry's prefix covers, or the
 /// whole path where that is exact or absent.
-pub(super) fn rewrite(head: &mut request::Parts, route: &Route) -> Result<(), Fault> {
+pub(super) fn rewrite<B>(request: &mut ::http::Request<B>, route: &Route) -> Result<(), Fault> {
     let Some(rewrite) = &route.rewrite else { return Ok(()) };
     let broken = broken_rewrite;
     if let Some(prefix) = &rewrite.path_prefix {
-        let path = head.uri.path();
+        let path = request.uri().path();
         let rest = route.matches.iter().filter_map(|entry| entry.path.as_ref()).find_map(|pattern| match pattern {
             PathPattern::Exact(whole) => (path == whole).then_some(""),
             PathPattern::Prefix(start) => path.strip_prefix(start.as_str()),
         });
         // A path that a filter has written is not the one that the route matched.
         if rest.is_none() && route.matches.iter().any(|entry| entry.path.is_some()) {
-            return rewrite_headers(head, rewrite);
+            return rewrite_headers(request.headers_mut(), rewrite);
         }
         let mut text = format!("{prefix}{}", rest.unwrap_or(""));
-        if let Some(query) = head.uri.query() {
+        if let Some(query) = request.uri().query() {
             text.push('?');
             text.push_str(query);
         }
-        let mut parts = std::mem::take(&mut head.uri).into_parts();
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
         parts.path_and_query = Some(text.parse().map_err(|_| broken())?);
-        head.uri = ::http::Uri::from_parts(parts).map_err(|_| broken())?;
+        *request.uri_mut() = ::http::Uri::from_parts(parts).map_err(|_| broken())?;
     }
-    rewrite_headers(head, rewrite)
+    rewrite_headers(request.headers_mut(), rewrite)
 }
 
 fn broken_rewrite() -> Fault {
     Fault::new(Reason::Internal, "the route's rewrite does not make a valid request: see its document")
 }
 
-fn rewrite_headers(head: &mut request::Parts, rewrite: &Rewrite) -> Result<(), Fault> {
+fn rewrite_headers(headers: &mut HeaderMap, rewrite: &Rewrite) -> Result<(), Fault> {
     for name in &rewrite.remove_headers {
-        head.headers.remove(name.as_str());
+        headers.remove(name.as_str());
     }
     for (name, value) in &rewrite.set_headers {
         let name = HeaderName::try_from(name.as_str()).map_err(|_| broken_rewrite())?;
-        head.headers.insert(name, HeaderValue::try_from(value.as_str()).map_err(|_| broken_rewrite())?);
+        headers.insert(name, HeaderValue::try_from(value.as_str()).map_err(|_| broken_rewrite())?);
     }
     Ok(())
 }
@@ -292,18 +301,18 @@ mod tests {
         for (name, value) in fields {
             builder = builder.header(*name, *value);
         }
-        let (mut head, ()) = builder.body(()).unwrap().into_parts();
-        request(&mut head, &HeaderValue::from_static("a.example"), true, &Pseudonym::new("gate").unwrap())?;
-        Ok(head.headers)
+        let mut asked = builder.body(()).unwrap();
+        request(&mut asked, &HeaderValue::from_static("a.example"), true, &Pseudonym::new("gate").unwrap())?;
+        Ok(asked.into_parts().0.headers)
     }
 
     #[test]
     fn an_upstream_cannot_speak_for_the_gateway() {
         let response = ::http::Response::builder().header("x-tidegate-reason", "allowed_by_rule").header("x-own", "1");
-        let (mut head, ()) = response.body(()).unwrap().into_parts();
-        super::response(&mut head, &Pseudonym::new("gate").unwrap());
-        assert!(head.headers.get(&reply::REASON).is_none());
-        assert_eq!(head.headers["x-own"], "1");
+        let mut response = response.body(()).unwrap();
+        super::response(&mut response, &Pseudonym::new("gate").unwrap());
+        assert!(response.headers().get(&reply::REASON).is_none());
+        assert_eq!(response.headers()["x-own"], "1");
     }
 
     #[test]
@@ -367,9 +376,9 @@ mod tests {
     fn max_forwards_counts_down_where_it_means_something() {
         let forwarded = |method: &str, left: &str| {
             let builder = ::http::Request::builder().method(method).uri("/").header("max-forwards", left);
-            let (mut head, ()) = builder.body(()).unwrap().into_parts();
-            request(&mut head, &HeaderValue::from_static("a.example"), true, &Pseudonym::default())
-                .map(|()| head.headers["max-forwards"].clone())
+            let mut asked = builder.body(()).unwrap();
+            request(&mut asked, &HeaderValue::from_static("a.example"), true, &Pseudonym::default())
+                .map(|()| asked.headers()["max-forwards"].clone())
                 .map_err(|fault| fault.reason())
         };
         assert_eq!(forwarded("OPTIONS", "3"), Ok(HeaderValue::from_static("2")));

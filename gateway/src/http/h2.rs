@@ -134,13 +134,14 @@ async fn exchange_stream(
     worker.http.metrics.streams.add(1);
     let _open = Open::one(&worker.http.metrics, |metrics| &metrics.streams_open);
     let upgrade = (*request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
-    let request: Request = request.map(|incoming| if upgrade.is_some() { Body::empty() } else { Body::from_h2(incoming) });
+    let mut request: Request = request.map(|incoming| if upgrade.is_some() { Body::empty() } else { Body::from_h2(incoming) });
     if section_bytes(request.headers()) > worker.http.settings.h2.head_bytes as usize {
         let fault = Fault::new(Reason::HeaderTooLarge, "the request's header section is larger than http2_head_bytes");
         worker.http.metrics.head_refused(fault.reason());
         return Ok(exchange::refuse(&worker, &downstream, &request, &fault));
     }
-    let Answer { mut response, takeover, withheld } = exchange::exchange(&worker, &downstream, request).await;
+    let Answer { mut response, takeover, withheld } = exchange::exchange(&worker, &downstream, &mut request).await;
+    drop(request);
     if withheld {
         return Err(Withheld);
     }

@@ -74,7 +74,7 @@ struct Caller {
 }
 
 impl h1::server::Handler for Caller {
-    async fn exchange(&self, request: Request) -> exchange::Answer {
+    async fn exchange(&self, request: &mut Request) -> exchange::Answer {
         exchange::exchange(&self.worker, &self.downstream, request).await
     }
 

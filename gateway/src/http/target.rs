@@ -1,7 +1,7 @@
 //! Where a request wants to go: its target in any of its forms, brought into the one canonical form that is decided on.
 
 use crate::fault::Fault;
-use ::http::{HeaderValue, Method, Version, header, request::Parts, uri::Authority};
+use ::http::{HeaderValue, Method, Request, Version, header, uri::Authority};
 use std::{cell::RefCell, rc::Rc};
 use tidegate_policy::{Host, Reason, Target, target::Form};
 
@@ -28,27 +28,27 @@ struct Last {
 
 /// The target of a request: absolute form, origin form by `Host`, authority form for CONNECT, or HTTP/2's
 /// pseudo-header fields. A `Host` beside an authority must name the same host and port.
-pub fn of(head: &Parts, cache: &Cache) -> Result<Rc<Canonical>, Fault> {
-    let tunnel = head.method == Method::CONNECT;
-    let mut hosts = head.headers.get_all(header::HOST).iter();
+pub fn of<B>(request: &Request<B>, cache: &Cache) -> Result<Rc<Canonical>, Fault> {
+    let tunnel = *request.method() == Method::CONNECT;
+    let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next();
     // HTTP/1.1's head was refused for these already (RFC 9112 section 3.2); HTTP/2's codec lets them through.
     if hosts.next().is_some() {
         return Err(malformed("the request has more than one Host field"));
     }
-    if head.uri.path() == "*" && head.method != Method::OPTIONS {
+    if request.uri().path() == "*" && *request.method() != Method::OPTIONS {
         return Err(malformed("the target * is for OPTIONS alone"));
     }
-    let Some(authority) = head.uri.authority() else {
+    let Some(authority) = request.uri().authority() else {
         let host = host.ok_or_else(|| malformed("the request names no host: it has neither an authority nor a Host field"))?;
         return canonical(Form::Plain, host.as_bytes(), cache);
     };
-    let form = match head.uri.scheme_str() {
+    let form = match request.uri().scheme_str() {
         _ if tunnel => Form::Tunnel,
         Some("http") => Form::Plain,
         Some("https") => Form::Secure,
         Some(_) => return Err(malformed("only http and https targets are forwarded; use CONNECT for anything else")),
-        None if head.version == Version::HTTP_2 => Form::Plain,
+        None if request.version() == Version::HTTP_2 => Form::Plain,
         None => return Err(malformed("the request target has an authority and no scheme")),
     };
     let named = canonical(form, authority.as_str().as_bytes(), cache)?;
@@ -61,11 +61,11 @@ pub fn of(head: &Parts, cache: &Cache) -> Result<Rc<Canonical>, Fault> {
 
 /// The target of a request that comes through a tunnel to `tunnel`. It must name the same host; a port it does not write
 /// is the tunnel's.
-pub fn within(head: &Parts, cache: &Cache, tunnel: &Target) -> Result<Rc<Canonical>, Fault> {
-    if head.method == Method::CONNECT {
+pub fn within<B>(request: &Request<B>, cache: &Cache, tunnel: &Target) -> Result<Rc<Canonical>, Fault> {
+    if *request.method() == Method::CONNECT {
         return Err(malformed("a tunnel cannot be opened within a tunnel"));
     }
-    let named = of(head, cache)?;
+    let named = of(request, cache)?;
     let Target { form, host, port } = &named.target;
     if *form != Form::Plain || *host != tunnel.host || ![tunnel.port, default_port(Form::Plain)].contains(port) {
         let detail = "the request names another host or port than the CONNECT it came through";
@@ -165,8 +165,7 @@ mod tests {
             for host in hosts {
                 request = request.header(header::HOST, *host);
             }
-            let (head, ()) = request.body(()).unwrap().into_parts();
-            let named = of(&head, &Cache::default());
+            let named = of(&request.body(()).unwrap(), &Cache::default());
             assert_eq!(named.is_ok(), passes, "{target} {hosts:?}");
             assert!(named.is_ok_and(|named| passes && named.authority == "api.example") || !passes);
         }

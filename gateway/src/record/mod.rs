@@ -51,7 +51,8 @@ impl Default for Settings {
 /// has gone. Where filters' last calls suspend, that is when they have ended.
 pub struct OpenRecord {
     ledger: Rc<Ledger>,
-    facts: Facts,
+    /// In a box, since a record goes from hand to hand on its way to the response's end.
+    facts: Box<Facts>,
     /// The filters that the exchange goes through; their part ends with it.
     run: Option<Run>,
 }
@@ -79,7 +80,7 @@ struct Facts {
 
 enum Outcome {
     Undecided,
-    Permitted(Permit),
+    Permitted(Rc<Permit>),
     Denied(Denial),
 }
 
@@ -91,7 +92,7 @@ impl OpenRecord {
             ::http::Version::HTTP_10 => "HTTP/1.0",
             _ => "HTTP/1.1",
         };
-        let mut facts = Facts::of(ledger.stamp(), peer.address, trace::context(request.headers()));
+        let mut facts = Box::new(Facts::of(ledger.stamp(), peer.address, trace::context(request.headers())));
         (facts.method, facts.uri, facts.protocol) = (request.method().clone(), request.uri().clone(), protocol);
         ledger.opened();
         Self { ledger: Rc::clone(ledger), facts, run: None }
@@ -123,8 +124,8 @@ impl OpenRecord {
     }
 
     /// That it was permitted.
-    pub fn permitted(&mut self, permit: &Permit) {
-        self.facts.outcome = Outcome::Permitted(permit.clone());
+    pub fn permitted(&mut self, permit: &Rc<Permit>) {
+        self.facts.outcome = Outcome::Permitted(Rc::clone(permit));
     }
 
     /// That it was denied.
@@ -186,7 +187,7 @@ impl Drop for OpenRecord {
         let Some(run) = self.run.take() else { return self.ledger.close(&mut self.facts) };
         let closing = self.facts.closing();
         if run.suspends_at_end() {
-            let blank = Facts::of(self.facts.id, self.facts.source, self.facts.trace);
+            let blank = Box::new(Facts::of(self.facts.id, self.facts.source, self.facts.trace));
             let facts = std::mem::replace(&mut self.facts, blank);
             let rest = Self { ledger: Rc::clone(&self.ledger), facts, run: None };
             tokio::task::spawn_local(async move {

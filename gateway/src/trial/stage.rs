@@ -42,7 +42,9 @@ impl Stage {
         (module, inspection): (Module, Inspection),
         head: &http::request::Parts,
     ) -> Result<Self, Refused> {
-        let target = target::of(head, &target::Cache::default()).map_err(|fault| at("/url", fault.detail()))?.target.clone();
+        let asked = http::Request::from_parts(head.clone(), ());
+        let named = target::of(&asked, &target::Cache::default()).map_err(|fault| at("/url", fault.detail()))?;
+        let target = named.target.clone();
         let name: Name = NAME.parse().map_err(|detail: String| at("", &detail))?;
         let plugin = Plugin {
             digest: module.digest,

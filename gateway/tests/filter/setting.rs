@@ -3,14 +3,7 @@
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeMap,
-    net::IpAddr,
-    path::PathBuf,
-    pin::pin,
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, pin::pin, sync::Arc, time::SystemTime};
 use tidegate_gateway::{
     fault::Fault,
     filter::{self, Chains, Closing, Facts, Host, Instances, Limits},
@@ -38,14 +31,17 @@ const PLUGINS: [(&str, &str); 5] =
 /// When it has not been built, saying how to build it.
 pub(crate) fn filter(name: &str) -> Arc<[u8]> {
     let path = directory().join(format!("{name}.wasm"));
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; build the filters first: make filters", path.display())).into()
+    std::fs::read(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; build the filters first: make filters", path.display()))
+        .into()
 }
 
 /// Every filter that was built, by name.
 pub(crate) fn filters() -> BTreeMap<String, Arc<[u8]>> {
     let directory = directory();
     let entries = std::fs::read_dir(&directory);
-    let entries = entries.unwrap_or_else(|error| panic!("{}: {error}; build the filters first: make filters", directory.display()));
+    let entries =
+        entries.unwrap_or_else(|error| panic!("{}: {error}; build the filters first: make filters", directory.display()));
     let paths = entries.map(|entry| entry.unwrap().path());
     let modules = paths.filter(|path| path.extension().is_some_and(|extension| extension == "wasm"));
     modules

@@ -100,7 +100,7 @@ struct Exchange<'a> {
     downstream: Downstream,
     identity: Identity,
     record: OpenRecord,
-    permit: Permit,
+    permit: Rc<Permit>,
     request: Request,
 }
 
@@ -124,7 +124,7 @@ impl<'a> Exchange<'a> {
             time: std::time::SystemTime::now(),
         };
         let (live, identity) = (worker.live.load_full(), Identity::unknown(address.ip()));
-        let permit = live.snapshot.decide(&identity, &asked).unwrap();
+        let permit = Rc::new(live.snapshot.decide(&identity, &asked).unwrap());
         let mut record = worker.open_record(&peer, &request);
         record.permitted(&permit);
         Self { worker, live, downstream: Downstream::new(peer), identity, record, permit, request }
@@ -147,10 +147,7 @@ impl<'a> Exchange<'a> {
     /// The head that the API got.
     async fn deliver(&mut self, wish: &Wish) -> Result<String, Fault> {
         let Self { worker, live, downstream, identity, record, permit, request } = self;
-        let (mut head, body) = std::mem::replace(request, Request::new(Body::empty())).into_parts();
-        let again = detour::decide(live, identity, permit, Some(wish), &mut head, record);
-        *request = Request::from_parts(head, body);
-        let again = again?;
+        let again = detour::decide(live, identity, permit, Some(wish), request, record)?;
         let permit = again.as_ref().unwrap_or(permit);
         let pace = Pace { bytes: None, idle: Duration::from_secs(5), first_byte: Duration::from_secs(5) };
         let delivery = Delivery { worker, live, permit, wish: Some(wish), filters: None, downstream, pace };

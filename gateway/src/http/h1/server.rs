@@ -38,7 +38,7 @@ use tokio::io::AsyncWrite;
 /// What a connection does with the requests it reads.
 pub trait Handler {
     /// Handles one request; what goes wrong becomes the answer.
-    fn exchange(&self, request: Request) -> impl Future<Output = Answer>;
+    fn exchange(&self, request: &mut Request) -> impl Future<Output = Answer>;
 
     /// The answer to bytes that are not a request. The connection is closed after it.
     fn refuse(&self, fault: Fault) -> Response;
@@ -100,8 +100,9 @@ impl<H: Handler> Connection<'_, H> {
             };
             let RequestHead { request, decoder, keep_alive, expects_continue, may_switch } = head;
             let (method, version) = (request.method().clone(), request.version());
-            let request = request.map(|()| self.body(decoder, expects_continue));
-            let Answer { response, takeover, withheld } = self.exchange(request).await?;
+            let mut request = request.map(|()| self.body(decoder, expects_continue));
+            let Answer { response, takeover, withheld } = self.exchange(&mut request).await?;
+            drop(request);
             if withheld {
                 return None;
             }
@@ -190,7 +191,7 @@ impl<H: Handler> Connection<'_, H> {
     }
 
     /// Runs the exchange; none when the downstream went away meanwhile, which ends the exchange.
-    async fn exchange(&self, request: Request) -> Option<Answer> {
+    async fn exchange(&self, request: &mut Request) -> Option<Answer> {
         let mut exchange = pin!(self.handler.exchange(request));
         poll_fn(|cx| {
             if let Poll::Ready(answer) = exchange.as_mut().poll(cx) {

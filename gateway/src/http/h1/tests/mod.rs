@@ -32,16 +32,16 @@ struct Local {
 }
 
 impl Handler for Local {
-    async fn exchange(&self, request: Request) -> Answer {
+    async fn exchange(&self, request: &mut Request) -> Answer {
         self.seen.borrow_mut().push(format!("{} {}", request.method(), request.uri()));
         let takes_over =
             request.uri().path() == "/switch" || request.uri().path() == "/takeover" || request.method() == Method::CONNECT;
         let mut response = match request.uri().path() {
             "/early" => Response::new(Body::full(Bytes::from_static(b"early"))),
             // The request's own body is the response's: reading one while writing the other.
-            "/mirror" => Response::new(request.into_body()),
+            "/mirror" => Response::new(std::mem::take(request.body_mut())),
             "/refused" => Response::new(Body::full(Bytes::from_static(b"no"))),
-            _ => match request.into_body().collect().await {
+            _ => match std::mem::take(request.body_mut()).collect().await {
                 Ok(whole) => {
                     let sum = whole.trailers().and_then(|trailers| trailers.get("x-sum").cloned());
                     let mut response = Response::new(Body::full(whole.to_bytes()));
@@ -96,13 +96,13 @@ impl Recycle for Idle {
 }
 
 impl Handler for Forwarding {
-    async fn exchange(&self, mut request: Request) -> Answer {
+    async fn exchange(&self, request: &mut Request) -> Answer {
         let idle = self.idle.0.borrow_mut().pop().filter(Exchanger::is_open);
         let exchanger = match idle {
             Some(exchanger) => exchanger,
             None => Exchanger::new(Stream::Plain(TcpStream::connect(self.upstream).await.unwrap()), Limits::default()),
         };
-        let sent = exchanger.send(&mut request, Rc::clone(&self.idle) as Rc<dyn Recycle>).await;
+        let sent = exchanger.send(request, Rc::clone(&self.idle) as Rc<dyn Recycle>).await;
         let mut response = sent.unwrap_or_else(|fault| refusal(&fault));
         let Some((mut upstream, read)) = response.body_mut().take_upgrade() else {
             return Answer { response, takeover: None, withheld: false };
