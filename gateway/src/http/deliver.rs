@@ -8,7 +8,12 @@ use super::{
 use crate::{fault::Fault, filter::Run, live::Live, record::OpenRecord, upstream::Wish, worker::Worker};
 use ::http::{StatusCode, header};
 use http_body::Body as _;
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 use tidegate_policy::{
     Permit, Reason,
     route::{FaultInjection, Retries, RetryOn},
@@ -61,8 +66,8 @@ impl Delivery<'_> {
         loop {
             self.downstream.clock.arm(limit);
             let mut stage = Stage::Connecting;
-            let attempt = self.attempt(permit, request, record, &mut stage);
-            let outcome = within((self.downstream, self.filters), None, attempt).await;
+            let parties = (self.downstream, self.filters);
+            let outcome = within(parties, None, pin!(self.attempt(permit, request, record, &mut stage))).await;
             let cause = match &outcome {
                 Ok(response) => (gateway_error(response.status()) && repeatable).then_some(RetryOn::GatewayError),
                 Err(fault) if fault.retryable() && stage == Stage::SentOnPooled && stale < STALE_ATTEMPTS => {
@@ -168,11 +173,11 @@ fn gateway_error(status: StatusCode) -> bool {
 }
 
 /// Runs `work`, which filters have a part in, for at most `pace` from when it first has to wait; what never waits needs no
-/// reading of the clock.
+/// reading of the clock. It is pinned where it was made: a future is as large as all that it ever holds, and dear to move.
 pub(super) async fn paced<T>(
     parties: (&Downstream, &Run),
     pace: Duration,
-    work: impl Future<Output = Result<T, Fault>>,
+    work: Pin<&mut impl Future<Output = Result<T, Fault>>>,
 ) -> Result<T, Fault> {
     let (downstream, filters) = parties;
     within((downstream, Some(filters)), Some(pace), work).await
@@ -182,10 +187,9 @@ pub(super) async fn paced<T>(
 async fn within<T>(
     (downstream, filters): (&Downstream, Option<&Run>),
     mut pace: Option<Duration>,
-    work: impl Future<Output = Result<T, Fault>>,
+    mut work: Pin<&mut impl Future<Output = Result<T, Fault>>>,
 ) -> Result<T, Fault> {
     let clock = &downstream.clock;
-    let mut work = pin!(work);
     poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(outcome) => Poll::Ready(outcome),
         Poll::Pending => {

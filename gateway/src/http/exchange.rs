@@ -29,7 +29,11 @@ use crate::{
 use ::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 use http_body::Body as _;
-use std::{pin::Pin, rc::Rc, sync::Arc};
+use std::{
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+};
 use tidegate_policy::{Denial, Identity, Permit, Reason, Target, route::Route, service::Protocol, target::Form};
 
 /// What the caller gets.
@@ -396,7 +400,7 @@ impl Course {
     /// The request, as its filters let it go on. They may have to see of its body first, within its pace.
     async fn ask(&self, downstream: &Downstream, run: &Run, request: Request) -> Result<Outcome<Request>, Fault> {
         let (head, body) = request.into_parts();
-        deliver::paced((downstream, run), self.pace.idle, run.request(head, body)).await
+        deliver::paced((downstream, run), self.pace.idle, pin!(run.request(head, body))).await
     }
 
     /// What was delivered, as the filters let it go back. One may have answered in the middle of the request's body, which
@@ -411,13 +415,13 @@ impl Course {
         let (head, body) = match (delivered, run.late_reply()) {
             (Ok(response), _) => response.into_parts(),
             (Err(_), Some(reply)) => {
-                let answer = deliver::paced((downstream, run), self.pace.idle, Box::pin(run.answer(reply))).await?;
+                let answer = deliver::paced((downstream, run), self.pace.idle, Box::pin(run.answer(reply)).as_mut()).await?;
                 return Ok(reply::of_filter(answer, record));
             }
             (Err(fault), None) => return Err(fault),
         };
         record.tell(run);
-        match deliver::paced((downstream, run), self.pace.idle, run.response(head, body)).await? {
+        match deliver::paced((downstream, run), self.pace.idle, pin!(run.response(head, body))).await? {
             Outcome::Continue(response) => Ok(response),
             Outcome::Reply(reply) => Ok(reply::of_filter(reply, record)),
         }

@@ -2,7 +2,8 @@
 //! What two readers could understand differently is refused, never repaired.
 
 use super::{Framing, decode::Decoder};
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use crate::http::{Request, body::Body};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use bytes::Bytes;
 use std::mem::MaybeUninit;
 
@@ -19,7 +20,8 @@ pub(super) struct Scan {
 /// A request's head.
 #[derive(Debug)]
 pub(super) struct RequestHead {
-    pub(super) request: Request<()>,
+    /// Its body is yet to be put in.
+    pub(super) request: Request,
     pub(super) decoder: Decoder,
     pub(super) keep_alive: bool,
     pub(super) expects_continue: bool,
@@ -105,7 +107,7 @@ pub(super) fn parse_request(head: &Bytes) -> Result<RequestHead, Framing> {
     if method == Method::CONNECT && !matches!(decoder, Decoder::Length(0)) {
         return Err(Framing::Bad("CONNECT with content means nothing (RFC 9110 section 9.3.6)"));
     }
-    let mut request = Request::new(());
+    let mut request = Request::new(Body::empty());
     *request.uri_mut() = parse_target(head.slice_ref(target), &method)?;
     *request.version_mut() = version;
     *request.headers_mut() = headers;

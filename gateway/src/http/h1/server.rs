@@ -90,7 +90,7 @@ impl<H: Handler> Connection<'_, H> {
     /// Runs until the connection ends, or is taken over by what it returns.
     async fn run(&self) -> Option<Takeover> {
         loop {
-            let head = match self.head().await {
+            let mut head = match self.head().await {
                 Ok(Some(head)) => head,
                 Ok(None) => return None,
                 Err(fault) => {
@@ -98,17 +98,17 @@ impl<H: Handler> Connection<'_, H> {
                     return None;
                 }
             };
-            let RequestHead { request, decoder, keep_alive, expects_continue, may_switch } = head;
-            let (method, version) = (request.method().clone(), request.version());
-            let mut request = request.map(|()| self.body(decoder, expects_continue));
-            let Answer { response, takeover, withheld } = self.exchange(&mut request).await?;
-            drop(request);
+            *head.request.body_mut() = self.body(head.decoder, head.expects_continue);
+            let (method, version) = (head.request.method().clone(), head.request.version());
+            let Answer { response, takeover, withheld } = self.exchange(&mut head.request).await?;
+            drop(head.request);
             if withheld {
                 return None;
             }
             let switched = takeover.is_some();
             // After a switch that was refused, bytes sent in the hope of it must not be taken for a request (RFC 9931).
-            let keep_alive = keep_alive && !may_switch && !self.wire.borrow().must_close() && !self.terms.drain.begun();
+            let keep_alive =
+                head.keep_alive && !head.may_switch && !self.wire.borrow().must_close() && !self.terms.drain.begun();
             let (Written::Whole, keep_alive) = self.answer(response, &method, version, keep_alive || switched).await else {
                 return None;
             };
