@@ -8,6 +8,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 PROFILE ?= dev
 # How long `soak` takes.
 MINUTES ?= 30
+# How long `fuzz` feeds each of its targets.
+SECONDS ?= 60
 WASM := wasm32-unknown-unknown
 # What filters on the Proxy-Wasm SDK are built for: most hosts know WASI, and the SDK's own examples ask for it.
 WASI := wasm32-wasip1
@@ -16,7 +18,7 @@ packages = $(shell awk -F'"' '/^name = "tidegate-/ { print $$2 }' $(1))
 # Built one by one: together, each would get the features of libraries that any of them asks for, and other bytes than by itself.
 FILTERS := $(call packages,$(filter-out $(PROXY_WASM),$(shell grep -l cdylib plugins/*/Cargo.toml tests/filters/*/Cargo.toml)))
 
-.PHONY: help setup tools build filters test demo run bench instructions bench-beside bench-languages soak languages envoy docker docker-up format
+.PHONY: help setup tools build filters test demo run bench instructions bench-beside bench-languages soak fuzz languages envoy docker docker-up format
 
 help: ## List the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|'
@@ -62,6 +64,17 @@ bench-beside: filters envoy ## Measure the gateway beside nginx, HAProxy and Env
 soak: filters ## Keep the gateway at 70 % of what it can do for a while; `make soak MINUTES=30`
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate
 	tests/bench/soak.py --minutes $(MINUTES) --json $(TARGET)/soak.json
+
+# With the versions of the gateway's own dependencies.
+gateway/fuzz/Cargo.lock: Cargo.lock
+	cp $< $@
+
+fuzz: gateway/fuzz/Cargo.lock ## Feed what filters call with bytes that look for a way to harm the host; `make fuzz SECONDS=600`
+	@command -v cargo-fuzz >/dev/null || { echo "installing cargo-fuzz"; $(CARGO) install --locked cargo-fuzz; }
+	@for fuzzed in host_functions core_abi; do \
+		$(CARGO) fuzz run --sanitizer none --fuzz-dir gateway/fuzz $$fuzzed -- \
+			-max_total_time=$(SECONDS) -max_len=4096 -len_control=0 -rss_limit_mb=4096 || exit; \
+	done
 
 bench-languages: filters languages ## Measure what filters in Rust, JavaScript and Python cost
 	$(CARGO) build --release -p tidegate-gateway --bin tidegate

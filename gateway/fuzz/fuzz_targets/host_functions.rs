@@ -1,9 +1,13 @@
-//! Feeds the functions that Proxy-Wasm guests call; `tests/filter/proxy_wasm/seeds.rs` does the same for a while.
+//! Feeds the functions that Proxy-Wasm guests call; `tests/filter/seeds.rs` does the same for a while.
 #![no_main]
-#![expect(dead_code, reason = "the tests' setting has more than this needs")]
+#![expect(dead_code, reason = "the tests have more use for these")]
 
+#[path = "../../tests/filter/course.rs"]
+mod course;
 #[path = "../../tests/filter/proxy_wasm/random.rs"]
 mod random;
+#[path = "../../tests/filter/script.rs"]
+mod script;
 #[path = "../../tests/filter/setting.rs"]
 mod setting;
 #[path = "../../tests/filter/proxy_wasm/written.rs"]

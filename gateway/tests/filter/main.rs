@@ -3,14 +3,18 @@
 
 mod archive;
 mod company;
+mod course;
 mod forms;
 mod hostile;
 mod lifecycle;
 mod misuse;
 mod numbers;
 mod proxy_wasm;
+mod random;
 mod rehearsal;
 mod replacement;
+mod script;
+mod seeds;
 mod setting;
 mod steps;
 mod upload;

@@ -103,6 +103,8 @@ pub(crate) struct Stage {
     pub(crate) instances: Instances,
     /// How filters that cargo made are run.
     form: Form,
+    /// How exchanges come.
+    pub(crate) come: target::Form,
     /// Of what is in force, only the policy.
     live: Live,
     identity: Identity,
@@ -214,6 +216,7 @@ impl Stage {
             chains: Chains::default(),
             instances: Instances::default(),
             form: Form::Module,
+            come: target::Form::Plain,
             live: Live::default(),
             identity: caller(),
             permits: BTreeMap::new(),
@@ -244,7 +247,7 @@ impl Stage {
     }
 
     fn decide(&self, route: &str) -> Permit {
-        let target = Target { form: target::Form::Plain, host: format!("{route}.example.com").parse().unwrap(), port: 443 };
+        let target = Target { form: self.come, host: format!("{route}.example.com").parse().unwrap(), port: 443 };
         let request = target::Request {
             target: &target,
             method: &http::Method::POST,
@@ -262,6 +265,11 @@ impl Stage {
 
     pub(crate) fn begin_on(&self, route: &str) -> Result<Run, Fault> {
         self.instances.begin(&self.chains, self.facts(route)).expect("a chain").map(Run)
+    }
+
+    /// What is in force of the policy.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.live.snapshot)
     }
 
     /// An exchange that was permitted.

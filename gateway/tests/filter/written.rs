@@ -4,6 +4,9 @@ use crate::setting::module;
 use tidegate_policy::publication::Module;
 use wit_component::StringEncoding;
 
+/// The contract as the SDK has it.
+pub(crate) const CONTRACT: &str = include_str!("../../../sdk/wit/filter.wit");
+
 /// A filter's module, by what it has beyond what each has: the import that gives a head back, as `$drop`, and an export for every
 /// callback. Those about bodies and trailers are not expected.
 pub(crate) struct Text<'a> {
@@ -92,9 +95,9 @@ pub(crate) fn written(parts: &Parts<'_>) -> Vec<u8> {
 }
 
 /// This module, which says of itself that it is of the plain world.
-fn embedded(text: &str) -> Vec<u8> {
+pub(crate) fn embedded(text: &str) -> Vec<u8> {
     let mut resolve = wit_parser::Resolve::default();
-    let (package, _) = resolve.push_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../sdk/wit")).unwrap();
+    let package = resolve.push_str("filter.wit", CONTRACT).unwrap();
     let world = resolve.select_world(&[package], Some("filter")).unwrap();
     let mut bytes = wat::parse_str(text).unwrap();
     wit_component::embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8).unwrap();

@@ -1,37 +1,268 @@
-//! Host functions called with whatever bytes say: nothing that a guest hands over may harm the host. The fuzz target in
-//! `gateway/fuzz` has the same entry.
+//! Host functions called with whatever bytes say, in every callback: nothing that a guest hands over may harm the host. The
+//! fuzz target in `gateway/fuzz` has the same entry.
 
-use super::written::{IMPORTS, Text, stage};
+use super::written::IMPORTS;
+use crate::{
+    course::Course,
+    script::{Function, Script, fields, imports, keep},
+    setting::{Stage, module},
+};
 use serde_json::json;
-use std::fmt::Write as _;
+use std::{cell::RefCell, collections::BTreeMap, fmt::Write as _};
+use tidegate_gateway::filter::Limits;
+use tidegate_policy::publication::Module;
 
-/// Calls of one module.
-const CALLS: usize = 64;
-/// Numbers that are on an edge of something: of the memory, of its texts, of a sum, of what the ABI counts.
-const EDGES: [i32; 16] = [0, 1, 2, 3, 4, 7, 8, 9, 64, 100, 200, 8192, 131_071, 131_072, -1, i32::MAX];
+/// What of WASI a filter may call; there is no such function as the last.
+const WASI: [(&str, &str); 13] = [
+    ("fd_write", "nono"),
+    ("clock_time_get", "nlo"),
+    ("clock_res_get", "no"),
+    ("random_get", "on"),
+    ("environ_sizes_get", "oo"),
+    ("environ_get", "oo"),
+    ("args_sizes_get", "oo"),
+    ("args_get", "oo"),
+    ("sched_yield", ""),
+    ("fd_prestat_get", "no"),
+    ("fd_fdstat_get", "no"),
+    ("proc_exit", "n"),
+    ("fd_read", "nono"),
+];
 
-/// Makes the calls that `bytes` say from a request's head, and whatever comes of them. The exchange may fail; the host may not.
+/// What functions are given that mean something to some of them.
+const TEXTS: [&str; 64] = [
+    "",
+    "a",
+    ":path",
+    ":method",
+    ":authority",
+    ":status",
+    ":scheme",
+    "host",
+    "content-length",
+    "content-type",
+    "proxy-authorization",
+    "x-tenant",
+    "/",
+    "/v1/x?a=b",
+    "POST",
+    "CONNECT",
+    "204",
+    "api",
+    "other",
+    "nobody",
+    "api.example.com",
+    "outbound|443||api.example.com",
+    "application/grpc",
+    "charges.v1.Charges",
+    "Charge",
+    "request\0path",
+    "request\0url_path",
+    "request\0query",
+    "request\0headers",
+    "request\0headers\0x-tenant",
+    "request\0time",
+    "request\0duration",
+    "request\0size",
+    "request\0protocol",
+    "response\0code",
+    "response\0code_details",
+    "response\0headers",
+    "response\0trailers",
+    "response\0grpc_status",
+    "response\0total_size",
+    "source\0address",
+    "destination\0port",
+    "connection\0id",
+    "connection\0uri_san_peer_certificate",
+    "upstream\0address",
+    "xds\0cluster_name",
+    "route_name",
+    "node",
+    "metadata\0list\01",
+    "plugin_root_id",
+    "listener_direction",
+    "tidegate.select_service",
+    "{\"name\": \"other\"}",
+    "tidegate.select_endpoint",
+    "{\"address\": \"203.0.113.10\", \"port\": 443}",
+    "tidegate.originate_tls",
+    "{\"mode\": \"simple\", \"sni\": \"a.example\", \"names\": [\"b.example\"], \"min_version\": \"1.3\", \"alpn\": [\"h2\"]}",
+    "tidegate.inject_secret",
+    "{\"header\": \"x-key\", \"credential\": \"key\", \"prefix\": \"Bearer \"}",
+    "tidegate.audit",
+    "{\"kind\": \"k\", \"outcome\": \"denied\", \"known\": {\"a\": \"route\"}, \"fields\": {\"n\": -1, \"f\": true, \"t\": \"u\"}}",
+    "tidegate.attribute",
+    "{\"name\": \"caller.principal\"}",
+    "shared",
+];
+
+/// What the host calls: a name, its parameters, and what is made of the number that the script answers, where one is.
+const CALLED: [(&str, usize, Option<Answer>); 29] = [
+    ("proxy_on_context_create", 2, None),
+    ("proxy_on_vm_start", 2, Some(Answer::GoesOn)),
+    ("proxy_validate_configuration", 2, Some(Answer::GoesOn)),
+    ("proxy_on_configure", 2, Some(Answer::GoesOn)),
+    ("proxy_on_tick", 1, None),
+    ("proxy_on_done", 1, Some(Answer::GoesOn)),
+    ("proxy_on_log", 1, None),
+    ("proxy_on_delete", 1, None),
+    ("proxy_on_request_body", 3, Some(Answer::Number)),
+    ("proxy_on_request_trailers", 2, Some(Answer::Number)),
+    ("proxy_on_request_metadata", 2, Some(Answer::Number)),
+    ("proxy_on_response_body", 3, Some(Answer::Number)),
+    ("proxy_on_response_trailers", 2, Some(Answer::Number)),
+    ("proxy_on_response_metadata", 2, Some(Answer::Number)),
+    ("proxy_on_new_connection", 1, Some(Answer::Number)),
+    ("proxy_on_downstream_data", 3, Some(Answer::Number)),
+    ("proxy_on_upstream_data", 3, Some(Answer::Number)),
+    ("proxy_on_downstream_connection_close", 2, None),
+    ("proxy_on_upstream_connection_close", 2, None),
+    ("proxy_on_http_call_response", 5, None),
+    ("proxy_on_grpc_receive_initial_metadata", 3, None),
+    ("proxy_on_grpc_create_initial_metadata", 3, None),
+    ("proxy_on_grpc_receive", 3, None),
+    ("proxy_on_grpc_receive_trailing_metadata", 3, None),
+    ("proxy_on_grpc_close", 3, None),
+    ("proxy_on_queue_ready", 2, None),
+    ("proxy_on_foreign_function", 3, None),
+    ("proxy_on_request_done", 1, None),
+    ("proxy_on_response_done", 1, None),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// As it is.
+    Number,
+    /// Unless it is one of its own, what lets everything go on.
+    GoesOn,
+}
+
+/// The ABIs, whose modules differ in the parameters of heads, and in what three functions answer.
+const VERSIONS: [&str; 3] = ["0_1_0", "0_2_0", "0_2_1"];
+
+/// So little that scripts meet the limits.
+fn limits() -> Limits {
+    Limits {
+        header_count: 24,
+        header_bytes: 4 << 10,
+        body_bytes: 48 << 10,
+        calls: 4,
+        call_bytes: 4 << 10,
+        attribute_count: 6,
+        attribute_bytes: 1 << 10,
+        event_count: 3,
+        event_bytes: 1 << 10,
+        kv_entries: 4,
+        kv_bytes: 4 << 10,
+        kv_key_bytes: 64,
+        kv_value_bytes: 2 << 10,
+        queues: 3,
+        queue_messages: 3,
+        queue_bytes: 2 << 10,
+        instruments: 4,
+        ..Limits::default()
+    }
+}
+
+/// A host with modules that do as scripts say.
+struct World {
+    stage: Stage,
+    functions: Vec<Function>,
+    modules: [Module; 3],
+    /// Counts what was tried, so that nothing that plugins share goes from one to the next.
+    tried: u64,
+}
+
+thread_local! {
+    static WORLD: RefCell<World> = RefCell::new(World::new());
+}
+
+/// Makes an exchange in which a filter does what `bytes` say. The exchange may fail; the host may not.
 pub(crate) fn drive(bytes: &[u8]) {
-    let mut rest = bytes.iter().copied();
-    let mut code = String::new();
-    for _ in 0..CALLS {
-        let Some(which) = rest.next() else { break };
-        let (name, parameters) = IMPORTS[usize::from(which) % IMPORTS.len()];
-        let _ = write!(code, "(drop (call ${}", name.trim_start_matches("proxy_"));
-        for kind in parameters.chars() {
-            let number = EDGES[usize::from(rest.next().unwrap_or_default()) % EDGES.len()];
-            let _ = write!(code, " (i{}.const {number})", if kind == 'l' { 64 } else { 32 });
-        }
-        code.push_str("))\n");
+    WORLD.with_borrow_mut(|world| world.drive(bytes));
+}
+
+impl World {
+    fn new() -> Self {
+        let functions = functions(VERSIONS[2]);
+        let modules = VERSIONS.map(|version| module(wat::parse_str(text(version)).unwrap().into()));
+        Self { stage: Stage::empty(limits()), functions, modules, tried: 0 }
     }
-    let list = "\\02\\00\\00\\00\\01\\00\\00\\00\\01\\00\\00\\00\\05\\00\\00\\00\\01\\00\\00\\00a\\00b\\00:path\\00/\\00";
-    let text = Text::default().with(&format!("(data (i32.const 8192) \"{list}\")"));
-    let text = text.on_request_headers(&format!("{code} (i32.const 0)")).on_response_headers(&format!("{code} (i32.const 0)"));
-    let stage = stage(&[("wasm", &text)], json!([{"plugin": "wasm", "on_error": "skip"}]));
-    let outcome = stage.exchange();
-    // Where it was answered or ended, nothing of it goes on.
-    if outcome.passed() {
-        assert_eq!(outcome.request_headers["host"], "api.example.com", "whatever it does");
-        assert_eq!(outcome.request_headers["proxy-authorization"], "Bearer secret");
+
+    fn drive(&mut self, bytes: &[u8]) {
+        let Some(([how, request, response, calls], bytes)) = bytes.split_first_chunk() else { return };
+        let course = Course { request: *request, response: *response, calls: *calls };
+        let plugin = format!("wasm-{}", self.tried % 2);
+        self.tried += 1;
+        // What fails before its context is made has no exchange.
+        let script = Script::of(bytes, &self.functions, &TEXTS).after(if how & 128 != 0 { 0 } else { 4 });
+        let filter = json!({
+            "plugin": plugin,
+            "vm_config": script.letters(),
+            "config": {"a": 1},
+            "vm_id": if how & 4 != 0 { "vm" } else { "" },
+            "environment": {"A": "1", "LONG": "value"},
+            "metadata": {"list": [1, "two", {"three": null}], "on": true},
+            "traffic": "both",
+            "on_error": if how & 8 != 0 { "skip" } else { "deny" },
+            "allow_on_headers_stop_iteration": how & 16 != 0,
+            "grants": {"services": ["other"], "endpoints": true, "paths": ["/v1/*"], "loosen_tls": how & 32 != 0},
+        });
+        let filters = if how & 64 != 0 { json!([filter, filter]) } else { json!([filter]) };
+        let module = self.modules[usize::from(how % 4) % VERSIONS.len()].clone();
+        self.stage.come = course.form();
+        let modules = BTreeMap::from([(plugin.parse().unwrap(), module)]);
+        self.stage.publish_modules(&[("api", filters), ("other", json!([]))], &modules);
+        course.exchange(&mut self.stage);
+        // Of an exchange that is over nothing is left, however it ended.
+        let metrics = self.stage.host.metrics();
+        assert_eq!((metrics.instances.value(), metrics.memory_bytes.value()), (0, 0), "instances and their memory");
+        assert_eq!(metrics.held_bytes.value(), 0, "bytes that are held");
     }
+}
+
+fn functions(version: &str) -> Vec<Function> {
+    let without_answer = |name: &str| {
+        let of_old = ["proxy_continue_request", "proxy_continue_response", "proxy_clear_route_cache"].contains(&name);
+        of_old && version == "0_1_0"
+    };
+    let of_proxies = IMPORTS.iter().map(|&(name, parameters)| {
+        let result = if without_answer(name) { "" } else { "i32" };
+        Function { module: "env", name, parameters, result }
+    });
+    let of_wasi = WASI.iter().map(|&(name, parameters)| {
+        let module = if version == "0_1_0" { "wasi_unstable" } else { "wasi_snapshot_preview1" };
+        Function { module, name, parameters, result: if name == "proc_exit" { "" } else { "i32" } }
+    });
+    of_proxies.chain(of_wasi).collect()
+}
+
+/// The module of this ABI. The VM's configuration is its script.
+fn text(version: &str) -> String {
+    let functions = functions(version);
+    let configuration = functions.iter().position(|function| function.name == "proxy_get_buffer_bytes").unwrap();
+    let mut text = format!(
+        r#"(module {} {}
+        (func (export "proxy_abi_version_{version}"))
+        (func (export "proxy_on_memory_allocate") (param $size i32) (result i32) (call $room (local.get $size)))
+        (func $begin
+            (drop (call $f{configuration} (i32.const 6) (i32.const 0) (i32.const -1) (i32.const 0) (i32.const 4)))
+            (call $load (i32.load (i32.const 0)) (i32.load (i32.const 4))))"#,
+        imports(&functions),
+        fields(&functions, &TEXTS)
+    );
+    let heads = if version == "0_1_0" { 2 } else { 3 };
+    let of_heads = ["proxy_on_request_headers", "proxy_on_response_headers"].map(|name| (name, heads, Some(Answer::Number)));
+    for (name, parameters, answer) in CALLED.into_iter().chain(of_heads) {
+        let declared: String = (0..parameters).map(|number| format!("(param $p{number} i32)")).collect();
+        let begin = if name == "proxy_on_vm_start" { "(call $begin)" } else { "" };
+        let (result, run) = match answer {
+            None => ("", "(drop (call $run))"),
+            Some(Answer::Number) => ("(result i32)", "(call $run)"),
+            Some(Answer::GoesOn) => ("(result i32)", "(i32.ne (call $run) (i32.const 31))"),
+        };
+        let _ = writeln!(text, r#"(func (export "{name}") {declared} {result} {begin} {} {run})"#, keep(parameters));
+    }
+    text + ")"
 }

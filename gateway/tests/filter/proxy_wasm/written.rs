@@ -1,7 +1,10 @@
 //! Modules as text. Each has a memory, an allocator that only ever goes on, and the marker of an ABI; what it imports and
 //! does is the test's to say. Texts lie in memory one behind the other, and are used by name.
 
-use crate::setting::{Stage, module};
+use crate::{
+    script::types,
+    setting::{Stage, module},
+};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt::Write as _};
 use tidegate_gateway::filter::Limits;
@@ -12,48 +15,48 @@ const TEXTS: usize = 64;
 /// Where the allocator begins.
 const HEAP: usize = 16 << 10;
 
-/// The signatures of the host's functions: parameters, where `l` is one of 64 bits.
+/// The host's functions, and the kinds of their parameters as scripts have them.
 pub(crate) const IMPORTS: &[(&str, &str)] = &[
-    ("proxy_log", "iii"),
-    ("proxy_get_log_level", "i"),
-    ("proxy_get_current_time_nanoseconds", "i"),
-    ("proxy_set_tick_period_milliseconds", "i"),
+    ("proxy_log", "nt"),
+    ("proxy_get_log_level", "o"),
+    ("proxy_get_current_time_nanoseconds", "o"),
+    ("proxy_set_tick_period_milliseconds", "n"),
     ("proxy_done", ""),
-    ("proxy_set_effective_context", "i"),
-    ("proxy_get_buffer_bytes", "iiiii"),
-    ("proxy_set_buffer_bytes", "iiiii"),
-    ("proxy_get_buffer_status", "iii"),
-    ("proxy_get_header_map_pairs", "iii"),
-    ("proxy_set_header_map_pairs", "iii"),
-    ("proxy_get_header_map_size", "ii"),
-    ("proxy_get_header_map_value", "iiiii"),
-    ("proxy_add_header_map_value", "iiiii"),
-    ("proxy_replace_header_map_value", "iiiii"),
-    ("proxy_remove_header_map_value", "iii"),
-    ("proxy_continue_stream", "i"),
-    ("proxy_close_stream", "i"),
-    ("proxy_send_local_response", "iiiiiiii"),
-    ("proxy_http_call", "iiiiiiiiii"),
-    ("proxy_grpc_call", "iiiiiiiiiiii"),
-    ("proxy_grpc_stream", "iiiiiiiii"),
-    ("proxy_grpc_send", "iiii"),
-    ("proxy_grpc_cancel", "i"),
-    ("proxy_grpc_close", "i"),
-    ("proxy_get_status", "iii"),
-    ("proxy_get_shared_data", "iiiii"),
-    ("proxy_set_shared_data", "iiiii"),
-    ("proxy_register_shared_queue", "iii"),
-    ("proxy_resolve_shared_queue", "iiiii"),
-    ("proxy_enqueue_shared_queue", "iii"),
-    ("proxy_dequeue_shared_queue", "iii"),
-    ("proxy_define_metric", "iiii"),
-    ("proxy_increment_metric", "il"),
-    ("proxy_record_metric", "il"),
-    ("proxy_get_metric", "ii"),
-    ("proxy_get_property", "iiii"),
-    ("proxy_set_property", "iiii"),
-    ("proxy_call_foreign_function", "iiiiii"),
-    ("proxy_get_configuration", "ii"),
+    ("proxy_set_effective_context", "n"),
+    ("proxy_get_buffer_bytes", "nnnoo"),
+    ("proxy_set_buffer_bytes", "nnnt"),
+    ("proxy_get_buffer_status", "noo"),
+    ("proxy_get_header_map_pairs", "noo"),
+    ("proxy_set_header_map_pairs", "nm"),
+    ("proxy_get_header_map_size", "no"),
+    ("proxy_get_header_map_value", "ntoo"),
+    ("proxy_add_header_map_value", "ntt"),
+    ("proxy_replace_header_map_value", "ntt"),
+    ("proxy_remove_header_map_value", "nt"),
+    ("proxy_continue_stream", "n"),
+    ("proxy_close_stream", "n"),
+    ("proxy_send_local_response", "nttmn"),
+    ("proxy_http_call", "tmtmno"),
+    ("proxy_grpc_call", "tttmtno"),
+    ("proxy_grpc_stream", "tttmo"),
+    ("proxy_grpc_send", "ntn"),
+    ("proxy_grpc_cancel", "n"),
+    ("proxy_grpc_close", "n"),
+    ("proxy_get_status", "ooo"),
+    ("proxy_get_shared_data", "tooo"),
+    ("proxy_set_shared_data", "ttn"),
+    ("proxy_register_shared_queue", "to"),
+    ("proxy_resolve_shared_queue", "tto"),
+    ("proxy_enqueue_shared_queue", "nt"),
+    ("proxy_dequeue_shared_queue", "noo"),
+    ("proxy_define_metric", "nto"),
+    ("proxy_increment_metric", "nl"),
+    ("proxy_record_metric", "nl"),
+    ("proxy_get_metric", "no"),
+    ("proxy_get_property", "too"),
+    ("proxy_set_property", "tt"),
+    ("proxy_call_foreign_function", "ttoo"),
+    ("proxy_get_configuration", "oo"),
     ("proxy_continue_request", ""),
     ("proxy_continue_response", ""),
     ("proxy_clear_route_cache", ""),
@@ -114,7 +117,7 @@ impl Text {
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut text = String::from("(module\n");
         for (name, parameters) in IMPORTS {
-            let parameters: String = parameters.chars().map(|kind| if kind == 'l' { " i64" } else { " i32" }).collect();
+            let parameters = types(parameters);
             let short = name.strip_prefix("proxy_").unwrap();
             let _ = writeln!(text, "(import \"env\" \"{name}\" (func ${short} (param{parameters}) (result i32)))");
         }

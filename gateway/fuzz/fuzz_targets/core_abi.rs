@@ -1,0 +1,16 @@
+//! Feeds the functions that typed filters call as core modules; `tests/filter/seeds.rs` does the same for a while.
+#![no_main]
+#![expect(dead_code, reason = "the tests have more use for these")]
+
+#[path = "../../tests/filter/course.rs"]
+mod course;
+#[path = "../../tests/filter/random.rs"]
+mod random;
+#[path = "../../tests/filter/script.rs"]
+mod script;
+#[path = "../../tests/filter/setting.rs"]
+mod setting;
+#[path = "../../tests/filter/written.rs"]
+mod written;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| random::drive(bytes));

@@ -1,0 +1,197 @@
+//! Exchanges that go as bytes say: with more or less of a body, trailers or none, both directions in turn or at once, or as
+//! a tunnel; and calls of a filter's own that are answered, fail, or hear nothing. Nothing of it waits for a clock, except
+//! where timers are to have their turn.
+
+use crate::setting::{Stage, closing, request, response};
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body_util::BodyExt as _;
+use std::{sync::Arc, task::Waker, time::Duration};
+use tidegate_gateway::{
+    filter::{Answer, CallError, Collected, Errand, Instances, Outcome, Received, Run, Sent, Way},
+    http::body::Body,
+    live::Live,
+};
+use tidegate_policy::target::Form;
+use tokio::sync::mpsc;
+
+/// How often everything is polled, before an exchange counts as one that waits for what nobody will do.
+const PATIENCE: usize = 24;
+/// A piece that is larger than what fits into most buffers, and one that is larger than what may be held.
+const LARGE: &[u8] = &[b'l'; 20_000];
+
+/// What is said by one byte each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    pub(crate) request: u8,
+    pub(crate) response: u8,
+    pub(crate) calls: u8,
+}
+
+impl Course {
+    /// How such exchanges come.
+    pub(crate) fn form(self) -> Form {
+        if self.request & 0x80 != 0 { Form::Tunnel } else { Form::Plain }
+    }
+
+    /// One exchange on `stage`, to its end.
+    pub(crate) fn exchange(self, stage: &mut Stage) {
+        let (errands, asked) = mpsc::channel(4);
+        stage.instances = Instances::new(errands);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            // Calls outside of exchanges are held against it.
+            let live = Live { snapshot: stage.snapshot(), ..Live::default() };
+            stage.instances.attend(Arc::new(live)).await;
+            let Ok(run) = stage.begin() else { return };
+            let run = run.0;
+            let work = async {
+                // What is given up is dropped as it is, as when a caller leaves.
+                tokio::select! {
+                    biased;
+                    () = self.message(&run) => {}
+                    () = self.patience() => {}
+                }
+                // In a box, so that what is given up is gone before what follows.
+                tokio::select! {
+                    biased;
+                    _facts = Box::pin(run.clone().close(closing())) => {}
+                    () = self.patience() => {}
+                }
+                self.patience().await;
+            };
+            tokio::select! {
+                biased;
+                () = work => {}
+                () = stage.instances.keep() => unreachable!("it goes on for ever"),
+                () = self.answer(asked) => unreachable!("it goes on for ever"),
+            }
+        });
+        stage.instances = Instances::default();
+    }
+
+    /// Lets everything else have its turn, and where it is to be so, the timers.
+    async fn patience(self) {
+        for _ in 0..PATIENCE {
+            tokio::task::yield_now().await;
+        }
+        if self.calls >= 0xe0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn message(self, run: &Run) {
+        if self.form() == Form::Tunnel {
+            return self.tunnel(run).await;
+        }
+        let grpc: &[_] = if self.request & 0x10 != 0 { &[("content-type", "application/grpc")] } else { &[] };
+        let Ok(Outcome::Continue(request)) = run.request(request(grpc), body(self.request)).await else { return };
+        // What was decided on, and what is the gateway's own, no filter changes.
+        assert_eq!(request.headers()["host"], "api.example.com");
+        assert_eq!(request.headers()["proxy-authorization"], "Bearer secret");
+        assert!(request.uri().path().starts_with('/'), "{}", request.uri());
+        assert!(request.headers().get_all("content-length").iter().count() <= 1);
+        let upload = drained(request.into_body());
+        if self.request & 0x20 != 0 {
+            tokio::join!(upload, self.answered(run));
+        } else {
+            upload.await;
+            if run.late_reply().is_none() {
+                self.answered(run).await;
+            }
+        }
+    }
+
+    async fn answered(self, run: &Run) {
+        match run.response(response(), body(self.response)).await {
+            Ok(Outcome::Continue(response)) => {
+                assert!((200..600).contains(&response.status().as_u16()), "{}", response.status());
+                drained(response.into_body()).await;
+            }
+            Ok(Outcome::Reply(reply)) => drained(reply.into_body()).await,
+            Err(_) => {}
+        }
+    }
+
+    async fn tunnel(self, run: &Run) {
+        let Ok(mut conduit) = run.conduit() else { return };
+        for piece in pieces(self.request).into_iter().chain(pieces(self.response)) {
+            for way in [Way::Up, Way::Down] {
+                let room = conduit.room(way);
+                if room > 0 {
+                    conduit.push(way, piece.slice(..piece.len().min(room)));
+                }
+                if conduit.run(Waker::noop()).is_err() {
+                    return;
+                }
+                conduit.out(way).clear();
+                tokio::task::yield_now().await;
+            }
+        }
+        for way in [Way::Down, Way::Up] {
+            conduit.end(way);
+            if conduit.run(Waker::noop()).is_err() {
+                return;
+            }
+            conduit.out(way).clear();
+        }
+    }
+
+    /// Answers the calls that filters make, each otherwise than the one before.
+    async fn answer(self, mut asked: mpsc::Receiver<Errand>) {
+        let (mut kept, mut kind) = (Vec::new(), self.calls);
+        while let Some(Errand { request, answer, .. }) = asked.recv().await {
+            if let Sent::Streamed(pieces) = request.into_body() {
+                kept.push((Some(pieces), None));
+            }
+            match (kind % 4, answer) {
+                (0, Answer::Whole(to)) => drop(to.send(Ok(whole()))),
+                (1, Answer::Whole(to)) => drop(to.send(Err(CallError::Timeout))),
+                (0 | 1, Answer::Streamed(to)) => {
+                    for received in stream(kind) {
+                        // One that does not listen hears no more.
+                        let _ = to.try_send(received);
+                    }
+                    kept.push((None, Some(Answer::Streamed(to))));
+                }
+                (2, answer) => kept.push((None, Some(answer))),
+                (_, answer) => drop(answer),
+            }
+            kind = kind.rotate_left(3);
+        }
+        std::future::pending().await
+    }
+}
+
+fn whole() -> Response<Collected> {
+    let collected = Collected { body: Bytes::from_static(b"pong"), trailers: trailers() };
+    Response::builder().header("x-a", "b").body(collected).unwrap()
+}
+
+/// What a stream of gRPC brings: a message, half of one, and an end of some kind.
+fn stream(kind: u8) -> Vec<Received> {
+    let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap().into_parts().0;
+    let message: &[u8] = if kind & 0x10 != 0 { b"\0\0\0\0\x04pong\0\0\0\0\x02ok" } else { b"\x01\0\0\0\x04pong" };
+    let end = if kind & 0x20 != 0 { Received::Failed(CallError::Protocol) } else { Received::Ended };
+    let trailers = Received::Trailers(trailers());
+    vec![Received::Head(Box::new(head)), Received::Data(Bytes::from_static(message)), trailers, end]
+}
+
+fn trailers() -> HeaderMap {
+    let fields = [("x-last", "1"), ("grpc-status", "7"), ("grpc-message", "no")];
+    fields.into_iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+}
+
+fn pieces(how: u8) -> Vec<Bytes> {
+    let piece = if how & 8 != 0 { LARGE } else { b"a piece" };
+    vec![Bytes::from_static(piece); usize::from(how % 4)]
+}
+
+fn body(how: u8) -> Body {
+    Body::scripted(pieces(how), (how & 4 != 0).then(trailers))
+}
+
+async fn drained(mut body: Body) {
+    while let Some(Ok(_)) = body.frame().await {}
+}

@@ -1,0 +1,50 @@
+//! A bounded run of what the fuzz targets do, the same each time.
+
+use crate::{proxy_wasm, random, written::CONTRACT};
+use std::collections::BTreeSet;
+
+/// Runs of so many bytes each.
+const RUNS: u32 = 256;
+const BYTES: usize = 512;
+
+/// Has `drive` make something of bytes, whose first ones say in turn how the exchange goes.
+fn seeded(drive: impl Fn(&[u8])) {
+    // A linear congruential generator (Knuth's MMIX), whose upper bits are random enough to choose by.
+    let mut state = 20_261_129_u64;
+    for _ in 0..RUNS {
+        let byte = |state: &mut u64| {
+            *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (*state >> 56) as u8
+        };
+        let bytes: Vec<u8> = (0..BYTES).map(|_| byte(&mut state)).collect();
+        drive(&bytes);
+    }
+}
+
+#[test]
+fn random_calls_of_proxy_wasm_harm_nobody() {
+    seeded(proxy_wasm::random::drive);
+}
+
+#[test]
+fn random_calls_of_the_typed_contract_harm_nobody() {
+    seeded(random::drive);
+}
+
+#[test]
+fn all_of_the_contract_is_called() {
+    let mut resolve = wit_parser::Resolve::default();
+    let package = resolve.push_str("filter.wit", CONTRACT).unwrap();
+    let world = resolve.select_world(&[package], Some("filter")).unwrap();
+    let mut there = BTreeSet::new();
+    for item in resolve.worlds[world].imports.values() {
+        let wit_parser::WorldItem::Interface { id, .. } = item else { panic!("{item:?}") };
+        let interface = &resolve.interfaces[*id];
+        there.extend(interface.functions.keys().cloned().map(|name| (resolve.id_of(*id).unwrap(), name)));
+    }
+    let called: BTreeSet<_> =
+        random::FUNCTIONS.iter().map(|function| (function.module.to_owned(), function.name.to_owned())).collect();
+    let drops = called.iter().filter(|(_, name)| name.starts_with("[resource-drop]")).count();
+    assert_eq!((called.len() - drops, drops), (there.len(), 5));
+    assert!(there.is_subset(&called), "{there:?}");
+}
