@@ -93,7 +93,7 @@ impl Watch {
 impl Held {
     fn give_up(&self) {
         let detail = "the caller did not take the response within http_write_timeout";
-        let mut body = self.body.replace(Body::empty());
+        let mut body = self.body.take();
         body.fail(Fault::new(Reason::DownstreamTimeout, detail));
         self.gone.set(true);
     }

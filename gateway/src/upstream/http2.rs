@@ -167,7 +167,7 @@ impl Place {
     /// without a body always is, since only a copy of it leaves.
     pub(super) async fn send(self, request: &mut Request) -> Result<Response, Fault> {
         let bodiless = request.body().is_end_stream();
-        let leaving = if bodiless { copy(request) } else { mem::replace(request, Request::new(Body::empty())) };
+        let leaving = if bodiless { copy(request) } else { mem::take(request) };
         let ready = in_http2_form(leaving, self.0.scheme)?;
         let mut sender = self.0.sender.clone();
         match sender.try_send_request(ready).await {

@@ -181,7 +181,7 @@ impl Exchanger {
 impl Wire {
     /// Puts the head, and what is ready of the body, into the outgoing buffer.
     fn begin(&mut self, request: &mut Request) {
-        let body = mem::replace(request.body_mut(), Body::empty());
+        let body = mem::take(request.body_mut());
         let sending = match (body.is_end_stream(), body.size_hint().exact()) {
             (true, _) if !needs_length(request) => Sending::Nothing,
             (true, _) => Sending::Length(0),

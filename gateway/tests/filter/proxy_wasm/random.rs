@@ -79,7 +79,7 @@ const TEXTS: [&str; 64] = [
     "xds\0cluster_name",
     "route_name",
     "node",
-    "metadata\0list\01",
+    "metadata\0list\x001",
     "plugin_root_id",
     "listener_direction",
     "tidegate.select_service",
