@@ -25,6 +25,8 @@ pub struct Filtered {
     /// What has passed the filters and is not read yet.
     passed: Piece,
     ended: bool,
+    /// Whether others have had their turn since something was shown.
+    has_paused: bool,
     /// Rung when a filter lets go of what it holds.
     rung: Option<Rung>,
     /// Whether the head has been sent on, so that nothing can be answered in its place.
@@ -38,6 +40,8 @@ type Rung = Pin<Box<dyn Future<Output = ()>>>;
 /// What goes through the filters.
 enum Passed {
     Piece(Piece),
+    /// The next part of what has come already.
+    Rest,
     /// What they held and have let go of.
     LetGo,
 }
@@ -46,6 +50,7 @@ impl Passed {
     async fn through(self, passage: &mut Passage) -> Result<Piece, Halt> {
         match self {
             Self::Piece(piece) => passage.push(piece).await,
+            Self::Rest => passage.go_on().await,
             Self::LetGo => passage.resume().await,
         }
     }
@@ -65,6 +70,7 @@ impl Filtered {
             state: State::Idle(Box::new(passage)),
             passed: Piece::default(),
             ended: false,
+            has_paused: false,
             rung: None,
             headless: false,
         }
@@ -112,6 +118,15 @@ impl Filtered {
             };
             self.state = State::Idle(passage);
             return Poll::Ready(self.take(passed));
+        }
+        if matches!(&self.state, State::Idle(passage) if passage.has_rest()) {
+            // Each part may take a filter's whole time.
+            if !std::mem::replace(&mut self.has_paused, true) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.has_paused = false;
+            return self.pass_on(cx, Passed::Rest);
         }
         if self.is_let_go(cx) {
             return self.pass_on(cx, Passed::LetGo);

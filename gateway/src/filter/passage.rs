@@ -15,6 +15,10 @@ use http::HeaderMap;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
+/// Most bytes of what has come that a typed filter is shown at a time. One that looks at every byte needs milliseconds for so many,
+/// and too long for the MiB that another filter may have held and let go of.
+const AT_A_TIME: usize = 64 << 10;
+
 /// A message on its way.
 pub(super) struct Passage {
     steps: Rc<Steps>,
@@ -38,6 +42,8 @@ struct Stage {
     /// What it asked the host to hold.
     held: Bytes,
     share: Share,
+    /// What has come to it behind what it was shown last. As long as a filter has such a rest, nothing more comes to those before it.
+    rest: Option<Box<Piece>>,
 }
 
 /// What of a message a filter wants to see after its head.
@@ -76,6 +82,16 @@ pub(super) enum Halt {
 impl Piece {
     fn is_nothing(&self) -> bool {
         self.data.is_empty() && self.end.is_none()
+    }
+
+    /// Leaves what a filter is shown at once, at most so many bytes, and says what comes behind it. Trailers come by themselves.
+    fn cut(&mut self, most: usize) -> Option<Box<Self>> {
+        let all = self.data.len() <= most && !matches!(self.end, Some(End::Trailers(_)));
+        if all || self.data.is_empty() {
+            return None;
+        }
+        let data = self.data.split_off(self.data.len().min(most));
+        Some(Box::new(Self { data, end: self.end.take() }))
     }
 
     /// Whether this is the end, without trailers.
@@ -133,7 +149,23 @@ impl Passage {
     /// Shows a piece to the filters that it comes to; what passes the last of them is handed out.
     pub(super) async fn push(&mut self, piece: Piece) -> Result<Piece, Halt> {
         self.steps.lap();
-        self.go(piece).await
+        self.go(0, piece).await
+    }
+
+    /// Whether something waits to be shown that has come already.
+    pub(super) fn has_rest(&self) -> bool {
+        self.stages.iter().any(|stage| stage.rest.is_some())
+    }
+
+    /// Shows the next part of what waits for that; what passes the last filter is handed out.
+    pub(super) async fn go_on(&mut self) -> Result<Piece, Halt> {
+        self.steps.lap();
+        // What is further on its way is before the rest.
+        let last = self.stages.iter_mut().enumerate().rev().find_map(|(stage, it)| it.rest.take().map(|rest| (stage, rest)));
+        match last {
+            Some((stage, rest)) => self.go(stage, *rest).await,
+            None => Ok(Piece::default()),
+        }
     }
 
     /// The bells that VMs ring when they let go of what they hold between two pieces; none where none holds anything.
@@ -153,13 +185,13 @@ impl Passage {
     /// Has what VMs have let go of go on; what passes the last filter is handed out.
     pub(super) async fn resume(&mut self) -> Result<Piece, Halt> {
         self.steps.lap();
-        self.go(Piece::default()).await
+        self.go(0, Piece::default()).await
     }
 
-    /// Has a piece go from filter to filter, behind what the VM of each has let go of: one may have while this was read, or while
-    /// another filter took its time.
-    async fn go(&mut self, mut piece: Piece) -> Result<Piece, Halt> {
-        for stage in 0..self.steps.len() {
+    /// Has a piece go from filter to filter, from this one on, behind what the VM of each has let go of: one may have while this was
+    /// read, or while another filter took its time.
+    async fn go(&mut self, from: usize, mut piece: Piece) -> Result<Piece, Halt> {
+        for stage in from..self.steps.len() {
             let place = self.place(stage);
             if self.steps.holds && self.steps.lets_go(place, self.kind) {
                 let elsewhere = self.shown.head.take();
@@ -244,10 +276,15 @@ impl Passage {
         Ok(())
     }
 
-    /// Shows a piece to one filter, and says what goes on from it.
-    async fn stage(&mut self, stage: usize, piece: Piece) -> Result<Piece, Halt> {
+    /// Shows a piece to one filter, or the first part of it, and says what goes on from it.
+    async fn stage(&mut self, stage: usize, mut piece: Piece) -> Result<Piece, Halt> {
         let place = self.place(stage);
         let follows = self.stages[stage].follows;
+        if follows == Follows::Pieces {
+            // VMs are shown pieces as they come, as elsewhere.
+            let most = if self.steps.vm(place).is_some() { usize::MAX } else { AT_A_TIME };
+            self.stages[stage].rest = piece.cut(most);
+        }
         match (follows, &piece.end) {
             (Follows::Nothing, _) | (Follows::Trailers, None | Some(End::Plain)) => Ok(piece),
             (Follows::Trailers, Some(End::Trailers(_))) => self.trailers(stage, piece).await,

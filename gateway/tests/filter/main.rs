@@ -9,6 +9,7 @@ mod hostile;
 mod lifecycle;
 mod misuse;
 mod numbers;
+mod pieces;
 mod proxy_wasm;
 mod random;
 mod rehearsal;

@@ -4,6 +4,7 @@ use super::{
     shape::{Shape, shape},
     sides::{Sides, place},
 };
+use tidegate_tests::envoy::Place;
 
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 fn shapes() -> Vec<Shape> {
@@ -147,8 +148,33 @@ fn shapes() -> Vec<Shape> {
     ]
 }
 
+/// What one filter has held, as the others are shown it.
+fn in_a_chain() -> Vec<Shape> {
+    vec![
+        shape("held-by-the-first", "first.request-body pause; first.request-body-end continue").sized("abcdef").at("chain"),
+        shape("held-by-the-first-until-trailers", "first.request-body pause")
+            .chunks(&["one", "two"])
+            .trailer("x-t", "1")
+            .at("chain"),
+        shape("held-by-the-first-and-the-third-until-trailers-2", "first.request-body pause; third.request-body pause")
+            .chunks(&["one", "two"])
+            .trailer("x-t", "1")
+            .http2()
+            .at("chain"),
+        shape("held-by-the-last-until-an-answer's-trailers", "third.response-body pause")
+            .header("te", "trailers")
+            .to("/trailers")
+            .at("chain"),
+        shape("held-by-the-first-and-large", "first.request-body pause; first.request-body-end continue")
+            .bytes(60_000)
+            .at("chain"),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_are_as_beside_envoy() {
-    let Some(mut sides) = Sides::start(&[place("shapes")]).await else { return };
+    let chain = Place { configuration: "as first", behind: &["as second", "as third"], ..place("chain") };
+    let Some(mut sides) = Sides::start(&[place("shapes"), chain]).await else { return };
     sides.compare("bodies", &shapes()).await;
+    sides.compare("bodies-in-a-chain", &in_a_chain()).await;
 }

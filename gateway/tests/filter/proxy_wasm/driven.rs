@@ -33,7 +33,7 @@ pub(super) enum Came {
 }
 
 /// Does `work` beside what VMs do between callbacks.
-pub(super) fn beside<T>(stage: &Stage, work: impl Future<Output = T>) -> T {
+pub(crate) fn beside<T>(stage: &Stage, work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         tokio::select! {
@@ -92,7 +92,7 @@ pub(super) fn passed(came: &Result<Came, Fault>) -> &Passed {
     }
 }
 
-pub(super) const BODY: &str = "(param $context i32) (param $size i32) (param $end i32) (result i32)";
+pub(crate) const BODY: &str = "(param $context i32) (param $size i32) (param $end i32) (result i32)";
 pub(super) const TRAILERS: &str = "(param $context i32) (param $fields i32) (result i32)";
 
 /// Stops the exchange's current phase, and does this in a timer a little later.

@@ -1,7 +1,7 @@
 //! Proxy-Wasm modules, written as text, as routes run them.
 
 mod calls;
-mod driven;
+pub(crate) mod driven;
 mod lifecycle;
 mod messages;
 mod misuse;
@@ -9,4 +9,4 @@ mod pauses;
 pub(crate) mod random;
 mod shared;
 mod upload;
-mod written;
+pub(crate) mod written;
