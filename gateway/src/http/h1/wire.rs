@@ -98,7 +98,7 @@ impl Wire {
     }
 
     /// Ready when the downstream has gone. What it sends meanwhile is kept, up to a bound: a caller that leaves behind more than that
-    /// of a body that nobody reads is not seen to leave.
+    /// of a body that nobody reads is not seen to leave (decision 0014).
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.gone {
             return Poll::Ready(());
