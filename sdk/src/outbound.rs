@@ -70,7 +70,7 @@ pub enum CallError {
     Protocol,
     /// The request or the answer is larger than the gateway's limit.
     TooLarge,
-    /// The filter has as many calls open as it may.
+    /// The filter has as many calls open as it may, or there is no room for what this one sends or brings.
     Budget,
     /// A method, header or URL that is not valid.
     Invalid,
@@ -158,7 +158,7 @@ impl fmt::Display for CallError {
             Self::Tls => "TLS to the service failed",
             Self::Protocol => "the answer was not HTTP, or broke off",
             Self::TooLarge => "the request or the answer is too large (settings filter_call_bytes and filter_header_count)",
-            Self::Budget => "too many calls (settings filter_calls and filter_calls_per_exchange)",
+            Self::Budget => "too many calls, or too much held for them (settings filter_calls, filter_calls_per_exchange and filter_held_bytes)",
             Self::Invalid => "the method, a header or the URL is not valid",
         })
     }

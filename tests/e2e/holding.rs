@@ -142,3 +142,34 @@ async fn a_tunnel_that_has_more_held_than_may_be_ends() {
     assert_eq!(refused(&world).await, 1.0);
     until_held(&world, 0).await;
 }
+
+#[tokio::test]
+async fn what_a_filter_s_own_call_brings_is_held_within_the_same_bound() {
+    let (world, api) = held_by(&filters()[0]).await;
+    let uploaded = world.rest.upload("courier", plugins::module("courier")).await;
+    assert!(matches!(uploaded.status, 200 | 201), "{uploaded:?}\n{}", uploaded.text());
+    world.open_plain("asks", "asks.example.com", api.address).await;
+    world.open_plain("calls", "calls.example.com", api.address).await;
+    let call = json!({"url": format!("http://calls.example.com/zeroes/{BODY}"), "times": 1});
+    let send = json!({"method": "POST", "url": "http://calls.example.com/sink", "body_bytes": BODY});
+    let courier = json!({"plugin": "courier", "config": {"at": "request", "calls": [call, send]}});
+    world.rest.register("routes", "asks", &json!({"service": "asks", "filters": [courier]})).await;
+    world.in_force().await;
+    let answered = async |path: &str| {
+        assert_eq!(world.get(&format!("http://asks.example.com{path}")).await.status, 200);
+        let record = world.rest.record_to(&format!("asks.example.com:80{path}")).await;
+        let told = &record["filters"][0]["events"][0]["fields"]["answered"];
+        told.as_str().unwrap_or_else(|| panic!("{record}")).to_owned()
+    };
+    let first = stops_before_the_end(&world).await;
+    until_held(&world, SENT).await;
+    let told = answered("/beside").await;
+    assert_eq!(told.lines().filter(|line| line.contains("filter_held_bytes")).count(), 2, "{told}");
+    assert_eq!(refused(&world).await, 2.0);
+    drop(first);
+    until_held(&world, 0).await;
+    let told = answered("/alone").await;
+    assert_eq!(told.lines().next(), Some(format!("200 {BODY} bytes").as_str()), "{told}");
+    assert!(told.lines().nth(1).is_some_and(|line| line.starts_with("200 ")), "{told}");
+    until_held(&world, 0).await;
+}

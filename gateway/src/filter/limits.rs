@@ -40,7 +40,8 @@ pub struct Limits {
     /// Bytes of a message's body that are held for one filter: what it asked to hold or buffer, and what it makes of that.
     pub body_bytes: usize,
     /// Bytes of bodies that are held for filters, all exchanges together: a caller that sends all but the last byte of a body
-    /// has it held for as long as it likes to go on, and can open many exchanges.
+    /// has it held for as long as it likes to go on, and can open many exchanges. What filters' own calls send and bring is among them:
+    /// alone, `calls` times twice `call_bytes` would be 256 MiB for each filter, and many times that for streams of messages.
     pub held_bytes: usize,
     /// Exchanges of one worker that may have an instance of a filter to themselves: those of `isolation: exchange`, and
     /// of filters with calls of their own. Times `memory_bytes`, what these can take at most.

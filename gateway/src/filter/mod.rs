@@ -56,6 +56,7 @@ pub use inspect::Inspection;
 pub use limits::{Limits, Metrics};
 pub use outbound::{Answer, CallError, Collected, Errand, Errands, Received, Sent};
 pub use run::{Conduit, Outcome, Run, Way};
+pub use share::Held;
 pub use slot::Instances;
 
 use crate::{http::reply::Dialect, live::Live, telemetry::page::Page};

@@ -1,7 +1,10 @@
 //! Requests of a filter's own: checked here, sent by the worker as exchanges that the rules decide, answered to the filter
 //! that has suspended itself meanwhile.
 
-use super::state::State;
+use super::{
+    share::{self, Held, NoRoom},
+    state::State,
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use std::{
@@ -63,7 +66,7 @@ pub enum CallError {
     /// Request or answer are larger than the limit.
     #[component(name = "too-large")]
     TooLarge,
-    /// Too many calls.
+    /// Too many calls, or no room for what one sends or brings.
     #[component(name = "budget")]
     Budget,
     /// Not a valid request.
@@ -82,6 +85,8 @@ pub struct Errand {
     pub timeout: Duration,
     /// The largest body of an answer.
     pub body_bytes: usize,
+    /// What is held of it while it comes.
+    pub held: Held,
     /// Where the answer goes.
     pub answer: Answer,
 }
@@ -185,8 +190,11 @@ async fn send(state: &mut State, call: Call) -> std::result::Result<Answered, Ca
     let timeout = asked.map_or(limits.call_timeout, |asked| asked.min(limits.call_timeout));
     let (answer, answered) = oneshot::channel();
     let (answer, plugin) = (Answer::Whole(answer), Arc::clone(&state.plugin));
-    let request = request(call, limits.header_count)?.map(|body| Sent::Whole(body, HeaderMap::new()));
-    let errand = Errand { plugin, request, timeout, body_bytes: limits.call_bytes, answer };
+    let (head, body) = request(call, limits.header_count)?.into_parts();
+    let body = share::counted(body, &limits, &state.metrics).map_err(|NoRoom| CallError::Budget)?;
+    let request = Request::from_parts(head, Sent::Whole(body, HeaderMap::new()));
+    let held = Held::nothing(&limits, &state.metrics);
+    let errand = Errand { plugin, request, timeout, body_bytes: limits.call_bytes, held, answer };
     errands.try_send(errand).map_err(|_| CallError::Budget)?;
     let response = tokio::select! {
         // The worker answers in any case, unless it ends.

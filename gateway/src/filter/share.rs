@@ -1,7 +1,10 @@
-//! What is held of bodies for filters, all exchanges and workers together. Whoever holds something has a share of it, which is
+//! What is held of bodies for filters, and of those of their own calls, all exchanges and workers together. Whoever holds something has a share of it, which is
 //! given back when the share is dropped; a share of nothing is counted nowhere.
 
-use super::limits::{Limits, Metrics};
+use super::{
+    limits::{Limits, Metrics},
+    outbound::CallError,
+};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -17,17 +20,56 @@ pub(super) struct Share {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NoRoom;
 
+/// What is held of the answer to a call while it comes.
+#[derive(Debug)]
+pub struct Held {
+    share: Share,
+    most: usize,
+    metrics: Arc<Metrics>,
+}
+
 /// Bytes with the share that they have.
 struct Covered {
     data: Bytes,
     _share: Share,
 }
 
+/// What a call sends, counted until the last of it is dropped.
+pub(super) fn counted(data: Bytes, limits: &Limits, metrics: &Arc<Metrics>) -> Result<Bytes, NoRoom> {
+    let mut share = Share::default();
+    share.resize(data.len(), limits, metrics)?;
+    Ok(share.cover(data))
+}
+
+impl Held {
+    /// Nothing yet.
+    pub(super) fn nothing(limits: &Limits, metrics: &Arc<Metrics>) -> Self {
+        Self { share: Share::default(), most: limits.held_bytes, metrics: Arc::clone(metrics) }
+    }
+
+    /// Makes it so many bytes.
+    ///
+    /// # Errors
+    /// There is no room for them.
+    pub fn resize(&mut self, bytes: usize) -> Result<(), CallError> {
+        self.share.resize_within(bytes, self.most, &self.metrics).map_err(|NoRoom| CallError::Budget)
+    }
+
+    /// Hands it on. It counts until the last of it is dropped.
+    pub fn cover(self, data: Bytes) -> Bytes {
+        self.share.cover(data)
+    }
+}
+
 impl Share {
     /// Makes it a share of so many bytes. Where there is no room for them it stays as it is.
     pub(super) fn resize(&mut self, bytes: usize, limits: &Limits, metrics: &Arc<Metrics>) -> Result<(), NoRoom> {
+        self.resize_within(bytes, limits.held_bytes, metrics)
+    }
+
+    fn resize_within(&mut self, bytes: usize, most: usize, metrics: &Arc<Metrics>) -> Result<(), NoRoom> {
         let more = bytes.saturating_sub(self.bytes);
-        if more > 0 && !metrics.held_bytes.add_within(signed(more), signed(limits.held_bytes)) {
+        if more > 0 && !metrics.held_bytes.add_within(signed(more), signed(most)) {
             metrics.held_refused.add(1);
             return Err(NoRoom);
         }

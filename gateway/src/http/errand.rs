@@ -3,7 +3,7 @@
 
 use super::{Request, body::Body, downstream::Downstream, exchange};
 use crate::{
-    filter::{Answer, CallError, Collected, Errand, Received, Sent},
+    filter::{Answer, CallError, Collected, Errand, Held, Received, Sent},
     listen::Peer,
     worker::Worker,
 };
@@ -37,11 +37,11 @@ pub async fn serve(worker: Rc<Worker>, mut errands: mpsc::Receiver<Errand>) {
 }
 
 async fn run(worker: Rc<Worker>, errand: Errand) {
-    let Errand { plugin, request, timeout, body_bytes, answer } = errand;
+    let Errand { plugin, request, timeout, body_bytes, held, answer } = errand;
     // Whoever asked may have gone: then nobody needs the answer, and the exchange ends as one whose caller left.
     match answer {
         Answer::Whole(mut answer) => {
-            let called = tokio::time::timeout(timeout, whole(&worker, &plugin, request, body_bytes));
+            let called = tokio::time::timeout(timeout, whole(&worker, &plugin, request, (body_bytes, held)));
             let outcome = tokio::select! {
                 called = called => called.unwrap_or(Err(CallError::Timeout)),
                 () = answer.closed() => return,
@@ -64,18 +64,21 @@ async fn whole(
     worker: &Rc<Worker>,
     plugin: &str,
     request: ::http::Request<Sent>,
-    limit: usize,
+    (limit, mut held): (usize, Held),
 ) -> Result<Response<Collected>, CallError> {
     let (head, mut body) = call(worker, plugin, request).await?.into_parts();
     let (mut whole, mut trailers) = (BytesMut::new(), HeaderMap::new());
     while let Some(frame) = body.frame().await {
         match frame.map_err(|fault| refusal(fault.reason()))?.into_data() {
             Ok(data) if whole.len() + data.len() > limit => return Err(CallError::TooLarge),
-            Ok(data) => whole.extend_from_slice(&data),
+            Ok(data) => {
+                held.resize(whole.len() + data.len())?;
+                whole.extend_from_slice(&data);
+            }
             Err(last) => trailers = last.into_trailers().unwrap_or_default(),
         }
     }
-    Ok(Response::from_parts(head, Collected { body: whole.freeze(), trailers }))
+    Ok(Response::from_parts(head, Collected { body: held.cover(whole.freeze()), trailers }))
 }
 
 /// Makes a call, and brings its answer as it comes, no faster than it is taken.

@@ -21,6 +21,7 @@ pub(super) const INTERNAL: u32 = 13;
 pub(super) const UNAVAILABLE: u32 = 14;
 
 pub(super) const CLOSED_BY_STATUS: Ended = (UNAVAILABLE, Cow::Borrowed("the answer was none of gRPC"));
+pub(super) const NO_ROOM: Ended = (RESOURCE_EXHAUSTED, Cow::Borrowed("more was held of bodies than filter_held_bytes"));
 pub(super) const NO_STATUS: Ended = (UNKNOWN, Cow::Borrowed("the answer ended without a status"));
 
 impl Machine {

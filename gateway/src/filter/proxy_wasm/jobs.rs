@@ -1,7 +1,7 @@
 //! What a VM has under way beside exchanges: its timers, messages in queues, and calls of its own.
 
 use super::{
-    answers::{self, CLOSED_BY_STATUS, Ended, NO_STATUS},
+    answers::{self, CLOSED_BY_STATUS, Ended, NO_ROOM, NO_STATUS},
     callouts,
     queues::Queue,
     state::Outside,
@@ -10,6 +10,7 @@ use super::{
 use crate::filter::{
     CallError,
     outbound::{Collected, OpenCall, Received},
+    share::Held,
 };
 use bytes::BytesMut;
 use http::{HeaderMap, Response};
@@ -109,7 +110,7 @@ pub(super) fn hear_stream(
     id: u32,
     mut events: mpsc::Receiver<Received>,
     mut given_up: oneshot::Receiver<()>,
-    budget: OpenCall,
+    (budget, mut held): (OpenCall, Held),
 ) {
     let vm = Weak::clone(&outside.vm);
     outside.worker.agenda.add(async move {
@@ -136,7 +137,8 @@ pub(super) fn hear_stream(
                 Received::Head(head) => Ok(vm.call(id, |machine| machine.grpc_initial(id, head.headers))),
                 Received::Data(data) => {
                     received.extend_from_slice(&data);
-                    heard(&vm, id, &mut received)
+                    let heard = heard(&vm, id, &mut received);
+                    heard.and_then(|heard| held.resize(received.len()).map(|()| heard).map_err(|_| NO_ROOM))
                 }
                 Received::Trailers(trailers) => Ok(vm.call(id, |machine| machine.grpc_trailing(id, trailers))),
                 Received::Ended => Err(callouts::grpc_status(&last).map_or(NO_STATUS, |(code, text)| (code, text.into()))),

@@ -194,6 +194,29 @@ fn calls_are_counted_and_bounded() {
     }
 }
 
+#[test]
+fn what_a_call_sends_is_held_until_it_is_sent() {
+    let text = http_call("api", &USUAL);
+    let (stage, mut errands) = one(Limits { held_bytes: "ping".len() * 2 - 1, ..Limits::default() }, &text);
+    let metrics = stage.host.metrics();
+    beside(&stage, async {
+        let run = stage.begin().unwrap().0;
+        {
+            let mut waiting = std::pin::pin!(asked(&run, &[], None));
+            assert!(futures_util::poll!(&mut waiting).is_pending());
+            let errand = errands.recv().await.unwrap();
+            assert_eq!(metrics.held_bytes.value(), 4);
+            let other = stage.begin().unwrap().0;
+            assert_eq!(passed(&asked(&other, &[], None).await).headers["x-refused"], "1", "there is no room for another");
+            other.close(closing()).await;
+            assert_eq!((metrics.held_bytes.value(), metrics.held_refused.value()), (4, 1));
+            drop(errand);
+        }
+        run.close(closing()).await;
+    });
+    assert_eq!(metrics.held_bytes.value(), 0);
+}
+
 fn grpc_call(upstream: &str) -> Text {
     let metadata = pairs(&[("x-meta", "1")]);
     text().with(&data(8192, &metadata)).on_request_headers(&format!(

@@ -12,6 +12,7 @@ use crate::filter::{
         memory::{Call, Done, give, put_u32, range, split, text},
         state::{Outside, State},
     },
+    share::{self, Held, NoRoom},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, header};
@@ -67,7 +68,7 @@ fn http_call(
     let upstream = text(memory, upstream, upstream_size)?;
     let fields = decoded(memory, fields, fields_size)?;
     let trailers = metadata(&decoded(memory, trailers, trailers_size)?, state.limits.header_count)?;
-    let body = Bytes::copy_from_slice(range(memory, body, body_size)?);
+    let body = counted(state, Bytes::copy_from_slice(range(memory, body, body_size)?))?;
     let pseudo = |wanted: &[u8]| fields.iter().find(|(name, _)| &name[..] == wanted).map(|(_, value)| &value[..]);
     let required = |wanted: &[u8]| pseudo(wanted).and_then(|value| std::str::from_utf8(value).ok()).ok_or(Status::BadArgument);
     let method = Method::from_bytes(required(b":method")?.as_bytes()).map_err(|_| Status::BadArgument)?;
@@ -104,7 +105,7 @@ fn grpc_call(
         method: text(memory, method, method_size)?,
         metadata: decoded(memory, metadata, metadata_size)?,
     };
-    let message = framed(range(memory, message, message_size)?);
+    let message = counted(state, framed(range(memory, message, message_size)?))?;
     let mut request = called.request(state, Sent::Whole(message, HeaderMap::new()))?;
     if timeout > 0 {
         let asked = HeaderValue::from_str(&format!("{}m", timeout.min(GRPC_TIMEOUT))).map_err(|_| Status::InternalFailure)?;
@@ -146,7 +147,8 @@ fn grpc_stream(
     send(state, outside.as_ref(), errand)?;
     let (call_id, given_up) = state.callouts.open(root, Kind::GrpcStream(Some(messages)));
     if let Some(outside) = outside {
-        jobs::hear_stream(&outside, call_id, events, given_up, budget);
+        let held = Held::nothing(&state.limits, &state.metrics);
+        jobs::hear_stream(&outside, call_id, events, given_up, (budget, held));
     }
     let (memory, _) = split(call)?;
     Ok(put_u32(memory, id, call_id)?)
@@ -228,7 +230,13 @@ fn budgeted(state: &mut State) -> Answer<OpenCall> {
 }
 
 fn errand(state: &State, request: Request<Sent>, timeout: Duration, answer: AnswerTo) -> Errand {
-    Errand { plugin: Arc::clone(&state.plugin), request, timeout, body_bytes: state.limits.call_bytes, answer }
+    let held = Held::nothing(&state.limits, &state.metrics);
+    Errand { plugin: Arc::clone(&state.plugin), request, timeout, body_bytes: state.limits.call_bytes, held, answer }
+}
+
+/// What is sent counts as what is held of bodies.
+fn counted(state: &State, body: Bytes) -> Answer<Bytes> {
+    share::counted(body, &state.limits, &state.metrics).map_err(|NoRoom| Status::InternalFailure)
 }
 
 /// Sends it, where there is a worker to make it.
@@ -274,10 +282,11 @@ fn grpc_send(call: &mut Call<'_>, id: u32, message: u32, message_size: u32, end:
     if message.len() > state.limits.call_bytes {
         return Err(Status::InternalFailure.into());
     }
+    // An empty message that ends the stream is how SDKs close it.
+    let message = if message.is_empty() && end != 0 { None } else { Some(counted(state, framed(message))?) };
     let open = state.callouts.get_mut(id).ok_or(Status::BadArgument)?;
     let Kind::GrpcStream(Some(sender)) = &mut open.kind else { return Err(Status::BadArgument.into()) };
-    // An empty message that ends the stream is how SDKs close it.
-    let sent = if message.is_empty() && end != 0 { Ok(()) } else { sender.try_send(framed(message)) };
+    let sent = message.map_or(Ok(()), |message| sender.try_send(message));
     if end != 0 {
         open.kind = Kind::GrpcStream(None);
     }
