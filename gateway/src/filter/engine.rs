@@ -50,6 +50,12 @@ impl Shared {
         })?;
         Ok(Self { engine, limits, metrics, holdings })
     }
+
+    /// Whether instances that exchanges have to themselves have at most half of the memory that they may have together.
+    pub(super) fn own_memory_half_free(&self) -> bool {
+        let half = i64::try_from(self.limits.own_memory_bytes / 2).unwrap_or(i64::MAX);
+        self.metrics.own_memory_bytes.value() <= half
+    }
 }
 
 /// Instances are kept for many exchanges, so they are allocated on demand: the pooling allocator would save ten of some

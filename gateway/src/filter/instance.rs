@@ -86,6 +86,37 @@ pub(super) enum Answer {
     Closed,
     /// It was to hold what it was shown, and too much is held already.
     NoRoom,
+    /// Instances that exchanges have to themselves have as much memory as they may, and there is none for this one.
+    NoMemory,
+}
+
+/// Whom an instance serves.
+pub(super) enum Serves {
+    All,
+    /// One exchange at a time. Its own calls go there.
+    One(Option<Errands>),
+}
+
+/// Why there is no instance.
+pub(super) enum NotStarted {
+    NoMemory,
+    /// A sentence for the operator.
+    Failed(Arc<str>),
+}
+
+impl NotStarted {
+    pub(super) fn reason(&self) -> Arc<str> {
+        match self {
+            Self::NoMemory => "there was no memory for an instance of it (setting filter_own_memory_bytes)".into(),
+            Self::Failed(reason) => Arc::clone(reason),
+        }
+    }
+}
+
+impl From<String> for NotStarted {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason.into())
+    }
 }
 
 /// What a callback is made with.
@@ -113,34 +144,52 @@ impl Callback {
 }
 
 impl Instance {
-    /// Starts `filter` and lets it read its configuration. The error is a sentence for the operator.
-    pub(super) async fn start(filter: &Filter, errands: Option<Errands>) -> Result<Self, String> {
+    /// Starts `filter` and lets it read its configuration.
+    pub(super) async fn start(filter: &Filter, serves: Serves) -> Result<Self, NotStarted> {
         let shared = &filter.shared;
         let limits = shared.limits;
-        let mut store = Store::new(&shared.engine, State::of(filter, errands));
+        let state = match serves {
+            Serves::All => State::of(filter, None),
+            Serves::One(errands) => {
+                let mut state = State::of(filter, errands);
+                state.guard.share(limits.own_memory_bytes);
+                state
+            }
+        };
+        let mut store = Store::new(&shared.engine, state);
         store.limiter(|state| &mut state.guard);
         store.set_hostcall_fuel(limits.hostcall_bytes);
         store.set_max_component_handles(limits.handles);
         store.epoch_deadline_callback(|mut context| Ok(context.data_mut().allowance.met()));
         arm(&mut store, Allowance::new(limits.configure));
         let Code::Typed(ready) = &filter.compiled.code else {
-            return Err("it is a Proxy-Wasm module, and runs in a VM of its own kind".to_owned());
+            return Err("it is a Proxy-Wasm module, and runs in a VM of its own kind".to_owned().into());
         };
-        match ready.start(&mut store).await {
+        let started = ready.start(&mut store).await;
+        let was_short = store.data_mut().guard.was_short();
+        match started {
             Ok((guest, Ok(()))) => {
                 shared.metrics.starts.add(1);
                 shared.metrics.instances.add(1);
                 let (calls, numbers, allowance) = (ready.calls(), Numbers::default(), Allowance::new(limits.callback));
                 Ok(Self { store, guest, calls, numbers, allowance, shared: Arc::clone(shared) })
             }
-            Ok((_, Err(refusal))) => Err(refusal),
-            Err(error) => Err(format!("it failed while it started: {}", shared.failed(&error, &Bound::of_start(&limits)))),
+            _ if was_short => Err(NotStarted::NoMemory),
+            Ok((_, Err(refusal))) => Err(refusal.into()),
+            Err(error) => {
+                Err(format!("it failed while it started: {}", shared.failed(&error, &Bound::of_start(&limits))).into())
+            }
         }
     }
 
     /// How many exchanges are open on it.
     pub(super) fn open(&self) -> usize {
         self.numbers.in_use()
+    }
+
+    /// Whether it did not get memory, in the last call, because there was no more for instances like it.
+    pub(super) fn was_short(&mut self) -> bool {
+        self.store.data_mut().guard.was_short()
     }
 
     /// What tells the call that it is in that nobody waits for it any more.
@@ -222,8 +271,9 @@ impl Numbers {
 /// Starts a filter to see whether it does. Runs on the control plane; a store that may suspend does not while it starts,
 /// since a filter's own calls are refused before its first exchange.
 pub(super) fn try_start(filter: &Filter) -> Result<(), String> {
-    let started = Instance::start(filter, None).now_or_never();
-    started.unwrap_or_else(|| Err("it waits for something while it starts".to_owned())).map(drop)
+    let started = Instance::start(filter, Serves::All).now_or_never();
+    let waits = || Err("it waits for something while it starts".to_owned().into());
+    started.unwrap_or_else(waits).map(drop).map_err(|not_started| not_started.reason().to_string())
 }
 
 /// Gives the next call this time.

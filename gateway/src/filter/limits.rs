@@ -44,8 +44,11 @@ pub struct Limits {
     /// alone, `calls` times twice `call_bytes` would be 256 MiB for each filter, and many times that for streams of messages.
     pub held_bytes: usize,
     /// Exchanges of one worker that may have an instance of a filter to themselves: those of `isolation: exchange`, and
-    /// of filters with calls of their own. Times `memory_bytes`, what these can take at most.
+    /// of filters with calls of their own.
     pub own_instances: usize,
+    /// Linear memory of all those instances, all filters and workers together: without it one filter could take `own_instances` times
+    /// `memory_bytes` on each worker, which is 2 GiB. Those that wait for their next exchange have at most half of it.
+    pub own_memory_bytes: usize,
     /// Calls of its own that one filter may have open, all workers together.
     pub calls: usize,
     /// Calls of its own that one filter may make in one exchange.
@@ -113,6 +116,7 @@ impl Default for Limits {
             body_bytes: 1 << 20,
             held_bytes: 256 << 20,
             own_instances: 64,
+            own_memory_bytes: 1 << 30,
             calls: 256,
             calls_per_exchange: 8,
             call_timeout: Duration::from_secs(10),
@@ -158,6 +162,10 @@ pub struct Metrics {
     pub memory_bytes: Gauge,
     /// Memory growth refused.
     pub memory_refused: Counter,
+    /// Bytes of the linear memories of instances that exchanges have to themselves.
+    pub own_memory_bytes: Gauge,
+    /// Growth of those that was refused because they have as much together as they may.
+    pub own_memory_refused: Counter,
     /// Table growth refused.
     pub tables_refused: Counter,
     /// Changes of first lines refused.

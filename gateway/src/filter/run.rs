@@ -314,6 +314,7 @@ impl Steps {
         step.time.set(step.time.get() + self.lap());
         match answer {
             Ok(Answer::NoRoom) => Err(self.no_room(index)),
+            Ok(Answer::NoMemory) => Err(self.no_memory(index)),
             Ok(answer) => {
                 let open = step.trail.borrow().open.is_some();
                 if step.fate.get() != Fate::Replied {

@@ -8,7 +8,7 @@ use super::{
     chain::{Chains, Filter},
     guest::Calls,
     inspect::Code,
-    instance::{Answer, Bound, Instance, Trail, Visit},
+    instance::{Answer, Bound, Instance, NotStarted, Serves, Trail, Visit},
     outbound::Errands,
     proxy_wasm,
 };
@@ -204,9 +204,9 @@ impl Slot {
                 let reason = &health.failures.reason;
                 return unavailable(format!("it is started again in {wait} ms after it failed: {reason}"));
             }
-            match at_once(pin!(Instance::start(filter, None))) {
+            match at_once(pin!(Instance::start(filter, Serves::All))) {
                 Ok(instance) => health.started(instance),
-                Err(reason) => return Err(health.fail(reason.into())),
+                Err(not_started) => return Err(health.fail(not_started.reason())),
             }
         }
         let number = health.number;
@@ -233,7 +233,7 @@ impl Slot {
     }
 
     /// An instance for one exchange: one that waits, or a new one.
-    async fn instance(&self, filter: &Filter) -> Result<Instance, Arc<str>> {
+    async fn instance(&self, filter: &Filter) -> Result<Instance, NotStarted> {
         let idle = self.idle.borrow_mut().pop();
         if let Some(instance) = idle {
             return Ok(instance);
@@ -256,16 +256,22 @@ impl Slot {
             .into());
         }
         self.own.set(self.own.get() + 1);
-        let started = Instance::start(filter, self.errands.clone()).await;
-        started.map_err(|reason| {
+        let started = Instance::start(filter, Serves::One(self.errands.clone())).await;
+        started.inspect_err(|not_started| {
             self.own.set(self.own.get().saturating_sub(1));
-            self.health.borrow_mut().fail(reason.into())
+            // Where there is no memory the next one need not wait.
+            if let NotStarted::Failed(reason) = not_started {
+                self.health.borrow_mut().fail(Arc::clone(reason));
+            }
         })
     }
 
     /// Takes an instance back whose exchange is over.
     fn give_back(&self, instance: Instance) {
-        let wanted = self.filter.upgrade().is_some_and(|filter| filter.place.isolation == Isolation::Shared);
+        let wanted = self.filter.upgrade().is_some_and(|filter| {
+            // Those of a filter that nobody uses just now must leave memory for others.
+            filter.place.isolation == Isolation::Shared && filter.shared.own_memory_half_free()
+        });
         if wanted {
             self.idle.borrow_mut().push(instance);
         } else {

@@ -200,6 +200,10 @@ pub(super) struct Guard {
     metrics: Arc<Metrics>,
     /// Bytes of memory that were granted.
     granted: i64,
+    /// How many bytes all instances that serve one exchange each may have together, where it belongs to one.
+    common: Option<i64>,
+    /// Whether those had no more for it.
+    is_short: bool,
 }
 
 impl Guard {
@@ -216,27 +220,48 @@ impl Guard {
             // Growth that is refused is an answer that allocators know how to take.
             .trap_on_grow_failure(false)
             .build();
-        Self { limits, metrics, granted: 0 }
+        Self { limits, metrics, granted: 0, common: None, is_short: false }
+    }
+
+    /// Makes it that of an instance that serves one exchange, before there is any memory.
+    pub(super) fn share(&mut self, own_memory_bytes: usize) {
+        self.common = Some(i64::try_from(own_memory_bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Whether memory was refused since this was asked last because all such instances together have as much as they may.
+    pub(super) fn was_short(&mut self) -> bool {
+        std::mem::take(&mut self.is_short)
+    }
+
+    /// Takes so much of what is there for all.
+    fn takes(&mut self, bytes: i64) -> bool {
+        if self.common.is_some_and(|most| !self.metrics.own_memory_bytes.add_within(bytes, most)) {
+            self.metrics.own_memory_refused.add(1);
+            self.is_short = true;
+            return false;
+        }
+        self.granted = self.granted.saturating_add(bytes);
+        self.metrics.memory_bytes.add(bytes);
+        true
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         self.metrics.memory_bytes.add(-self.granted);
+        if self.common.is_some() {
+            self.metrics.own_memory_bytes.add(-self.granted);
+        }
     }
 }
 
 impl ResourceLimiter for Guard {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let granted = self.limits.memory_growing(current, desired, maximum)?;
-        if granted {
-            let more = i64::try_from(desired.saturating_sub(current)).unwrap_or(i64::MAX);
-            self.granted = self.granted.saturating_add(more);
-            self.metrics.memory_bytes.add(more);
-        } else {
+        if !self.limits.memory_growing(current, desired, maximum)? {
             self.metrics.memory_refused.add(1);
+            return Ok(false);
         }
-        Ok(granted)
+        Ok(self.takes(i64::try_from(desired.saturating_sub(current)).unwrap_or(i64::MAX)))
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {

@@ -134,6 +134,7 @@ settings! {
     "filter_body_bytes" => filter.body_bytes, "Bytes of a message's body that are held for one filter.";
     "filter_held_bytes" => filter.held_bytes, "Bytes of bodies that are held for filters and their own calls, all exchanges together; one that needs more is refused.";
     "filter_own_instances" => filter.own_instances, "Exchanges of one worker that may have an instance of a filter to themselves.";
+    "filter_own_memory_bytes" => filter.own_memory_bytes, "Linear memory of all those instances together; an exchange that needs more is refused.";
     "filter_calls" => filter.calls, "Requests of its own that one filter may have open.";
     "filter_calls_per_exchange" => filter.calls_per_exchange, "Requests of its own that one filter may make in one exchange.";
     "filter_call_timeout" => filter.call_timeout, "Longest time for a request of a filter's own.";

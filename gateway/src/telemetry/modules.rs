@@ -97,11 +97,14 @@ pub fn filter(page: &mut Page, metrics: &filter::Metrics) {
     page.counter("tidegate_filter_calls_failed_total", help, metrics.calls_failed.value());
     page.gauge("tidegate_filter_instances", "Filter instances alive.", metrics.instances.value());
     page.gauge("tidegate_filter_memory_bytes", "Bytes of their memories.", metrics.memory_bytes.value());
+    let help = "Bytes of the memories of instances that exchanges have to themselves.";
+    page.gauge("tidegate_filter_own_memory_bytes", help, metrics.own_memory_bytes.value());
     let help = "Bytes of bodies that are held for filters, or were and are not sent yet.";
     page.gauge("tidegate_filter_held_bytes", help, metrics.held_bytes.value());
     let help = "What filters asked for beyond a limit, by kind.";
     let refused = page.family(Kind::Counter, "tidegate_filter_refused_total", help);
     refused.add(&[("kind", "memory")], metrics.memory_refused.value());
+    refused.add(&[("kind", "own_memory")], metrics.own_memory_refused.value());
     refused.add(&[("kind", "table")], metrics.tables_refused.value());
     refused.add(&[("kind", "line")], metrics.lines_refused.value());
     refused.add(&[("kind", "header")], metrics.headers_refused.value());

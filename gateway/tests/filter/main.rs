@@ -9,6 +9,7 @@ mod hostile;
 mod lifecycle;
 mod misuse;
 mod numbers;
+mod own;
 mod pieces;
 mod proxy_wasm;
 mod random;

@@ -3,7 +3,14 @@
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, pin::pin, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tidegate_gateway::{
     fault::Fault,
     filter::{self, Chains, Closing, Facts, Host, Instances, Limits},
@@ -95,6 +102,12 @@ pub(crate) fn used(config: &str) -> FilterUse {
 
 /// The route that exchanges are on where nothing else is said.
 const ROUTE: &str = "api";
+
+/// Limits for a test in which time is of no interest: a machine may be as busy as it likes.
+pub(crate) fn unhurried() -> Limits {
+    let long = Duration::from_secs(600);
+    Limits { callback: long, configure: long, compile: long, ..Limits::default() }
+}
 
 /// A worker with a host of its own, and routes of which each belongs to a service of its own.
 pub(crate) struct Stage {

@@ -3,8 +3,9 @@
 //! exchange's own reason says whether the failure came to the caller.
 
 use super::{Fate, Halt, Steps, refused};
+use crate::fault::Fault;
 use std::sync::Arc;
-use tidegate_policy::route::OnError;
+use tidegate_policy::{Reason, route::OnError};
 
 impl Steps {
     /// Notes that the filter failed; an error where the exchange is lost with it. With `on_error: skip` what was to be shown to it
@@ -21,6 +22,17 @@ impl Steps {
                 Ok(())
             }
         }
+    }
+
+    /// There is no memory for an instance of the filter that serves this exchange.
+    pub(super) fn no_memory(&self, index: usize) -> Halt {
+        let link = &self.chain.links[index];
+        let limit = link.filter.as_ref().map_or(0, |filter| filter.shared.limits.own_memory_bytes);
+        let detail = format!(
+            "the filter {} needs more memory for this exchange than is left of the {limit} bytes that such instances have together (setting filter_own_memory_bytes)",
+            link.plugin
+        );
+        Halt::Fault(Fault::new(Reason::Overloaded, detail))
     }
 
     /// Notes that the filter failed at its last call, with which nothing is lost any more.

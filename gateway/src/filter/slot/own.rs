@@ -6,7 +6,7 @@ use crate::filter::{
     chain::Filter,
     engine::Shared,
     guest::Calls,
-    instance::{Answer, Bound, Callback, Instance, Trail, Visit},
+    instance::{Answer, Bound, Callback, Instance, NotStarted, Trail, Visit},
     lent::Shown,
 };
 use std::{
@@ -83,7 +83,11 @@ impl Own {
         if closes && self.is_over() {
             return Ok(Answer::Closed);
         }
-        let mut instance = claimed?;
+        let mut instance = match claimed {
+            Ok(instance) => instance,
+            Err(NotStarted::NoMemory) => return Ok(Answer::NoMemory),
+            Err(NotStarted::Failed(reason)) => return Err(reason),
+        };
         let mut taken = trail.take();
         let answer = if filter.calls() == Calls::Suspending {
             let done = self.suspending(filter, (instance, taken), visit).await;
@@ -130,15 +134,24 @@ impl Own {
     fn settled(
         &self,
         shared: &Shared,
-        (instance, trail): (Box<Instance>, &mut Trail),
+        (mut instance, trail): (Box<Instance>, &mut Trail),
         closes: bool,
         answer: wasmtime::Result<Answer>,
     ) -> Visited {
-        let visited = answer.map_err(|error| {
+        let was_short = instance.was_short();
+        let visited = answer.or_else(|error| {
             trail.open = None;
-            Arc::from(shared.failed(&error, &Bound::of_callback(&shared.limits)))
+            // At the end there is nothing left to refuse: that is a failure as any other.
+            if was_short && !closes {
+                return Ok(Answer::NoMemory);
+            }
+            Err(Arc::from(shared.failed(&error, &Bound::of_callback(&shared.limits))))
         });
         let next = match &visited {
+            Ok(Answer::NoMemory) => {
+                self.slot.own.set(self.slot.own.get().saturating_sub(1));
+                Tenure::Lost(NotStarted::NoMemory.reason())
+            }
             Err(reason) => {
                 self.slot.own.set(self.slot.own.get().saturating_sub(1));
                 self.slot.health.borrow_mut().fail(Arc::clone(reason));
@@ -156,7 +169,7 @@ impl Own {
     }
 
     /// The instance, as soon as the other direction does not use it.
-    async fn claim(&self, filter: &Filter) -> Result<Box<Instance>, Arc<str>> {
+    async fn claim(&self, filter: &Filter) -> Result<Box<Instance>, NotStarted> {
         loop {
             let free = self.free.notified();
             let tenure = self.tenure.replace(Tenure::Away);
@@ -164,19 +177,19 @@ impl Own {
                 Tenure::Here(instance) => return Ok(instance),
                 Tenure::Unstarted => {
                     let started = self.slot.instance(filter).await;
-                    if let Err(reason) = &started {
-                        self.tenure.replace(Tenure::Lost(Arc::clone(reason)));
+                    if let Err(not_started) = &started {
+                        self.tenure.replace(Tenure::Lost(not_started.reason()));
                         self.free.notify_waiters();
                     }
                     return started.map(Box::new);
                 }
                 Tenure::Over => {
                     self.tenure.replace(Tenure::Over);
-                    return Err("its part in the exchange is over".into());
+                    return Err("its part in the exchange is over".to_owned().into());
                 }
                 Tenure::Lost(reason) => {
                     self.tenure.replace(Tenure::Lost(Arc::clone(&reason)));
-                    return Err(reason);
+                    return Err(NotStarted::Failed(reason));
                 }
                 Tenure::Away => free.await,
             }

@@ -1,0 +1,104 @@
+//! Instances that exchanges have to themselves: how much memory they have together, and what becomes of exchanges for which there is
+//! none.
+
+use crate::setting::{Flow, Run, Stage, filter, module, request, unhurried};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tidegate_gateway::{fault::Fault, filter::Limits};
+use tidegate_policy::{Name, Reason, publication::Module};
+
+fn stage(own_memory_bytes: usize, filters: Value) -> Stage {
+    let plugins = ["stamp", "hostile", "courier"];
+    let modules: BTreeMap<Name, Module> =
+        plugins.into_iter().map(|plugin| (plugin.parse().unwrap(), module(filter(plugin)))).collect();
+    let mut stage = Stage::empty(Limits { own_memory_bytes, ..unhurried() });
+    stage.publish_modules(&[("api", filters)], &modules);
+    stage
+}
+
+fn stamp(on_error: &str) -> Value {
+    json!([{"plugin": "stamp", "isolation": "exchange", "on_error": on_error}])
+}
+
+/// Begins an exchange, and stays in it.
+fn begun(stage: &Stage) -> Result<Run, Fault> {
+    let mut run = stage.begin()?;
+    let shown = run.on_request(&mut request(&[]));
+    if let Err(fault) = shown {
+        drop(run.close());
+        return Err(fault);
+    }
+    assert!(matches!(shown, Ok(Flow::Continue)), "{shown:?}");
+    Ok(run)
+}
+
+/// What one instance takes.
+fn of_one(filters: Value) -> usize {
+    let stage = stage(usize::MAX, filters);
+    let run = begun(&stage).unwrap();
+    let bytes = stage.host.metrics().own_memory_bytes.value();
+    drop(run.close());
+    usize::try_from(bytes).unwrap()
+}
+
+fn is_overload(fault: &Fault) -> bool {
+    fault.reason() == Reason::Overloaded && fault.status() == 503 && fault.to_string().contains("filter_own_memory_bytes")
+}
+
+#[test]
+fn exchanges_together_have_only_so_much_memory() {
+    for on_error in ["deny", "skip"] {
+        let each = of_one(stamp(on_error));
+        let stage = stage(each * 5 / 2, stamp(on_error));
+        let metrics = stage.host.metrics();
+        let own = || usize::try_from(metrics.own_memory_bytes.value()).unwrap();
+        let one = begun(&stage).unwrap();
+        let two = begun(&stage).unwrap();
+        let refused = begun(&stage).unwrap_err();
+        assert!(is_overload(&refused), "{on_error}: {refused:?}");
+        assert_eq!((own(), metrics.own_memory_refused.value()), (each * 2, 1), "{on_error}");
+        drop(one.close());
+        assert_eq!(own(), each, "{on_error}");
+        // There is room again at once: nothing has failed that others would have to wait for.
+        let three = begun(&stage).unwrap();
+        drop((two.close(), three.close()));
+        assert_eq!((own(), metrics.failures.value()), (0, 0), "{on_error}");
+    }
+}
+
+#[test]
+fn one_that_outgrows_what_is_left_is_refused_and_is_no_failure() {
+    let grows = |isolation: &str| {
+        let config = json!({"at": "request", "mode": "memory"});
+        json!([{"plugin": "hostile", "isolation": isolation, "config": config}])
+    };
+    let own = stage(8 << 20, grows("exchange"));
+    for _ in 0..3 {
+        let refused = begun(&own).unwrap_err();
+        assert!(is_overload(&refused), "{refused:?}");
+    }
+    let metrics = own.host.metrics();
+    assert_eq!((metrics.own_memory_bytes.value(), metrics.failures.value()), (0, 0));
+    assert!(metrics.own_memory_refused.value() >= 3);
+    // One that all exchanges share has its own limit, and so has each of the others.
+    for stage in [stage(8 << 20, grows("shared")), stage(usize::MAX, grows("exchange"))] {
+        assert_eq!(begun(&stage).unwrap_err().reason(), Reason::FilterFailed);
+        assert_eq!(stage.host.metrics().own_memory_refused.value(), 0);
+    }
+}
+
+#[test]
+fn those_that_wait_leave_half_of_it_to_others() {
+    let courier = || json!([{"plugin": "courier", "config": {"at": "log", "calls": []}}]);
+    let each = of_one(courier());
+    for (own_memory_bytes, starts, waiting) in [(each * 2, 1, each), (each * 2 - 1, 3, 0)] {
+        let stage = stage(own_memory_bytes, courier());
+        let metrics = stage.host.metrics();
+        let before = metrics.starts.value();
+        for _ in 0..3 {
+            drop(begun(&stage).unwrap().close());
+        }
+        assert_eq!(metrics.starts.value() - before, starts);
+        assert_eq!(usize::try_from(metrics.own_memory_bytes.value()).unwrap(), waiting);
+    }
+}
