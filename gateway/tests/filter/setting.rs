@@ -182,7 +182,7 @@ pub(crate) fn closing() -> Closing {
         verdict: Verdict::Allowed,
         reason: Reason::AllowedByRule,
         fault: None,
-        total: std::time::Duration::from_millis(5),
+        total: Duration::from_millis(5),
         request_bytes: 0,
         response_bytes: 0,
     }
