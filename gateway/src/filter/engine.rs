@@ -3,13 +3,13 @@
 use super::{
     holdings::Holdings,
     limits::{Limits, Metrics},
+    time::TICKS_AT_ONCE,
 };
 use std::{sync::Arc, thread, time::Duration};
 use wasmtime::{Config, Engine, OptLevel, Result};
 
-/// How often the epoch moves on, by as many milliseconds: the resolution of every time limit on filters. Each time takes a busy
-/// core from its worker; once a millisecond, that was 3 % of it.
-const TICK: Duration = Duration::from_millis(5);
+/// How often the epoch moves on.
+const TICK: Duration = Duration::from_millis(TICKS_AT_ONCE);
 
 /// How often it moves on while no worker has an instance: a canary's limits need no better, and an idle gateway sleeps.
 const IDLE_TICK: Duration = Duration::from_millis(20);
@@ -34,7 +34,7 @@ impl Shared {
         // The thread ends when the last user of the engine has gone.
         thread::Builder::new().name("filter-clock".to_owned()).spawn(move || {
             while let Some(engine) = ticking.upgrade() {
-                (0..TICK.as_millis()).for_each(|_| engine.increment_epoch());
+                (0..TICKS_AT_ONCE).for_each(|_| engine.increment_epoch());
                 drop(engine);
                 thread::sleep(if counted.instances.value() > 0 { TICK } else { IDLE_TICK });
             }

@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 use std::{
+    collections::VecDeque,
     fmt,
     future::poll_fn,
     pin::{Pin, pin},
@@ -22,8 +23,9 @@ use tidegate_policy::Reason;
 pub struct Filtered {
     body: Body,
     state: State,
-    /// What has passed the filters and is not read yet.
-    passed: Piece,
+    /// What has passed the filters and is not read yet: pieces, and how it ends.
+    passed: VecDeque<Bytes>,
+    end: Option<End>,
     ended: bool,
     /// Whether others have had their turn since something was shown.
     has_paused: bool,
@@ -68,7 +70,8 @@ impl Filtered {
         Self {
             body,
             state: State::Idle(Box::new(passage)),
-            passed: Piece::default(),
+            passed: VecDeque::new(),
+            end: None,
             ended: false,
             has_paused: false,
             rung: None,
@@ -76,10 +79,11 @@ impl Filtered {
         }
     }
 
-    /// Reads and shows the body until no filter holds the head any more.
+    /// Reads and shows the body until no filter holds the head any more. Where all of the body has come by then, the head waits until
+    /// it has passed, too, so that it can say how long the body is.
     pub(super) async fn until_head_is_out(&mut self) -> Result<(), Halt> {
         poll_fn(|cx| {
-            while !self.head_is_out() {
+            while !self.head_is_out() || self.end_is_here() {
                 if let Err(halt) = ready!(self.poll_passed(cx)) {
                     return Poll::Ready(Err(halt));
                 }
@@ -91,6 +95,11 @@ impl Filtered {
 
     fn head_is_out(&self) -> bool {
         matches!(&self.state, State::Idle(passage) if passage.head_is_out())
+    }
+
+    /// Whether the end of the body has come, and waits to be shown.
+    fn end_is_here(&self) -> bool {
+        matches!(&self.state, State::Idle(passage) if passage.has_end())
     }
 
     /// The head, once it is out.
@@ -186,7 +195,8 @@ impl Filtered {
     fn take(&mut self, passed: Result<Piece, Halt>) -> Result<(), Halt> {
         match passed {
             Ok(piece) => {
-                self.passed = piece;
+                self.passed.extend(Some(piece.data).filter(|data| !data.is_empty()));
+                self.end = piece.end;
                 Ok(())
             }
             Err(halt) => {
@@ -201,15 +211,14 @@ impl Filtered {
 
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         loop {
-            if !self.passed.data.is_empty() {
-                let data = std::mem::take(&mut self.passed.data);
-                self.ended = matches!(self.passed.end, Some(End::Plain));
+            if let Some(data) = self.passed.pop_front() {
+                self.ended = self.passed.is_empty() && matches!(self.end, Some(End::Plain));
                 return Poll::Ready(Some(Ok(Frame::data(data))));
             }
             if self.ended {
                 return Poll::Ready(None);
             }
-            if let Some(end) = self.passed.end.take() {
+            if let Some(end) = self.end.take() {
                 self.ended = true;
                 match end {
                     End::Plain => return Poll::Ready(None),
@@ -225,13 +234,13 @@ impl Filtered {
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.ended || (self.passed.data.is_empty() && matches!(self.passed.end, Some(End::Plain)))
+        self.ended || (self.passed.is_empty() && matches!(self.end, Some(End::Plain)))
     }
 
     /// Exact once the whole body has passed the filters.
     pub(crate) fn size_hint(&self) -> SizeHint {
-        match self.passed.end {
-            Some(End::Plain) => SizeHint::with_exact(self.passed.data.len() as u64),
+        match self.end {
+            Some(End::Plain) => SizeHint::with_exact(self.passed.iter().map(|data| data.len() as u64).sum()),
             _ if self.ended => SizeHint::with_exact(0),
             _ => SizeHint::default(),
         }

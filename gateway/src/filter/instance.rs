@@ -174,8 +174,8 @@ impl Instance {
                 let (calls, numbers, allowance) = (ready.calls(), Numbers::default(), Allowance::new(limits.callback));
                 Ok(Self { store, guest, calls, numbers, allowance, shared: Arc::clone(shared) })
             }
-            _ if was_short => Err(NotStarted::NoMemory),
             Ok((_, Err(refusal))) => Err(refusal.into()),
+            Err(_) if was_short => Err(NotStarted::NoMemory),
             Err(error) => {
                 Err(format!("it failed while it started: {}", shared.failed(&error, &Bound::of_start(&limits))).into())
             }

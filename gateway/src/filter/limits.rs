@@ -176,7 +176,7 @@ pub struct Metrics {
     pub bodies_refused: Counter,
     /// Bytes of bodies that are held, or were and are not sent yet.
     pub held_bytes: Gauge,
-    /// Exchanges that ended because no more was to be held.
+    /// Exchanges that ended, and calls of filters' own that were not made, because no more was to be held.
     pub held_refused: Counter,
     /// Times that a filter held as much of a tunnel as it may, so that nothing more was read.
     pub tunnels_full: Counter,

@@ -15,7 +15,7 @@ use http::HeaderMap;
 use std::rc::Rc;
 use tokio::sync::Notify;
 
-/// Most bytes of what has come that a typed filter is shown at a time. One that looks at every byte needs milliseconds for so many,
+/// Most bytes of what has come that a typed filter is shown at a time, beside what it holds itself. One that looks at every byte needs milliseconds for so many,
 /// and too long for the MiB that another filter may have held and let go of.
 const AT_A_TIME: usize = 64 << 10;
 
@@ -155,6 +155,11 @@ impl Passage {
     /// Whether something waits to be shown that has come already.
     pub(super) fn has_rest(&self) -> bool {
         self.stages.iter().any(|stage| stage.rest.is_some())
+    }
+
+    /// Whether the message's end is a part of that.
+    pub(super) fn has_end(&self) -> bool {
+        self.stages.iter().any(|stage| stage.rest.as_ref().is_some_and(|rest| rest.end.is_some()))
     }
 
     /// Shows the next part of what waits for that; what passes the last filter is handed out.

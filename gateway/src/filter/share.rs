@@ -1,5 +1,5 @@
-//! What is held of bodies for filters, and of those of their own calls, all exchanges and workers together. Whoever holds something has a share of it, which is
-//! given back when the share is dropped; a share of nothing is counted nowhere.
+//! What is held of bodies for filters, and of those of their own calls, all exchanges and workers together. Whoever holds something
+//! has a share of it, which is given back when the share is dropped; a share of nothing is counted nowhere.
 
 use super::{
     limits::{Limits, Metrics},

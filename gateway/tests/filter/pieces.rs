@@ -11,6 +11,7 @@ use crate::{
 use bytes::Bytes;
 use futures_util::poll;
 use http::{HeaderMap, HeaderValue};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, pin::pin};
@@ -218,16 +219,67 @@ fn others_have_their_turn_between_two_parts() {
     let stage = one(json!([Kind::Buffers.on_a_route(), Kind::Holds.on_a_route()]));
     let turns = beside(&stage, async {
         let run = stage.begin().unwrap().0;
-        let asked = passed(run.request(request(&[]), body(&content(MIB), None)).await.unwrap()).into_body();
-        let mut read = pin!(gathered(asked));
         let mut turns = 1;
-        while poll!(&mut read).is_pending() {
-            turns += 1;
+        {
+            let mut read = pin!(async {
+                let asked = run.request(request(&[]), body(&content(MIB), None)).await.unwrap();
+                gathered(passed(asked).into_body()).await
+            });
+            while poll!(&mut read).is_pending() {
+                turns += 1;
+            }
         }
         run.close(closing()).await;
         turns
     });
     assert_eq!(turns, MIB / AT_A_TIME);
+}
+
+#[test]
+fn the_length_of_a_body_that_was_held_whole_is_known() {
+    use Kind::{Buffers, HoldsSome, Stops, Streams};
+    let cases: [(&[Kind], bool); 5] = [
+        (&[Buffers, Streams], true),
+        (&[Buffers, Streams, Streams], true),
+        (&[Streams, Buffers], true),
+        // The head goes on before the end has come.
+        (&[Stops, Streams], false),
+        (&[HoldsSome, Streams], false),
+    ];
+    let name = |kinds: &[Kind]| format!("{kinds:?}").to_lowercase().replace([',', ' ', '[', ']'], "");
+    let filters = |kinds: &[Kind], back: bool| {
+        let mut all: Vec<_> = kinds.iter().map(|kind| kind.on_a_route()).collect();
+        // A response passes them in reverse order.
+        if back {
+            all.reverse();
+        }
+        Value::from(all)
+    };
+    let routes = cases
+        .iter()
+        .flat_map(|(kinds, _)| [(name(kinds), filters(kinds, false)), (format!("{}-back", name(kinds)), filters(kinds, true))]);
+    let stage = stage(&routes.collect::<Vec<_>>());
+    for (kinds, known) in cases {
+        for len in [AT_A_TIME, AT_A_TIME + 1, 300_000, MIB].into_iter().filter(|len| known || *len > AT_A_TIME + 1) {
+            beside(&stage, async {
+                let run = stage.begin_on(&name(kinds)).unwrap().0;
+                let asked = passed(run.request(request(&[]), body(&content(len), None)).await.unwrap()).into_body();
+                let told = asked.size_hint().exact();
+                assert_eq!(told, known.then_some(len as u64), "the request of {kinds:?}, {len}");
+                assert_eq!(gathered(asked).await.0.len(), len);
+                run.close(closing()).await;
+                let run = stage.begin_on(&format!("{}-back", name(kinds))).unwrap().0;
+                let asked = passed(run.request(request(&[]), Body::empty()).await.unwrap()).into_body();
+                assert_eq!(gathered(asked).await.0.len(), 0);
+                let answered = passed(run.response(response(), body(&content(len), None)).await.unwrap()).into_body();
+                let told = answered.size_hint().exact();
+                assert_eq!(told, known.then_some(len as u64), "the response of {kinds:?}, {len}");
+                assert_eq!(gathered(answered).await.0.len(), len);
+                run.close(closing()).await;
+            });
+        }
+    }
+    assert_eq!(stage.host.metrics().held_bytes.value(), 0);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::sync::{Notify, watch};
+use wasmtime::Trap;
 
 /// An exchange's own instance.
 pub(in crate::filter) struct Own {
@@ -141,8 +142,9 @@ impl Own {
         let was_short = instance.was_short();
         let visited = answer.or_else(|error| {
             trail.open = None;
-            // At the end there is nothing left to refuse: that is a failure as any other.
-            if was_short && !closes {
+            // At the end there is nothing left to refuse: that is a failure as any other. So is one that has time to blame.
+            let overran = error.downcast_ref::<Trap>() == Some(&Trap::Interrupt);
+            if was_short && !closes && !overran {
                 return Ok(Answer::NoMemory);
             }
             Err(Arc::from(shared.failed(&error, &Bound::of_callback(&shared.limits))))

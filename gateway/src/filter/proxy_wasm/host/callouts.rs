@@ -283,14 +283,19 @@ fn grpc_send(call: &mut Call<'_>, id: u32, message: u32, message_size: u32, end:
         return Err(Status::InternalFailure.into());
     }
     // An empty message that ends the stream is how SDKs close it.
-    let message = if message.is_empty() && end != 0 { None } else { Some(counted(state, framed(message))?) };
+    let message = if message.is_empty() && end != 0 { None } else { Some(counted(state, framed(message))) };
     let open = state.callouts.get_mut(id).ok_or(Status::BadArgument)?;
     let Kind::GrpcStream(Some(sender)) = &mut open.kind else { return Err(Status::BadArgument.into()) };
-    let sent = message.map_or(Ok(()), |message| sender.try_send(message));
+    let sent = match message {
+        None => Ok(()),
+        Some(Ok(message)) => sender.try_send(message).map_err(|_| Status::InternalFailure),
+        Some(Err(no_room)) => Err(no_room),
+    };
+    // Whatever became of the message: the guest takes the stream for closed.
     if end != 0 {
         open.kind = Kind::GrpcStream(None);
     }
-    sent.map_err(|_| Status::InternalFailure.into())
+    Ok(sent?)
 }
 
 /// Gives a call up: its guest hears no more of it.
