@@ -89,6 +89,15 @@ mod tests {
     }
 
     #[test]
+    fn a_deadline_is_not_met_before_its_time() {
+        for millis in 0..=100 {
+            let moves = ticks(Duration::from_millis(millis)).div_ceil(TICKS_AT_ONCE);
+            // The first of them may come at once.
+            assert!((moves - 1) * TICKS_AT_ONCE >= millis, "{millis} ms");
+        }
+    }
+
+    #[test]
     fn processor_time_passes_with_work() {
         let before = thread_time().unwrap();
         while thread_time().unwrap() < before + Duration::from_millis(5) {}

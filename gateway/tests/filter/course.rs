@@ -8,7 +8,7 @@ use http::{HeaderMap, Response};
 use http_body_util::BodyExt as _;
 use std::{sync::Arc, task::Waker, time::Duration};
 use tidegate_gateway::{
-    filter::{Answer, CallError, Collected, Errand, Instances, Outcome, Received, Run, Sent, Way},
+    filter::{Answer, CallError, Collected, Errand, Instances, Limits, Outcome, Received, Run, Sent, Way},
     http::body::Body,
     live::Live,
 };
@@ -194,4 +194,23 @@ fn body(how: u8) -> Body {
 
 async fn drained(mut body: Body) {
     while let Some(Ok(_)) = body.frame().await {}
+}
+
+/// So little that scripts meet the limits.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        header_count: 24,
+        header_bytes: 4 << 10,
+        body_bytes: 48 << 10,
+        attribute_count: 6,
+        attribute_bytes: 1 << 10,
+        event_count: 3,
+        event_bytes: 1 << 10,
+        kv_entries: 4,
+        kv_bytes: 4 << 10,
+        kv_key_bytes: 64,
+        kv_value_bytes: 2 << 10,
+        instruments: 4,
+        ..Limits::default()
+    }
 }

@@ -2,7 +2,7 @@
 //! hands over may harm the host. The fuzz target `core_abi` in `gateway/fuzz` has the same entry.
 
 use crate::{
-    course::Course,
+    course::{self, Course},
     script::{Function, KEPT, NO_ERROR, Script, fields, imports},
     setting::{Stage, module},
     written::embedded,
@@ -124,25 +124,8 @@ const TEXTS: [&str; 48] = [
     "phase",
 ];
 
-/// So little that scripts meet the limits.
 fn limits() -> Limits {
-    Limits {
-        handles: 6,
-        hostcall_bytes: 24 << 10,
-        header_count: 24,
-        header_bytes: 4 << 10,
-        body_bytes: 48 << 10,
-        attribute_count: 6,
-        attribute_bytes: 1 << 10,
-        event_count: 3,
-        event_bytes: 1 << 10,
-        kv_entries: 4,
-        kv_bytes: 4 << 10,
-        kv_key_bytes: 64,
-        kv_value_bytes: 2 << 10,
-        instruments: 4,
-        ..Limits::default()
-    }
+    Limits { handles: 6, hostcall_bytes: 24 << 10, ..course::limits() }
 }
 
 /// A host with a module that does as scripts say.

@@ -3,7 +3,7 @@
 
 use super::written::IMPORTS;
 use crate::{
-    course::Course,
+    course::{self, Course},
     script::{Function, Script, fields, imports, keep},
     setting::{Stage, module},
 };
@@ -141,28 +141,8 @@ enum Answer {
 /// The ABIs, whose modules differ in the parameters of heads, and in what three functions answer.
 const VERSIONS: [&str; 3] = ["0_1_0", "0_2_0", "0_2_1"];
 
-/// So little that scripts meet the limits.
 fn limits() -> Limits {
-    Limits {
-        header_count: 24,
-        header_bytes: 4 << 10,
-        body_bytes: 48 << 10,
-        calls: 4,
-        call_bytes: 4 << 10,
-        attribute_count: 6,
-        attribute_bytes: 1 << 10,
-        event_count: 3,
-        event_bytes: 1 << 10,
-        kv_entries: 4,
-        kv_bytes: 4 << 10,
-        kv_key_bytes: 64,
-        kv_value_bytes: 2 << 10,
-        queues: 3,
-        queue_messages: 3,
-        queue_bytes: 2 << 10,
-        instruments: 4,
-        ..Limits::default()
-    }
+    Limits { calls: 4, call_bytes: 4 << 10, queues: 3, queue_messages: 3, queue_bytes: 2 << 10, ..course::limits() }
 }
 
 /// A host with modules that do as scripts say.
