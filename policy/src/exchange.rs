@@ -1,6 +1,6 @@
 //! The record of one exchange: its shape on disk, on the wire and in the API, and the batches it travels in.
 
-use crate::{Reason, grants::is_false};
+use crate::{Name, Reason, grants::is_false};
 use std::borrow::Cow;
 
 /// What became of an exchange.
@@ -96,11 +96,11 @@ pub struct EndpointFacts<'a> {
 }
 
 /// One filter's part in an exchange.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FilterFacts<'a> {
     /// The plugin.
-    pub plugin: Cow<'a, str>,
+    pub plugin: Name,
     /// `continued`, `replied`, `failed` or `skipped`.
     pub outcome: Cow<'a, str>,
     /// Time that the exchange spent in it, in microseconds.

@@ -16,7 +16,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use setting::{Run, Stage, request, response};
 use std::{collections::BTreeMap, hint::black_box, io::Write, path::PathBuf, sync::Arc, time::Instant};
-use tidegate_gateway::{filter::Outcome, http::body::Body};
+use tidegate_gateway::http::body::Body;
 
 /// The gateway's own.
 #[global_allocator]
@@ -117,8 +117,10 @@ fn audit() -> Value {
 impl Stage {
     fn exchange_measured(&self) {
         let run = self.instances.begin(&self.chains, self.facts("api")).unwrap().unwrap();
-        let requested = black_box(at_once(run.request(request(&[]), Body::empty()))).is_ok();
-        let responded = black_box(at_once(run.response(response(), Body::empty()))).is_ok();
+        let (mut asked, mut answer) =
+            (Request::from_parts(request(&[]), Body::empty()), Response::from_parts(response(), Body::empty()));
+        let requested = black_box(at_once(run.request(&mut asked))).is_ok();
+        let responded = black_box(at_once(run.response(&mut answer))).is_ok();
         let facts = black_box(Run(run).close());
         assert!(requested && responded, "{facts:?}");
     }
@@ -161,11 +163,11 @@ impl UnaryCall {
 
     fn run(&self) {
         let run = self.stage.begin().unwrap();
-        let (head, body) = self.asked().into_parts();
-        let Outcome::Continue(sent) = at_once(run.0.request(head, body)).unwrap() else { panic!("it is converted") };
+        let mut sent = self.asked();
+        assert!(at_once(run.0.request(&mut sent)).unwrap().is_none(), "it is converted");
         assert_eq!(at_once(sent.into_body().collect()).unwrap().to_bytes(), self.frame);
-        let (head, body) = self.answer().into_parts();
-        let Outcome::Continue(got) = at_once(run.0.response(head, body)).unwrap() else { panic!("it is converted") };
+        let mut got = self.answer();
+        assert!(at_once(run.0.response(&mut got)).unwrap().is_none(), "it is converted");
         assert_eq!(at_once(got.into_body().collect()).unwrap().to_bytes().len(), self.json.len());
         black_box(run.close());
     }

@@ -1,7 +1,7 @@
 //! What filters may know of an exchange that is not in its headers, by name. The list of names is in `sdk/wit`.
 
 use super::{Facts, bindings::tidegate::filter::types::Attr, state::State};
-use crate::{credentials::Credentials, upstream};
+use crate::{credentials::Credentials, http::Request, upstream};
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use std::{
     },
     time::Duration,
 };
-use tidegate_policy::{Identity, Permit, Snapshot, exchange::Verdict, identity::Proof, target::Form};
+use tidegate_policy::{Identity, Name, Permit, Snapshot, exchange::Verdict, identity::Proof, target::Form};
 
 /// What filters set of their own begins with this.
 const STATE: &str = "state.";
@@ -44,7 +44,7 @@ struct Line {
 #[derive(Debug)]
 struct Connected {
     facts: upstream::Facts,
-    service: Option<String>,
+    service: Option<Name>,
     first_byte: Duration,
 }
 
@@ -162,8 +162,9 @@ impl Known {
     }
 
     /// Notes the request's line, as the caller wrote it.
-    pub(super) fn requested(&self, head: &http::request::Parts) {
-        self.request.get_or_init(|| Line { method: head.method.clone(), uri: head.uri.clone(), version: head.version });
+    pub(super) fn requested(&self, request: &Request) {
+        let line = || Line { method: request.method().clone(), uri: request.uri().clone(), version: request.version() };
+        self.request.get_or_init(line);
     }
 
     /// Whether the caller asked for a head alone.
@@ -172,9 +173,8 @@ impl Known {
     }
 
     /// Notes the connection that the response came by.
-    pub(super) fn connected(&self, facts: &upstream::Facts, service: Option<&str>, first_byte: Duration) {
-        let service = service.map(str::to_owned);
-        self.connected.get_or_init(|| Connected { facts: facts.clone(), service, first_byte });
+    pub(super) fn connected(&self, facts: &upstream::Facts, service: Option<&Name>, first_byte: Duration) {
+        self.connected.get_or_init(|| Connected { facts: facts.clone(), service: service.cloned(), first_byte });
     }
 
     /// Notes the response's status.
@@ -261,7 +261,7 @@ impl Known {
                 Some(Fact::Flag(permit.service().is_some_and(|service| service.document.originates(permit.port()))))
             }
             "upstream.address" => Some(Fact::Text(facts()?.address.to_string().into())),
-            "upstream.service" => text(self.connected.get()?.service.as_deref()?),
+            "upstream.service" => text(self.connected.get()?.service.as_ref()?.as_str()),
             "upstream.protocol" => text(facts()?.protocol),
             "upstream.reused" => Some(Fact::Flag(facts()?.reused)),
             "tls.version" => text(facts()?.tls_version?),

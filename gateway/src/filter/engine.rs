@@ -51,12 +51,6 @@ impl Shared {
         })?;
         Ok(Self { engine, limits, metrics, holdings })
     }
-
-    /// Whether instances that exchanges have to themselves have at most half of the memory that they may have together.
-    pub(super) fn own_memory_half_free(&self) -> bool {
-        let half = i64::try_from(self.limits.own_memory_bytes / 2).unwrap_or(i64::MAX);
-        self.metrics.own_memory_bytes.value() <= half
-    }
 }
 
 /// Instances are kept for many exchanges, so they are allocated on demand: the pooling allocator would save ten of some
@@ -70,6 +64,9 @@ pub(super) fn config() -> Config {
     config.parallel_compilation(true);
     // A trap is told by its kind; the frames would only name what `strip` has taken from filters.
     config.wasm_backtrace_max_frames(None);
+    // Nor is there anybody else who reads these, a fifth of what a compiled filter takes of memory.
+    config.generate_address_map(false);
+    config.native_unwind_info(false);
     // What toolchains for filters do not use, an attacker cannot either.
     config.wasm_memory64(false);
     config.wasm_multi_memory(false);

@@ -6,8 +6,10 @@ use super::{
     core::guest as core,
     instance::{Answer, Callback},
     lent::{Lent, Part},
+    slot::at_once,
     state::State,
 };
+use std::pin::pin;
 use wasmtime::{InstancePre, Result, Store};
 
 /// What a filter exports.
@@ -75,6 +77,14 @@ impl Guest {
             Self::Core(guest) => guest.call(store, with, callback),
             // The future is large, and would be part of that of every callback.
             Self::Component(guest) => Box::pin(guest.call(store, with, callback)).await,
+        }
+    }
+
+    /// The same, of an instance whose calls never suspend.
+    pub(super) fn call_at_once(&self, store: &mut Store<State>, with: &Handed, callback: Callback) -> Result<Answer> {
+        match self {
+            Self::Core(guest) => guest.call(store, with, callback),
+            Self::Component(guest) => at_once(pin!(guest.call(store, with, callback))),
         }
     }
 }

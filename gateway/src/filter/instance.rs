@@ -13,6 +13,7 @@ use super::{
     state::{Phase, State},
     time::Allowance,
 };
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use std::{sync::Arc, time::Duration};
 use tidegate_policy::exchange::AuditEvent;
@@ -187,6 +188,11 @@ impl Instance {
         self.numbers.in_use()
     }
 
+    /// Bytes of its linear memory.
+    pub(super) fn memory_bytes(&self) -> i64 {
+        self.store.data().guard.granted()
+    }
+
     /// Whether it did not get memory, in the last call, because there was no more for instances like it.
     pub(super) fn was_short(&mut self) -> bool {
         self.store.data_mut().guard.was_short()
@@ -198,53 +204,90 @@ impl Instance {
     }
 
     /// Makes one callback. After a failure what was shown is as it was, where the message is to go on without the filter.
-    pub(super) async fn serve(&mut self, trail: &mut Trail, number: u64, visit: Visit<'_>) -> wasmtime::Result<Answer> {
-        let Visit { callback, known, mut shown, undoable } = visit;
-        let body = shown.as_deref().filter(|_| undoable).and_then(|shown| shown.body.clone());
+    pub(super) async fn serve(&mut self, trail: &mut Trail, number: u64, mut visit: Visit<'_>) -> wasmtime::Result<Answer> {
+        let body = self.lend(trail, &mut visit);
+        let answered = match self.handed(trail, &visit) {
+            Ok(handed) => {
+                self.guest.call(&mut self.store, &handed, visit.callback).await.map(|answer| (handed.exchange, answer))
+            }
+            Err(error) => Err(error),
+        };
+        self.take_back((trail, number), visit, body, answered)
+    }
+
+    /// The same, on an instance whose calls never suspend: a future would cost as much as the call.
+    pub(super) fn serve_at_once(&mut self, trail: &mut Trail, number: u64, mut visit: Visit<'_>) -> wasmtime::Result<Answer> {
+        let body = self.lend(trail, &mut visit);
+        let answered = self.handed(trail, &visit).and_then(|handed| {
+            let answer = self.guest.call_at_once(&mut self.store, &handed, visit.callback)?;
+            Ok((handed.exchange, answer))
+        });
+        self.take_back((trail, number), visit, body, answered)
+    }
+
+    /// Readies the store for a callback; the body as it was, where a failure must leave it so.
+    fn lend(&mut self, trail: &Trail, visit: &mut Visit<'_>) -> Option<Bytes> {
         let state = self.store.data_mut();
         if self.calls == Calls::Suspending {
             state.given_up.send_replace(false);
         }
-        state.phase = callback.phase();
-        state.known = Some(Arc::clone(known));
+        state.phase = visit.callback.phase();
+        state.known = Some(Arc::clone(visit.known));
         state.event_bytes = trail.event_bytes;
         state.event_count = trail.event_count;
         state.calls = trail.calls;
-        state.lent.begin(shown.as_deref_mut(), undoable);
+        let body = visit.shown.as_deref().filter(|_| visit.undoable).and_then(|shown| shown.body.clone());
+        state.lent.begin(visit.shown.as_deref_mut(), visit.undoable);
         arm(&mut self.store, self.allowance);
-        let answer = self.call(trail, number, known.id(), callback).await;
+        body
+    }
+
+    /// What the callback is handed.
+    fn handed(&mut self, trail: &Trail, visit: &Visit<'_>) -> wasmtime::Result<Handed> {
+        let exchange = match (visit.callback, trail.open) {
+            (Callback::Open { .. }, _) => self.numbers.take(),
+            (_, Some(open)) => open.exchange,
+            (_, None) => wasmtime::bail!("it was called for an exchange that it does not have open"),
+        };
+        Ok(Handed::of(&self.store.data().lent, exchange, visit.known.id()))
+    }
+
+    /// What the callback left behind, and what its answer means for the exchange.
+    fn take_back(
+        &mut self,
+        (trail, number): (&mut Trail, u64),
+        visit: Visit<'_>,
+        body: Option<Bytes>,
+        answered: wasmtime::Result<(u32, Answer)>,
+    ) -> wasmtime::Result<Answer> {
+        let Visit { callback, mut shown, undoable, .. } = visit;
         let state = self.store.data_mut();
         state.known = None;
         trail.event_bytes = state.event_bytes;
         trail.event_count = state.event_count;
         trail.calls = state.calls;
         trail.events.append(&mut state.events);
-        if answer.is_err() && undoable {
-            state.lent.undo(shown.as_deref_mut());
-            if let Some(shown) = shown {
-                shown.body = body;
+        let (exchange, answer) = match answered {
+            Ok(answered) => answered,
+            Err(error) => {
+                if undoable {
+                    state.lent.undo(shown.as_deref_mut());
+                    if let Some(shown) = shown {
+                        shown.body = body;
+                    }
+                } else {
+                    state.lent.end(shown);
+                }
+                return Err(error);
             }
-        } else {
-            state.lent.end(shown);
-        }
-        answer
-    }
-
-    async fn call(&mut self, trail: &mut Trail, number: u64, id: u64, callback: Callback) -> wasmtime::Result<Answer> {
-        let Self { store, guest, numbers, .. } = self;
-        let exchange = match (callback, trail.open) {
-            (Callback::Open { .. }, _) => numbers.take(),
-            (_, Some(open)) => open.exchange,
-            (_, None) => wasmtime::bail!("it was called for an exchange that it does not have open"),
         };
-        let handed = Handed::of(&store.data().lent, exchange, id);
-        let answer = guest.call(store, &handed, callback).await?;
+        state.lent.end(shown);
         if matches!(callback, Callback::Open { .. }) {
             trail.open = Some(Open { number, exchange });
         }
         // After a head's answer that says so it has nothing more to do with the exchange.
         if matches!(answer, Answer::Head(Flow::Done) | Answer::Closed) {
-            numbers.close(trail);
+            self.numbers.close(trail);
         }
         Ok(answer)
     }

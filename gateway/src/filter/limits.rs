@@ -164,6 +164,8 @@ pub struct Metrics {
     pub memory_refused: Counter,
     /// Bytes of the linear memories of instances that exchanges have to themselves.
     pub own_memory_bytes: Gauge,
+    /// Of those, the ones of instances that wait for their next exchange.
+    pub own_memory_idle_bytes: Gauge,
     /// Growth of those that was refused because they have as much together as they may.
     pub own_memory_refused: Counter,
     /// Table growth refused.

@@ -102,8 +102,10 @@ impl Piece {
 
 impl Passage {
     pub(super) fn new(steps: &Rc<Steps>, kind: Kind, head: HeaderMap) -> Self {
-        let shown = Shown { head: Some(head), line: Line { kind, ..Line::default() }, ..Shown::default() };
-        let (steps, shown) = (Rc::clone(steps), Box::new(shown));
+        let mut shown = steps.spare.take().unwrap_or_default();
+        shown.head = Some(head);
+        shown.line.kind = kind;
+        let steps = Rc::clone(steps);
         Self { steps, status: 0, may_have_body: true, kind, shown, let_on: 0, stages: Vec::new() }
     }
 
@@ -135,6 +137,14 @@ impl Passage {
         // The body that follows is still of this kind.
         let next = Line { kind: self.kind, ..Line::default() };
         Ok((std::mem::replace(&mut self.shown.line, next), self.shown.take_head()?))
+    }
+
+    /// The same, where nothing behind the head is followed.
+    pub(super) fn into_head(mut self) -> Result<(Line, HeaderMap), Fault> {
+        let head = self.head();
+        // The other direction has a use for it, which is large.
+        self.steps.spare.set(Some(self.shown));
+        head
     }
 
     /// Shows the head to the first filters. `end` says that nothing follows it.

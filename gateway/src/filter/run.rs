@@ -5,8 +5,10 @@ mod answer;
 mod conduit;
 mod failure;
 mod overdue;
+mod passing;
 
 pub use conduit::{Conduit, Way};
+pub use passing::Passing;
 
 use self::overdue::UnderWay;
 
@@ -15,35 +17,30 @@ use super::{
     attributes::Known,
     bindings::tidegate::filter::types::LocalReply,
     chain::{Chain, Filter, Link},
-    filtered::Filtered,
     instance::{Answer, Callback, Trail, Visit},
     lent::Shown,
-    message::{Kind, Line},
-    passage::{Halt, Passage},
+    message::Kind,
+    passage::Halt,
     proxy_wasm::Place,
     reply,
     share::{NoRoom, Share},
-    slot::{Seat, Slot, at_once},
+    slot::{Seat, Slot},
 };
 use crate::{
     fault::Fault,
-    http::{Request, Response, body::Body, reply::Dialect},
+    http::{Response, reply::Dialect},
     upstream::{self, Wish},
 };
-use ::http::{request, response};
-use http_body::Body as _;
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     fmt,
-    future::poll_fn,
-    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 use tidegate_policy::{
-    Reason,
+    Name, Reason,
     exchange::FilterFacts,
     route::{OnError, Traffic},
 };
@@ -51,15 +48,6 @@ use tidegate_policy::{
 /// One exchange on its way through a route's chain. Its record closes it.
 #[derive(Debug, Clone)]
 pub struct Run(Rc<Steps>);
-
-/// What the chain makes of a message.
-#[derive(Debug)]
-pub enum Outcome<M> {
-    /// It goes on, perhaps changed.
-    Continue(M),
-    /// This response is sent in its place. The reason is `FilterDenied` for status 400 and above.
-    Reply(Response),
-}
 
 /// What the two directions of an exchange share.
 pub(super) struct Steps {
@@ -81,6 +69,8 @@ pub(super) struct Steps {
     wish: RefCell<Option<Box<Wish>>>,
     /// When the last callback of a row of them ended.
     lap: Cell<Instant>,
+    /// What a head was shown in that has gone on, for the next one.
+    pub(super) spare: Cell<Option<Box<Shown>>>,
 }
 
 /// One filter's part in it.
@@ -160,46 +150,9 @@ impl Run {
         let (reply, answered) = (RefCell::default(), Cell::new(false));
         let (wish, lap) = (RefCell::default(), Cell::new(Instant::now()));
         let (chain, suspends_at_end, suspends) = (Arc::clone(chain), suspends, suspends || holds);
-        let steps = Steps { chain, known, dialect, each, suspends, suspends_at_end, holds, reply, answered, wish, lap };
+        let spare = Cell::default();
+        let steps = Steps { chain, known, dialect, each, suspends, suspends_at_end, holds, reply, answered, wish, lap, spare };
         Ok(Self(Rc::new(steps)))
-    }
-
-    /// Shows the request to every filter in order: its head now, and its body as it is read, unless filters hold the head
-    /// until they have seen of the body what they want to.
-    pub async fn request(&self, mut head: request::Parts, body: Body) -> Result<Outcome<Request>, Fault> {
-        self.0.known.requested(&head);
-        let passage = Passage::new(&self.0, Kind::Request, std::mem::take(&mut head.headers));
-        let ended = body.is_end_stream();
-        let (line, headers, body) = match self.pass(passage, body, ended).await? {
-            Outcome::Continue(passed) => passed,
-            Outcome::Reply(reply) => return Box::pin(self.answer(reply)).await.map(Outcome::Reply),
-        };
-        head.headers = headers;
-        self.0.wish.replace(line.wish);
-        if let Some((method, path)) = line.rewritten {
-            head.method = method;
-            let mut uri = std::mem::take(&mut head.uri).into_parts();
-            uri.path_and_query = Some(path);
-            head.uri = ::http::Uri::from_parts(uri).map_err(|error| Fault::new(Reason::FilterFailed, error.to_string()))?;
-        }
-        Ok(Outcome::Continue(Request::from_parts(head, body)))
-    }
-
-    /// Shows the response to every filter in reverse order, as `request` does.
-    pub async fn response(&self, mut head: response::Parts, body: Body) -> Result<Outcome<Response>, Fault> {
-        self.0.known.responded(head.status);
-        let mut passage = Passage::new(&self.0, Kind::Response, std::mem::take(&mut head.headers));
-        passage.status = head.status.as_u16();
-        passage.may_have_body = !self.0.known.asked_for_head() && !matches!(head.status.as_u16(), 100..=199 | 204 | 205 | 304);
-        // What follows a switch of protocols is no body.
-        let ended = body.is_end_stream() || head.status == ::http::StatusCode::SWITCHING_PROTOCOLS;
-        let (line, headers, body) = match self.pass(passage, body, ended).await? {
-            Outcome::Continue(passed) => passed,
-            Outcome::Reply(reply) => return Ok(Outcome::Reply(reply)),
-        };
-        head.headers = headers;
-        head.status = line.status.unwrap_or(head.status);
-        Ok(Outcome::Continue(Response::from_parts(head, body)))
     }
 
     /// What the filters chose for the way out, once the request has passed them.
@@ -208,7 +161,7 @@ impl Run {
     }
 
     /// Notes the connection that the response came by.
-    pub fn connected(&self, facts: &upstream::Facts, service: Option<&str>, first_byte: Duration) {
+    pub fn connected(&self, facts: &upstream::Facts, service: Option<&Name>, first_byte: Duration) {
         self.0.known.connected(facts, service, first_byte);
     }
 
@@ -228,53 +181,6 @@ impl Run {
         self.0.close().await;
         self.0.facts()
     }
-
-    async fn pass(
-        &self,
-        mut passage: Passage,
-        mut body: Body,
-        ended: bool,
-    ) -> Result<Outcome<(Line, ::http::HeaderMap, Body)>, Fault> {
-        let begun = match self.0.suspends {
-            true => beside_upload(passage.begin(ended), &mut body).await,
-            false => at_once(pin!(passage.begin(ended))),
-        };
-        let body = match begun {
-            Ok(()) if passage.follows() => {
-                let mut filtered = Box::new(Filtered::new(passage, body));
-                if let Err(halt) = filtered.until_head_is_out().await {
-                    return self.halted(halt);
-                }
-                let (line, headers) = filtered.head()?;
-                return Ok(Outcome::Continue((line, headers, Body::filtered(filtered))));
-            }
-            Ok(()) => body,
-            Err(halt) => return self.halted(halt),
-        };
-        let (line, headers) = passage.head()?;
-        Ok(Outcome::Continue((line, headers, body)))
-    }
-
-    fn halted<M>(&self, halt: Halt) -> Result<Outcome<M>, Fault> {
-        match halt {
-            Halt::Reply(response) => Ok(Outcome::Reply(*response)),
-            Halt::Fault(fault) => Err(fault),
-        }
-    }
-}
-
-/// Runs work that may suspend, and goes on with the upload that a response came before the end of: a filter that has
-/// suspended itself in the one direction may be what the other waits for.
-async fn beside_upload<T>(work: impl Future<Output = T>, body: &mut Body) -> T {
-    let mut work = pin!(work);
-    poll_fn(|cx| {
-        let polled = work.as_mut().poll(cx);
-        if polled.is_pending() {
-            body.poll_upload(cx);
-        }
-        polled
-    })
-    .await
 }
 
 impl Steps {
@@ -408,17 +314,6 @@ impl Steps {
         })
     }
 
-    /// Something was to be held for the filter, and as much is held for all as may be.
-    pub(super) fn no_room(&self, index: usize) -> Halt {
-        let link = &self.chain.links[index];
-        let limit = link.filter.as_ref().map_or(0, |filter| filter.shared.limits.held_bytes);
-        let detail = format!(
-            "more was to be held for the filter {} than is left of the {limit} bytes that are held for all exchanges together (setting filter_held_bytes)",
-            link.plugin
-        );
-        Halt::Fault(Fault::new(Reason::Overloaded, detail))
-    }
-
     /// Makes `share` one of so many bytes that are held for a filter.
     pub(super) fn share(&self, index: usize, share: &mut Share, bytes: usize) -> Result<(), Halt> {
         let Ok(filter) = &self.chain.links[index].filter else { return Ok(()) };
@@ -463,7 +358,7 @@ impl Steps {
                 filter.shared.metrics.silent.add(1);
             }
             FilterFacts {
-                plugin: Cow::Owned(link.plugin.as_str().to_owned()),
+                plugin: link.plugin.clone(),
                 outcome: Cow::Borrowed(step.fate.get().as_str()),
                 time_us: u64::try_from(step.time.get().as_micros()).unwrap_or(u64::MAX),
                 error: step.error.borrow().as_ref().map(|error| Cow::Owned(error.to_string())),

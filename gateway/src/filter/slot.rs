@@ -9,6 +9,7 @@ use super::{
     guest::Calls,
     inspect::Code,
     instance::{Answer, Bound, Instance, NotStarted, Serves, Trail, Visit},
+    limits::Metrics,
     outbound::Errands,
     proxy_wasm,
 };
@@ -58,12 +59,39 @@ pub(super) struct Slot {
     pub(super) unused: Cell<u32>,
     health: RefCell<Health>,
     /// Instances that serve one exchange at a time, and wait for the next.
-    idle: RefCell<Vec<Instance>>,
+    idle: RefCell<Vec<Idle>>,
     /// Those that exist, idle or not.
     own: Cell<usize>,
     errands: Option<Errands>,
     /// Where a Proxy-Wasm filter runs, which has no instances here.
     pub(super) proxy: Option<Rc<proxy_wasm::Place>>,
+}
+
+/// An instance that waits for its next exchange.
+struct Idle {
+    instance: Instance,
+    _share: IdleShare,
+}
+
+/// What it takes meanwhile of the memory that such instances have together.
+struct IdleShare {
+    bytes: i64,
+    metrics: Arc<Metrics>,
+}
+
+impl IdleShare {
+    /// None where as much waits already as may: what nobody uses just now must leave memory to others.
+    fn of(filter: &Filter, bytes: i64) -> Option<Self> {
+        let metrics = &filter.shared.metrics;
+        let half = i64::try_from(filter.shared.limits.own_memory_bytes / 2).unwrap_or(i64::MAX);
+        metrics.own_memory_idle_bytes.add_within(bytes, half).then(|| Self { bytes, metrics: Arc::clone(metrics) })
+    }
+}
+
+impl Drop for IdleShare {
+    fn drop(&mut self) {
+        self.metrics.own_memory_idle_bytes.add(-self.bytes);
+    }
 }
 
 /// Where an exchange finds its instance of a filter.
@@ -217,8 +245,7 @@ impl Slot {
         if trail.open.is_none() && instance.open() >= limit {
             return unavailable(format!("{limit} exchanges are open on its instance, the limit (setting filter_exchanges)"));
         }
-        let served = at_once(pin!(instance.serve(trail, number, visit)));
-        match served {
+        match instance.serve_at_once(trail, number, visit) {
             Ok(answer) => {
                 if trail.open.is_none() {
                     health.failures.forgive();
@@ -235,8 +262,8 @@ impl Slot {
     /// An instance for one exchange: one that waits, or a new one.
     async fn instance(&self, filter: &Filter) -> Result<Instance, NotStarted> {
         let idle = self.idle.borrow_mut().pop();
-        if let Some(instance) = idle {
-            return Ok(instance);
+        if let Some(idle) = idle {
+            return Ok(idle.instance);
         }
         let limit = filter.shared.limits.own_instances;
         if self.own.get() >= limit {
@@ -268,14 +295,10 @@ impl Slot {
 
     /// Takes an instance back whose exchange is over.
     fn give_back(&self, instance: Instance) {
-        let wanted = self.filter.upgrade().is_some_and(|filter| {
-            // Those of a filter that nobody uses just now must leave memory for others.
-            filter.place.isolation == Isolation::Shared && filter.shared.own_memory_half_free()
-        });
-        if wanted {
-            self.idle.borrow_mut().push(instance);
-        } else {
-            self.own.set(self.own.get().saturating_sub(1));
+        let filter = self.filter.upgrade().filter(|filter| filter.place.isolation == Isolation::Shared);
+        match filter.and_then(|filter| IdleShare::of(&filter, instance.memory_bytes())) {
+            Some(_share) => self.idle.borrow_mut().push(Idle { instance, _share }),
+            None => self.own.set(self.own.get().saturating_sub(1)),
         }
     }
 }

@@ -233,6 +233,11 @@ impl Guard {
         std::mem::take(&mut self.is_short)
     }
 
+    /// Bytes of memory that were granted.
+    pub(super) fn granted(&self) -> i64 {
+        self.granted
+    }
+
     /// Takes so much of what is there for all.
     fn takes(&mut self, bytes: i64) -> bool {
         if self.common.is_some_and(|most| !self.metrics.own_memory_bytes.add_within(bytes, most)) {

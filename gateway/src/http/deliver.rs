@@ -177,7 +177,7 @@ fn gateway_error(status: StatusCode) -> bool {
 pub(super) async fn paced<T>(
     parties: (&Downstream, &Run),
     pace: Duration,
-    work: Pin<&mut impl Future<Output = Result<T, Fault>>>,
+    work: Pin<&mut (impl Future<Output = Result<T, Fault>> + ?Sized)>,
 ) -> Result<T, Fault> {
     let (downstream, filters) = parties;
     within((downstream, Some(filters)), Some(pace), work).await
@@ -187,7 +187,7 @@ pub(super) async fn paced<T>(
 async fn within<T>(
     (downstream, filters): (&Downstream, Option<&Run>),
     mut pace: Option<Duration>,
-    mut work: Pin<&mut impl Future<Output = Result<T, Fault>>>,
+    mut work: Pin<&mut (impl Future<Output = Result<T, Fault>> + ?Sized)>,
 ) -> Result<T, Fault> {
     let clock = &downstream.clock;
     poll_fn(|cx| match work.as_mut().poll(cx) {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    filter::{self, Outcome, Run},
+    filter::{self, Run},
     identity,
     listen::Peer,
     live::Live,
@@ -28,12 +28,9 @@ use crate::{
 };
 use ::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
+use futures_util::future::Either;
 use http_body::Body as _;
-use std::{
-    pin::{Pin, pin},
-    rc::Rc,
-    sync::Arc,
-};
+use std::{pin::Pin, rc::Rc, sync::Arc};
 use tidegate_policy::{Denial, Identity, Permit, Reason, Target, route::Route, service::Protocol, target::Form};
 
 /// What the caller gets.
@@ -158,11 +155,10 @@ async fn attempt(
     } else {
         begin(worker, &downstream.peer, &live, &permit, &identity, request.headers(), record)?
     };
-    if let Some(run) = &run {
-        match Box::pin(course.ask(downstream, run, std::mem::take(request))).await? {
-            Outcome::Continue(passed) => *request = passed,
-            Outcome::Reply(response) => return Ok(reply::of_filter(response, record)),
-        };
+    if let Some(run) = &run
+        && let Some(response) = course.ask(downstream, run, request).await?
+    {
+        return Ok(reply::of_filter(response, record));
     }
     let wish = run.as_ref().and_then(Run::wish);
     let mut again = None;
@@ -176,7 +172,7 @@ async fn attempt(
     let delivered = delivery.run(request, record).await.map(|response| fit(worker, response));
     match run {
         None => delivered,
-        Some(run) => Box::pin(course.tell(downstream, &run, delivered, record)).await,
+        Some(run) => course.tell(downstream, &run, delivered, record).await,
     }
 }
 
@@ -397,10 +393,13 @@ impl Course {
         Ok(())
     }
 
-    /// The request, as its filters let it go on. They may have to see of its body first, within its pace.
-    async fn ask(&self, downstream: &Downstream, run: &Run, request: Request) -> Result<Outcome<Request>, Fault> {
-        let (head, body) = request.into_parts();
-        deliver::paced((downstream, run), self.pace.idle, pin!(run.request(head, body))).await
+    /// Leaves the request as its filters let it go on; what one of them answers in place of it. They may have to see of its body
+    /// first, within its pace.
+    async fn ask(&self, downstream: &Downstream, run: &Run, request: &mut Request) -> Result<Option<Response>, Fault> {
+        match run.request(request) {
+            Either::Left(passed) => passed.into_inner(),
+            Either::Right(mut waits) => deliver::paced((downstream, run), self.pace.idle, waits.as_mut()).await,
+        }
     }
 
     /// What was delivered, as the filters let it go back. One may have answered in the middle of the request's body, which
@@ -412,8 +411,8 @@ impl Course {
         delivered: Result<Response, Fault>,
         record: &mut OpenRecord,
     ) -> Result<Response, Fault> {
-        let (head, body) = match (delivered, run.late_reply()) {
-            (Ok(response), _) => response.into_parts(),
+        let mut response = match (delivered, run.late_reply()) {
+            (Ok(response), _) => response,
             (Err(_), Some(reply)) => {
                 let answer = deliver::paced((downstream, run), self.pace.idle, Box::pin(run.answer(reply)).as_mut()).await?;
                 return Ok(reply::of_filter(answer, record));
@@ -421,9 +420,13 @@ impl Course {
             (Err(fault), None) => return Err(fault),
         };
         record.tell(run);
-        match deliver::paced((downstream, run), self.pace.idle, pin!(run.response(head, body))).await? {
-            Outcome::Continue(response) => Ok(response),
-            Outcome::Reply(reply) => Ok(reply::of_filter(reply, record)),
-        }
+        let told = match run.response(&mut response) {
+            Either::Left(passed) => passed.into_inner(),
+            Either::Right(mut waits) => deliver::paced((downstream, run), self.pace.idle, waits.as_mut()).await,
+        };
+        Ok(match told? {
+            None => response,
+            Some(reply) => reply::of_filter(reply, record),
+        })
     }
 }

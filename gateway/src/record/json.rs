@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 use std::borrow::Cow;
-use tidegate_policy::exchange::{Durations, EndpointFacts, Exchange, Verdict};
+use tidegate_policy::exchange::{Durations, EndpointFacts, Exchange, FilterFacts, Verdict};
 
 /// Appends `exchange`.
 pub(super) fn write(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
@@ -30,9 +30,7 @@ pub(super) fn write(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
     if let Some(endpoint) = &exchange.endpoint {
         line.endpoint(endpoint);
     }
-    if !exchange.filters.is_empty() {
-        line.value(b",\"filters\":", &exchange.filters);
-    }
+    line.filters(&exchange.filters);
     line.number_if(b",\"status\":", exchange.status.map(u64::from));
     line.number(b",\"request_bytes\":", exchange.request_bytes);
     line.number(b",\"response_bytes\":", exchange.response_bytes);
@@ -106,6 +104,25 @@ impl Line<'_> {
         self.out.push(b'}');
     }
 
+    fn filters(&mut self, filters: &[FilterFacts<'_>]) {
+        for (place, filter) in filters.iter().enumerate() {
+            self.text(if place == 0 { b",\"filters\":[{\"plugin\":" } else { b",{\"plugin\":" }, filter.plugin.as_str());
+            self.text(b",\"outcome\":", &filter.outcome);
+            self.number(b",\"time_us\":", filter.time_us);
+            self.text_if(b",\"error\":", filter.error.as_ref());
+            if filter.silent {
+                self.flag(b",\"silent\":", true);
+            }
+            if !filter.events.is_empty() {
+                self.value(b",\"events\":", &filter.events);
+            }
+            self.out.push(b'}');
+        }
+        if !filters.is_empty() {
+            self.out.push(b']');
+        }
+    }
+
     fn durations(&mut self, durations: Durations) {
         let Durations { total_us, resolve_us, connect_us, tls_us, filters_us, first_byte_us } = durations;
         self.number(b",\"durations\":{\"total_us\":", total_us);
@@ -136,10 +153,7 @@ impl Line<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tidegate_policy::{
-        Reason,
-        exchange::{AuditEvent, FilterFacts},
-    };
+    use tidegate_policy::{Reason, exchange::AuditEvent};
 
     fn same(exchange: &Exchange<'_>) {
         let mut out = b"before ".to_vec();
@@ -151,7 +165,10 @@ mod tests {
     fn full(text: &str) -> Exchange<'_> {
         let text = || Cow::Borrowed(text);
         let event = AuditEvent { kind: "seen".to_owned(), outcome: "allowed".to_owned(), fields: serde_json::Map::new() };
-        let filter = FilterFacts { plugin: text(), outcome: text(), time_us: 7, events: vec![event], ..FilterFacts::default() };
+        let plugin = || "watch".parse().expect("a name");
+        let quiet =
+            FilterFacts { plugin: plugin(), outcome: text(), time_us: 0, error: None, silent: false, events: Vec::new() };
+        let whole = FilterFacts { error: Some(text()), silent: true, events: vec![event], time_us: 7, ..quiet.clone() };
         Exchange {
             id: text(),
             time: text(),
@@ -174,7 +191,7 @@ mod tests {
                 tls_peer: Some(text()),
                 protocol: text(),
             }),
-            filters: vec![filter],
+            filters: vec![whole, quiet],
             status: Some(599),
             request_bytes: u64::MAX,
             response_bytes: 1,

@@ -151,7 +151,7 @@ impl OpenRecord {
     /// Tells the filters what is known of the connection that the response came by.
     pub fn tell(&self, run: &Run) {
         if let Some((facts, sent)) = self.facts.upstream() {
-            run.connected(facts, self.facts.service().map(tidegate_policy::Name::as_str), sent.elapsed());
+            run.connected(facts, self.facts.service(), sent.elapsed());
         }
     }
 

@@ -99,6 +99,8 @@ pub fn filter(page: &mut Page, metrics: &filter::Metrics) {
     page.gauge("tidegate_filter_memory_bytes", "Bytes of their memories.", metrics.memory_bytes.value());
     let help = "Bytes of the memories of instances that exchanges have to themselves.";
     page.gauge("tidegate_filter_own_memory_bytes", help, metrics.own_memory_bytes.value());
+    let help = "Of those, of instances that wait for their next exchange.";
+    page.gauge("tidegate_filter_own_memory_idle_bytes", help, metrics.own_memory_idle_bytes.value());
     let help = "Bytes of bodies that are held for filters and their own calls, or were and are not sent yet.";
     page.gauge("tidegate_filter_held_bytes", help, metrics.held_bytes.value());
     let help = "What filters asked for beyond a limit, by kind.";

@@ -12,9 +12,7 @@ pub use report::{AnsweredBy, Ended, Logged, Made, Message, Metric, Piece, Report
 
 use crate::{
     fault::Fault,
-    filter::{
-        Answer as CallAnswer, CallError, Closing, Collected, Errand, Facts, Host, Instances, Limits, Outcome, Received, Run,
-    },
+    filter::{Answer as CallAnswer, CallError, Closing, Collected, Errand, Facts, Host, Instances, Limits, Received, Run},
     http::{self, body::Body, reply},
 };
 use ::http::StatusCode;
@@ -186,7 +184,7 @@ async fn exchange(stage: &Stage, instances: &Instances, request: http::Request, 
     let answered = requested(&run, request, &mut ending).await;
     let answered = match answered {
         Ok(None) => {
-            run.connected(&stage.connection(), permit.service().map(|service| service.name.as_str()), began.elapsed());
+            run.connected(&stage.connection(), permit.service().map(|service| &service.name), began.elapsed());
             responded(&run, response).await
         }
         Ok(Some(reply)) => Ok((AnsweredBy::Filter, reply)),
@@ -211,12 +209,10 @@ async fn exchange(stage: &Stage, instances: &Instances, request: http::Request, 
 }
 
 /// The request's way through the filter to the upstream; the filter's answer, where it gave one.
-async fn requested(run: &Run, request: http::Request, ending: &mut Ending) -> Result<Option<http::Response>, Fault> {
-    let (head, body) = request.into_parts();
-    let request = match run.request(head, body).await? {
-        Outcome::Continue(request) => request,
-        Outcome::Reply(reply) => return Ok(Some(reply)),
-    };
+async fn requested(run: &Run, mut request: http::Request, ending: &mut Ending) -> Result<Option<http::Response>, Fault> {
+    if let Some(reply) = run.request(&mut request).await? {
+        return Ok(Some(reply));
+    }
     ending.chosen = run.wish().filter(|wish| !wish.is_empty()).map(|wish| wish.chosen());
     let (head, body) = request.into_parts();
     let line = format!("{} {}", head.method, head.uri.path_and_query().map_or("/", ::http::uri::PathAndQuery::as_str));
@@ -230,12 +226,9 @@ async fn requested(run: &Run, request: http::Request, ending: &mut Ending) -> Re
 }
 
 /// The response's way through the filter to the caller.
-async fn responded(run: &Run, response: http::Response) -> Result<(AnsweredBy, http::Response), Fault> {
-    let (head, body) = response.into_parts();
-    Ok(match run.response(head, body).await? {
-        Outcome::Continue(response) => (AnsweredBy::Upstream, response),
-        Outcome::Reply(reply) => (AnsweredBy::Filter, reply),
-    })
+async fn responded(run: &Run, mut response: http::Response) -> Result<(AnsweredBy, http::Response), Fault> {
+    let reply = run.response(&mut response).await?;
+    Ok(reply.map_or((AnsweredBy::Upstream, response), |reply| (AnsweredBy::Filter, reply)))
 }
 
 async fn received(response: http::Response) -> (Message, Option<Fault>) {

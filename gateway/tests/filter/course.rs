@@ -4,11 +4,11 @@
 
 use crate::setting::{Stage, closing, request, response};
 use bytes::Bytes;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
 use std::{sync::Arc, task::Waker, time::Duration};
 use tidegate_gateway::{
-    filter::{Answer, CallError, Collected, Errand, Instances, Limits, Outcome, Received, Run, Sent, Way},
+    filter::{Answer, CallError, Collected, Errand, Instances, Limits, Received, Run, Sent, Way},
     http::body::Body,
     live::Live,
 };
@@ -86,7 +86,8 @@ impl Course {
             return self.tunnel(run).await;
         }
         let grpc: &[_] = if self.request & 0x10 != 0 { &[("content-type", "application/grpc")] } else { &[] };
-        let Ok(Outcome::Continue(request)) = run.request(request(grpc), body(self.request)).await else { return };
+        let mut request = Request::from_parts(request(grpc), body(self.request));
+        let Ok(None) = run.request(&mut request).await else { return };
         // What was decided on, and what is the gateway's own, no filter changes.
         assert_eq!(request.headers()["host"], "api.example.com");
         assert_eq!(request.headers()["proxy-authorization"], "Bearer secret");
@@ -104,12 +105,13 @@ impl Course {
     }
 
     async fn answered(self, run: &Run) {
-        match run.response(response(), body(self.response)).await {
-            Ok(Outcome::Continue(response)) => {
+        let mut response = Response::from_parts(response(), body(self.response));
+        match run.response(&mut response).await {
+            Ok(None) => {
                 assert!((200..600).contains(&response.status().as_u16()), "{}", response.status());
                 drained(response.into_body()).await;
             }
-            Ok(Outcome::Reply(reply)) => drained(reply.into_body()).await,
+            Ok(Some(reply)) => drained(reply.into_body()).await,
             Err(_) => {}
         }
     }

@@ -1,16 +1,13 @@
 //! Every function of the contract, called by the witness as a core module and as a component: what it is told, what becomes of
 //! the exchange and what is counted has to be the same.
 
-use crate::setting::{FORMS, Flow, Form, Stage, request, response};
+use crate::setting::{FORMS, Flow, Form, Stage, passed_back, passed_on, request, response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tidegate_gateway::{
-    filter::{Limits, Outcome},
-    http::body::Body,
-};
+use tidegate_gateway::{filter::Limits, http::body::Body};
 
 /// What came of an exchange.
 #[derive(Debug, PartialEq)]
@@ -52,11 +49,10 @@ async fn gathered(line: String, headers: HeaderMap, body: Body) -> Message {
 async fn exchange(stage: &Stage) -> (Message, Message, Vec<tidegate_policy::exchange::AuditEvent>) {
     let run = stage.begin().unwrap();
     let head = request(&[("x-many", "1"), ("x-many", "2"), ("x-empty", "")]);
-    let Outcome::Continue(asked) = run.0.request(head, sent()).await.unwrap() else { panic!("the request goes on") };
+    let asked = passed_on(&run.0, head, sent()).await;
     let (head, body) = asked.into_parts();
     let asked = gathered(format!("{} {}", head.method, head.uri), head.headers, body).await;
-    let answered = run.0.response(response(), sent()).await.unwrap();
-    let Outcome::Continue(answered) = answered else { panic!("the response goes on") };
+    let answered = passed_back(&run.0, response(), sent()).await;
     let (head, body) = answered.into_parts();
     let answered = gathered(head.status.to_string(), head.headers, body).await;
     let mut facts = run.close();

@@ -25,7 +25,8 @@ fn begun(stage: &Stage) -> Result<Run, Fault> {
     let mut run = stage.begin()?;
     let shown = run.on_request(&mut request(&[]));
     if let Err(fault) = shown {
-        drop(run.close());
+        let facts = run.close();
+        assert!(facts[0].outcome == "failed" && facts[0].error.is_some(), "the record names what ended it: {facts:?}");
         return Err(fault);
     }
     assert!(matches!(shown, Ok(Flow::Continue)), "{shown:?}");
@@ -100,5 +101,27 @@ fn those_that_wait_leave_half_of_it_to_others() {
         }
         assert_eq!(metrics.starts.value() - before, starts);
         assert_eq!(usize::try_from(metrics.own_memory_bytes.value()).unwrap(), waiting);
+        assert_eq!(usize::try_from(metrics.own_memory_idle_bytes.value()).unwrap(), waiting);
     }
+}
+
+#[test]
+fn one_may_wait_while_others_are_at_work() {
+    let courier = || json!([{"plugin": "courier", "config": {"at": "log", "calls": []}}]);
+    let each = of_one(courier());
+    // Two take more than half of it; one that waits does not.
+    let stage = stage(each * 3, courier());
+    let metrics = stage.host.metrics();
+    let (one, two) = (begun(&stage).unwrap(), begun(&stage).unwrap());
+    let starts = metrics.starts.value();
+    drop(one.close());
+    let three = begun(&stage).unwrap();
+    assert_eq!(
+        (metrics.starts.value(), metrics.own_memory_idle_bytes.value()),
+        (starts, 0),
+        "the one that waited is used again"
+    );
+    drop((two.close(), three.close()));
+    assert_eq!(usize::try_from(metrics.own_memory_idle_bytes.value()).unwrap(), each, "the second has to go");
+    assert_eq!(usize::try_from(metrics.own_memory_bytes.value()).unwrap(), each);
 }

@@ -6,16 +6,16 @@ use crate::{
         driven::{BODY, beside},
         written::Text,
     },
-    setting::{Stage, closing, filter, module, request, response, unhurried},
+    setting::{Stage, closing, filter, module, passed_back, passed_on, request, response, unhurried},
 };
 use bytes::Bytes;
 use futures_util::poll;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Request};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, pin::pin};
-use tidegate_gateway::{filter::Outcome, http::body::Body};
+use tidegate_gateway::http::body::Body;
 use tidegate_policy::{Reason, exchange::FilterFacts};
 
 /// What a typed filter is shown at once, beside what it has held.
@@ -96,13 +96,6 @@ async fn gathered(body: Body) -> (Bytes, Option<HeaderMap>) {
     (gathered.to_bytes(), trailers)
 }
 
-fn passed<M>(outcome: Outcome<M>) -> M {
-    match outcome {
-        Outcome::Continue(message) => message,
-        Outcome::Reply(reply) => panic!("it goes on: {reply:?}"),
-    }
-}
-
 /// How many bytes a witness was shown in each of its callbacks about this message's body, and with its trailers.
 fn shown(facts: &FilterFacts<'_>, message: &str) -> (Vec<usize>, Option<usize>) {
     let seen = facts.events[0].fields["seen"].as_str().unwrap().to_owned();
@@ -143,12 +136,12 @@ async fn exchange(stage: &Stage, (route, kinds): (&str, &[Kind]), len: usize, tr
     let content = content(len);
     let case = || format!("{kinds:?}, {len} bytes, trailers {}", trailers.is_some());
     let run = stage.begin_on(route).unwrap().0;
-    let asked = passed(run.request(request(&[]), body(&content, trailers.clone())).await.unwrap()).into_body();
+    let asked = passed_on(&run, request(&[]), body(&content, trailers.clone())).await.into_body();
     let (bytes, last) = gathered(asked).await;
     assert!(bytes == content, "the request of {}", case());
     assert_eq!(last, trailers, "the request of {}", case());
     drop(bytes);
-    let answered = passed(run.response(response(), body(&content, trailers.clone())).await.unwrap()).into_body();
+    let answered = passed_back(&run, response(), body(&content, trailers.clone())).await.into_body();
     let (bytes, last) = gathered(answered).await;
     assert!(bytes == content, "the response of {}", case());
     assert_eq!(last, trailers, "the response of {}", case());
@@ -194,7 +187,7 @@ fn what_waits_to_be_shown_is_counted_until_it_is_gone() {
     for leaves in [false, true] {
         beside(&stage, async {
             let run = stage.begin().unwrap().0;
-            let mut asked = passed(run.request(request(&[]), body(&content(MIB), None)).await.unwrap()).into_body();
+            let mut asked = passed_on(&run, request(&[]), body(&content(MIB), None)).await.into_body();
             assert_eq!(held(), MIB as i64);
             let mut parts = Vec::new();
             while let Some(frame) = asked.frame().await {
@@ -221,10 +214,8 @@ fn others_have_their_turn_between_two_parts() {
         let run = stage.begin().unwrap().0;
         let mut turns = 1;
         {
-            let mut read = pin!(async {
-                let asked = run.request(request(&[]), body(&content(MIB), None)).await.unwrap();
-                gathered(passed(asked).into_body()).await
-            });
+            let mut read =
+                pin!(async { gathered(passed_on(&run, request(&[]), body(&content(MIB), None)).await.into_body()).await });
             while poll!(&mut read).is_pending() {
                 turns += 1;
             }
@@ -263,15 +254,15 @@ fn the_length_of_a_body_that_was_held_whole_is_known() {
         for len in [AT_A_TIME, AT_A_TIME + 1, 300_000, MIB].into_iter().filter(|len| known || *len > AT_A_TIME + 1) {
             beside(&stage, async {
                 let run = stage.begin_on(&name(kinds)).unwrap().0;
-                let asked = passed(run.request(request(&[]), body(&content(len), None)).await.unwrap()).into_body();
+                let asked = passed_on(&run, request(&[]), body(&content(len), None)).await.into_body();
                 let told = asked.size_hint().exact();
                 assert_eq!(told, known.then_some(len as u64), "the request of {kinds:?}, {len}");
                 assert_eq!(gathered(asked).await.0.len(), len);
                 run.close(closing()).await;
                 let run = stage.begin_on(&format!("{}-back", name(kinds))).unwrap().0;
-                let asked = passed(run.request(request(&[]), Body::empty()).await.unwrap()).into_body();
+                let asked = passed_on(&run, request(&[]), Body::empty()).await.into_body();
                 assert_eq!(gathered(asked).await.0.len(), 0);
-                let answered = passed(run.response(response(), body(&content(len), None)).await.unwrap()).into_body();
+                let answered = passed_back(&run, response(), body(&content(len), None)).await.into_body();
                 let told = answered.size_hint().exact();
                 assert_eq!(told, known.then_some(len as u64), "the response of {kinds:?}, {len}");
                 assert_eq!(gathered(answered).await.0.len(), len);
@@ -299,12 +290,13 @@ fn an_end_between_two_parts_is_one_as_ever() {
     for (route, _, _, expected) in cases {
         let came = beside(&stage, async {
             let run = stage.begin_on(route).unwrap().0;
-            let came = match run.request(request(&[]), body(&content(MIB), None)).await {
-                Ok(Outcome::Continue(asked)) => {
+            let mut asked = Request::from_parts(request(&[]), body(&content(MIB), None));
+            let came = match run.request(&mut asked).await {
+                Ok(None) => {
                     let fault = asked.into_body().collect().await.unwrap_err();
                     (Some(fault.reason()), run.late_reply().map(|reply| reply.status().as_u16()))
                 }
-                Ok(Outcome::Reply(reply)) => (None, Some(reply.status().as_u16())),
+                Ok(Some(reply)) => (None, Some(reply.status().as_u16())),
                 Err(fault) => (Some(fault.reason()), None),
             };
             run.close(closing()).await;
@@ -325,7 +317,7 @@ fn what_waits_for_a_filter_that_fails_goes_on_without_it() {
         beside(&stage, async {
             let run = stage.begin_on(route).unwrap().0;
             let content = content(300_000);
-            let asked = passed(run.request(request(&[]), body(&content, trailers())).await.unwrap()).into_body();
+            let asked = passed_on(&run, request(&[]), body(&content, trailers())).await.into_body();
             let (bytes, last) = gathered(asked).await;
             assert!(bytes == content);
             assert_eq!(last, trailers());

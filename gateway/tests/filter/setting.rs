@@ -138,32 +138,50 @@ pub(crate) enum Flow {
 impl Run {
     /// Shows the request's head.
     pub(crate) fn on_request(&mut self, head: &mut http::request::Parts) -> Result<Flow, Fault> {
-        let shown = pin!(self.0.request(taken(head), Body::empty()));
-        Ok(match shown.now_or_never().expect("calls that never suspend")? {
-            filter::Outcome::Continue(request) => {
+        let mut request = Request::from_parts(taken(head), Body::empty());
+        let reply = self.0.request(&mut request).now_or_never().expect("calls that never suspend")?;
+        Ok(reply.map_or_else(
+            || {
                 *head = request.into_parts().0;
                 Flow::Continue
-            }
-            filter::Outcome::Reply(reply) => Flow::Reply(reply),
-        })
+            },
+            Flow::Reply,
+        ))
     }
 
     /// Shows the response's head.
     pub(crate) fn on_response(&mut self, head: &mut http::response::Parts) -> Result<Flow, Fault> {
-        let shown = pin!(self.0.response(answered(head), Body::empty()));
-        Ok(match shown.now_or_never().expect("calls that never suspend")? {
-            filter::Outcome::Continue(response) => {
+        let mut response = Response::from_parts(answered(head), Body::empty());
+        let reply = self.0.response(&mut response).now_or_never().expect("calls that never suspend")?;
+        Ok(reply.map_or_else(
+            || {
                 *head = response.into_parts().0;
                 Flow::Continue
-            }
-            filter::Outcome::Reply(reply) => Flow::Reply(reply),
-        })
+            },
+            Flow::Reply,
+        ))
     }
 
     /// Ends it; what the record says of each filter.
     pub(crate) fn close(self) -> Vec<FilterFacts<'static>> {
         pin!(self.0.close(closing())).now_or_never().expect("calls that never suspend")
     }
+}
+
+/// The request as its filters let it go on, which none of them fails or answers.
+pub(crate) async fn passed_on(run: &filter::Run, head: http::request::Parts, body: Body) -> Request<Body> {
+    let mut request = Request::from_parts(head, body);
+    let reply = run.request(&mut request).await;
+    assert!(matches!(reply, Ok(None)), "the request goes on: {reply:?}");
+    request
+}
+
+/// The response as its filters let it go back.
+pub(crate) async fn passed_back(run: &filter::Run, head: http::response::Parts, body: Body) -> Response<Body> {
+    let mut response = Response::from_parts(head, body);
+    let reply = run.response(&mut response).await;
+    assert!(matches!(reply, Ok(None)), "the response goes back: {reply:?}");
+    response
 }
 
 /// The head, which comes back when it has been shown.

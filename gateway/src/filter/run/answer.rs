@@ -1,7 +1,7 @@
 //! A filter's own answer to a request, on its way back to the caller. Filters written for other hosts of Proxy-Wasm expect to see
 //! those, whoever gave them, as they see any response; to typed filters an answer is final.
 
-use super::{Fate, Outcome, Run, Steps};
+use super::{Fate, Run, Steps};
 use crate::{
     fault::Fault,
     http::{
@@ -17,22 +17,21 @@ impl Run {
     /// Shows an answer that a filter gave in the upstream's place to the Proxy-Wasm filters that have seen the request, in
     /// reverse order; what is to go to the caller. What one of them answers in its place is seen by nobody else. A refusal stays
     /// one, whatever they make of its status: the request has gone nowhere.
-    pub async fn answer(&self, answer: Response) -> Result<Response, Fault> {
+    pub async fn answer(&self, mut answer: Response) -> Result<Response, Fault> {
         let steps = &self.0;
         steps.answered.set(true);
         if !(0..steps.len()).any(|index| steps.takes_part(index)) {
             return Ok(answer);
         }
         let is_refusal = refuses(&answer);
-        let (mut head, mut body) = answer.into_parts();
-        if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
-            head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        if let Some(length) = answer.body().size_hint().exact().filter(|length| *length > 0) {
+            answer.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         if steps.known.asked_for_head() {
-            body = Body::empty();
+            *answer.body_mut() = Body::empty();
         }
-        let (Outcome::Continue(response) | Outcome::Reply(response)) = self.response(head, body).await?;
-        Ok(if is_refusal { refused(response) } else { response })
+        let answer = self.response(&mut answer).await?.unwrap_or(answer);
+        Ok(if is_refusal { refused(answer) } else { answer })
     }
 }
 

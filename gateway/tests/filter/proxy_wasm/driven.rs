@@ -3,13 +3,9 @@
 use super::written::Text;
 use crate::setting::{Stage, request, response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use tidegate_gateway::{
-    fault::Fault,
-    filter::{Outcome, Run},
-    http::body::Body,
-};
+use tidegate_gateway::{fault::Fault, filter::Run, http::body::Body};
 
 /// What has passed of a message.
 #[derive(Debug)]
@@ -57,8 +53,9 @@ async fn read(headers: HeaderMap, mut body: Body) -> Result<Passed, Fault> {
 
 pub(super) async fn asked(run: &Run, pieces: &[&'static str], trailers: Option<HeaderMap>) -> Result<Came, Fault> {
     let body = Body::scripted(pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())), trailers);
-    match run.request(request(&[]), body).await? {
-        Outcome::Continue(request) => {
+    let mut request = Request::from_parts(request(&[]), body);
+    match run.request(&mut request).await? {
+        None => {
             let (head, body) = request.into_parts();
             let read = read(head.headers, body).await;
             match run.late_reply() {
@@ -66,18 +63,19 @@ pub(super) async fn asked(run: &Run, pieces: &[&'static str], trailers: Option<H
                 None => read.map(|passed| Came::Passed(Box::new(passed))),
             }
         }
-        Outcome::Reply(reply) => Ok(Came::Answered(reply.status())),
+        Some(reply) => Ok(Came::Answered(reply.status())),
     }
 }
 
 pub(super) async fn answered(run: &Run, pieces: &[&'static str], trailers: Option<HeaderMap>) -> Result<Came, Fault> {
     let body = Body::scripted(pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())), trailers);
-    match run.response(response(), body).await? {
-        Outcome::Continue(response) => {
+    let mut response = Response::from_parts(response(), body);
+    match run.response(&mut response).await? {
+        None => {
             let (head, body) = response.into_parts();
             read(head.headers, body).await.map(|passed| Came::Passed(Box::new(passed)))
         }
-        Outcome::Reply(reply) => Ok(Came::Answered(reply.status())),
+        Some(reply) => Ok(Came::Answered(reply.status())),
     }
 }
 

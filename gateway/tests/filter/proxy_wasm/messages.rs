@@ -141,7 +141,7 @@ fn an_answer_passes_the_filters_that_have_seen_the_request() {
     let by: Vec<_> = response.headers().get_all("x-by").iter().map(|value| value.to_str().unwrap()).collect();
     assert_eq!(by, ["second", "first"], "in reverse order, without the one that the request had not reached");
     assert!(!response.headers().contains_key("x-stamp"), "to typed filters an answer is final");
-    let became: Vec<_> = outcome.facts.iter().map(|facts| (&*facts.plugin, &*facts.outcome)).collect();
+    let became: Vec<_> = outcome.facts.iter().map(|facts| (facts.plugin.as_str(), &*facts.outcome)).collect();
     assert_eq!(became, [("first", "continued"), ("stamp", "continued"), ("second", "replied")]);
 }
 

@@ -4,16 +4,12 @@ use super::{
     driven::{BODY, CONTINUE, Came, STOP, TRAILERS, answered, asked, beside, later, passed, trailers},
     written::{Text, stage, stage_with},
 };
-use crate::setting::{Stage, closing, request, response};
+use crate::setting::{Stage, closing, passed_back, passed_on, request, response};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tidegate_gateway::{
-    fault::Fault,
-    filter::{Limits, Outcome},
-    http::body::Body,
-};
+use tidegate_gateway::{fault::Fault, filter::Limits, http::body::Body};
 use tidegate_policy::Reason;
 
 /// Both messages of one exchange.
@@ -32,10 +28,6 @@ fn exchange(
         run.close(closing()).await;
         (request, response)
     })
-}
-
-fn passed_on<M>(outcome: Outcome<M>) {
-    assert!(matches!(outcome, Outcome::Continue(_)), "it goes on");
 }
 
 fn one(text: &Text) -> Stage {
@@ -126,7 +118,7 @@ fn what_is_held_goes_on_between_two_pieces() {
         let run = stage.begin().unwrap().0;
         let (pieces, piped) = tokio::sync::mpsc::channel(1);
         pieces.send(Bytes::from_static(b"first")).await.unwrap();
-        let Outcome::Continue(passed) = run.request(request(&[]), Body::piped(piped)).await.unwrap() else { panic!() };
+        let passed = passed_on(&run, request(&[]), Body::piped(piped)).await;
         let mut body = passed.into_body();
         let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
         pieces.send(Bytes::from_static(b"second")).await.unwrap();
@@ -234,7 +226,7 @@ fn a_failure_at_one_message_loses_nothing_of_the_other() {
     let pieces = beside(&stage, async {
         let run = stage.begin().unwrap().0;
         let (pieces, piped) = tokio::sync::mpsc::channel(1);
-        let Outcome::Continue(passed) = run.request(request(&[]), Body::piped(piped)).await.unwrap() else { panic!() };
+        let passed = passed_on(&run, request(&[]), Body::piped(piped)).await;
         let mut body = passed.into_body();
         pieces.send(Bytes::from_static(b"held")).await.unwrap();
         let next = async {
@@ -243,7 +235,7 @@ fn a_failure_at_one_message_loses_nothing_of_the_other() {
         };
         let mut next = std::pin::pin!(next);
         assert!(futures_util::poll!(&mut next).is_pending(), "it is held");
-        passed_on(run.response(response(), Body::empty()).await.unwrap());
+        passed_back(&run, response(), Body::empty()).await;
         // It goes on at once, although nothing comes behind it.
         let (held, mut body) = next.await;
         pieces.send(Bytes::from_static(b"behind")).await.unwrap();
@@ -271,10 +263,10 @@ fn what_a_vm_lost_while_others_took_their_time_goes_before_what_they_let_on() {
     let came = beside(&stage, async {
         let run = stage.begin().unwrap().0;
         let body = Body::scripted([Bytes::from_static(b"held")], trailers());
-        let Outcome::Continue(passed) = run.request(request(&[]), body).await.unwrap() else { panic!() };
+        let passed = passed_on(&run, request(&[]), body).await;
         let mut came = std::pin::pin!(passed.into_body().collect());
         assert!(futures_util::poll!(&mut came).is_pending(), "the trailers are stopped, behind a body that is held");
-        passed_on(run.response(response(), Body::empty()).await.unwrap());
+        passed_back(&run, response(), Body::empty()).await;
         let came = came.await.unwrap();
         run.close(closing()).await;
         (came.trailers().cloned(), came.to_bytes())
@@ -290,12 +282,13 @@ fn what_a_lost_vm_has_of_an_exchange_that_ends_is_dropped() {
         beside(&stage, async {
             let run = stage.begin().unwrap().0;
             let (pieces, piped) = tokio::sync::mpsc::channel(1);
-            let Outcome::Continue(passed) = run.request(request(&[]), Body::piped(piped)).await.unwrap() else { panic!() };
+            let passed = passed_on(&run, request(&[]), Body::piped(piped)).await;
             let mut body = passed.into_body();
             pieces.send(Bytes::from_static(b"held")).await.unwrap();
             assert!(futures_util::poll!(std::pin::pin!(body.frame())).is_pending(), "it is held");
             assert_eq!(stage.host.metrics().held_bytes.value(), 4);
-            assert_eq!(run.response(response(), Body::empty()).await.is_ok(), on_error == "skip");
+            let mut answer = Response::from_parts(response(), Body::empty());
+            assert_eq!(run.response(&mut answer).await.is_ok(), on_error == "skip");
             drop(body);
             run.close(closing()).await;
         });

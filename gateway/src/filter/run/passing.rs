@@ -1,0 +1,133 @@
+//! A message's way through the chain, from its head as it came to its head as it goes on. Where no call can suspend and nobody
+//! follows the body, that is done at once and costs no future, which would be larger than all that it does.
+
+use super::Run;
+use crate::{
+    fault::Fault,
+    filter::{
+        filtered::Filtered,
+        message::{Kind, Line},
+        passage::{Halt, Passage},
+        slot::at_once,
+    },
+    http::{Request, Response, body::Body},
+};
+use ::http::{HeaderMap, StatusCode, Uri};
+use futures_util::future::{Either, LocalBoxFuture};
+use http_body::Body as _;
+use std::{
+    future::{Ready, poll_fn, ready},
+    pin::pin,
+};
+use tidegate_policy::Reason;
+
+/// A message on its way through the chain. What comes of it is nothing, where it goes on as it was left, or the answer that is
+/// sent in its place; that is known at once where no filter had to be waited for and none follows the body before the head goes
+/// on. The reason of an answer with status 400 and above is `FilterDenied`.
+pub type Passing<'a> = Either<Ready<Passed>, LocalBoxFuture<'a, Passed>>;
+
+/// A message's first line and fields, as they come out of the chain.
+type Head = (Line, HeaderMap);
+
+/// What comes of a message's way through the chain.
+type Passed = Result<Option<Response>, Fault>;
+
+impl Run {
+    /// Shows the request to every filter in order: its head now, and its body as it is read, unless filters hold the head
+    /// until they have seen of the body what they want to.
+    pub fn request<'a>(&'a self, request: &'a mut Request) -> Passing<'a> {
+        self.0.known.requested(request);
+        let mut passage = Passage::new(&self.0, Kind::Request, std::mem::take(request.headers_mut()));
+        let ended = request.body().is_end_stream();
+        let begun = self.begun(&mut passage, ended);
+        if matches!(begun, Some(Ok(()))) && !passage.follows() {
+            return Either::Left(ready(passage.into_head().and_then(|head| self.onward(request, head))));
+        }
+        Either::Right(Box::pin(async move {
+            match shown(passage, begun, ended, request.body_mut()).await {
+                Ok(head) => self.onward(request, head),
+                Err(Halt::Reply(reply)) => self.answer(*reply).await.map(Some),
+                Err(Halt::Fault(fault)) => Err(fault),
+            }
+        }))
+    }
+
+    /// Shows the response to every filter in reverse order, as `request` does.
+    pub fn response<'a>(&'a self, response: &'a mut Response) -> Passing<'a> {
+        let status = response.status();
+        self.0.known.responded(status);
+        let mut passage = Passage::new(&self.0, Kind::Response, std::mem::take(response.headers_mut()));
+        passage.status = status.as_u16();
+        passage.may_have_body = !self.0.known.asked_for_head() && !matches!(status.as_u16(), 100..=199 | 204 | 205 | 304);
+        // What follows a switch of protocols is no body.
+        let ended = response.body().is_end_stream() || status == StatusCode::SWITCHING_PROTOCOLS;
+        let begun = self.begun(&mut passage, ended);
+        if matches!(begun, Some(Ok(()))) && !passage.follows() {
+            return Either::Left(ready(passage.into_head().map(|head| back(response, head))));
+        }
+        Either::Right(Box::pin(async move {
+            match shown(passage, begun, ended, response.body_mut()).await {
+                Ok(head) => Ok(back(response, head)),
+                Err(Halt::Reply(reply)) => Ok(Some(*reply)),
+                Err(Halt::Fault(fault)) => Err(fault),
+            }
+        }))
+    }
+
+    /// Shows the head to the filters where their calls never suspend, which costs no future.
+    fn begun(&self, passage: &mut Passage, ended: bool) -> Option<Result<(), Halt>> {
+        if self.0.suspends { None } else { Some(at_once(pin!(passage.begin(ended)))) }
+    }
+
+    /// Leaves the request as the filters want it to go on, and keeps what they wish for it.
+    fn onward(&self, request: &mut Request, (line, headers): Head) -> Passed {
+        *request.headers_mut() = headers;
+        self.0.wish.replace(line.wish);
+        if let Some((method, path)) = line.rewritten {
+            *request.method_mut() = method;
+            let mut uri = std::mem::take(request.uri_mut()).into_parts();
+            uri.path_and_query = Some(path);
+            *request.uri_mut() = Uri::from_parts(uri).map_err(|error| Fault::new(Reason::FilterFailed, error.to_string()))?;
+        }
+        Ok(None)
+    }
+}
+
+/// Leaves the response as the filters want it to go back.
+fn back(response: &mut Response, (line, headers): Head) -> Option<Response> {
+    *response.headers_mut() = headers;
+    if let Some(status) = line.status {
+        *response.status_mut() = status;
+    }
+    None
+}
+
+/// Shows what is left to show until the head is out, and leaves the body as it goes on with it.
+async fn shown(mut passage: Passage, begun: Option<Result<(), Halt>>, ended: bool, body: &mut Body) -> Result<Head, Halt> {
+    match begun {
+        Some(begun) => begun?,
+        None => beside_upload(passage.begin(ended), body).await?,
+    }
+    if !passage.follows() {
+        return passage.into_head().map_err(Halt::Fault);
+    }
+    let mut filtered = Box::new(Filtered::new(passage, std::mem::take(body)));
+    filtered.until_head_is_out().await?;
+    let head = filtered.head().map_err(Halt::Fault)?;
+    *body = Body::filtered(filtered);
+    Ok(head)
+}
+
+/// Runs work that may suspend, and goes on with the upload that a response came before the end of: a filter that has
+/// suspended itself in the one direction may be what the other waits for.
+async fn beside_upload<T>(work: impl Future<Output = T>, body: &mut Body) -> T {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        let polled = work.as_mut().poll(cx);
+        if polled.is_pending() {
+            body.poll_upload(cx);
+        }
+        polled
+    })
+    .await
+}
