@@ -20,7 +20,7 @@ use tidegate_gateway::http::body::Body;
 
 /// The gateway's own.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Lengths of the chains.
 const CHAINS: [u32; 4] = [1, 2, 4, 16];
