@@ -26,8 +26,8 @@ pub struct Limits {
     pub module_bytes: usize,
     /// Time for compiling a module. Cranelift takes about a second for 1 MiB.
     pub compile: Duration,
-    /// Address space of the process that compiles a module. One GiB of it is what the allocator reserves; a module of 18 MiB
-    /// takes less than another.
+    /// Address space of the process that compiles a module. A module of 18 MiB takes less than one GiB;
+    /// the rest is what its threads and the allocator reserve.
     pub compile_memory_bytes: usize,
     /// Modules compiled at once; compiling cannot be interrupted, so one that ran out of time still counts until it ends.
     pub compilers: usize,
@@ -47,7 +47,8 @@ pub struct Limits {
     /// of filters with calls of their own.
     pub own_instances: usize,
     /// Linear memory of all those instances, all filters and workers together: without it one filter could take `own_instances` times
-    /// `memory_bytes` on each worker, which is 2 GiB. Those that wait for their next exchange have at most half of it.
+    /// `memory_bytes` on each worker, which is 2 GiB. Those that wait for their next exchange have at most half of it, and make room
+    /// for one that the same worker needs now.
     pub own_memory_bytes: usize,
     /// Calls of its own that one filter may have open, all workers together.
     pub calls: usize,

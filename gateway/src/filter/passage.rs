@@ -142,8 +142,12 @@ impl Passage {
     /// The same, where nothing behind the head is followed.
     pub(super) fn into_head(mut self) -> Result<(Line, HeaderMap), Fault> {
         let head = self.head();
-        // The other direction has a use for it, which is large.
-        self.steps.spare.set(Some(self.shown));
+        if self.kind == Kind::Request {
+            // The response has a use for it, which is large; nothing of the request must be found in it.
+            let Shown { head: _, trailers, body, line: _, reply } = &mut *self.shown;
+            (*trailers, *body, *reply) = (None, None, None);
+            self.steps.spare.set(Some(self.shown));
+        }
         head
     }
 

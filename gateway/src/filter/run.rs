@@ -4,11 +4,11 @@
 mod answer;
 mod conduit;
 mod failure;
+mod heads;
 mod overdue;
-mod passing;
 
 pub use conduit::{Conduit, Way};
-pub use passing::Passing;
+pub use heads::Answering;
 
 use self::overdue::UnderWay;
 
@@ -69,7 +69,7 @@ pub(super) struct Steps {
     wish: RefCell<Option<Box<Wish>>>,
     /// When the last callback of a row of them ended.
     lap: Cell<Instant>,
-    /// What a head was shown in that has gone on, for the next one.
+    /// An emptied box, for the response to be shown in.
     pub(super) spare: Cell<Option<Box<Shown>>>,
 }
 

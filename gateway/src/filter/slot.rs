@@ -1,20 +1,21 @@
 //! Where a worker keeps its instances: started when first needed, kept for many exchanges, replaced after a failure.
 
+mod idle;
 mod own;
 
-use self::own::Own;
+pub(super) use self::idle::Slots;
+
+use self::{idle::Idle, own::Own};
 use super::{
     Facts, Run,
     chain::{Chains, Filter},
     guest::Calls,
     inspect::Code,
     instance::{Answer, Bound, Instance, NotStarted, Serves, Trail, Visit},
-    limits::Metrics,
     outbound::Errands,
     proxy_wasm,
 };
 use crate::fault::Fault;
-use foldhash::HashMap;
 use futures_util::FutureExt as _;
 use std::{
     cell::{Cell, RefCell},
@@ -38,7 +39,7 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 /// The per-worker half: live instances.
 #[derive(Default)]
 pub struct Instances {
-    pub(super) slots: RefCell<HashMap<u64, Rc<Slot>>>,
+    pub(super) slots: Rc<Slots>,
     /// Rung when there is another slot.
     pub(super) arrived: Notify,
     /// The generation of chains that was seen last.
@@ -59,39 +60,12 @@ pub(super) struct Slot {
     pub(super) unused: Cell<u32>,
     health: RefCell<Health>,
     /// Instances that serve one exchange at a time, and wait for the next.
-    idle: RefCell<Vec<Idle>>,
+    idle: Idle,
     /// Those that exist, idle or not.
     own: Cell<usize>,
     errands: Option<Errands>,
     /// Where a Proxy-Wasm filter runs, which has no instances here.
     pub(super) proxy: Option<Rc<proxy_wasm::Place>>,
-}
-
-/// An instance that waits for its next exchange.
-struct Idle {
-    instance: Instance,
-    _share: IdleShare,
-}
-
-/// What it takes meanwhile of the memory that such instances have together.
-struct IdleShare {
-    bytes: i64,
-    metrics: Arc<Metrics>,
-}
-
-impl IdleShare {
-    /// None where as much waits already as may: what nobody uses just now must leave memory to others.
-    fn of(filter: &Filter, bytes: i64) -> Option<Self> {
-        let metrics = &filter.shared.metrics;
-        let half = i64::try_from(filter.shared.limits.own_memory_bytes / 2).unwrap_or(i64::MAX);
-        metrics.own_memory_idle_bytes.add_within(bytes, half).then(|| Self { bytes, metrics: Arc::clone(metrics) })
-    }
-}
-
-impl Drop for IdleShare {
-    fn drop(&mut self) {
-        self.metrics.own_memory_idle_bytes.add(-self.bytes);
-    }
 }
 
 /// Where an exchange finds its instance of a filter.
@@ -153,7 +127,7 @@ impl Instances {
                 filter: Arc::downgrade(filter),
                 unused: Cell::default(),
                 health: RefCell::default(),
-                idle: RefCell::default(),
+                idle: Idle::new(&self.slots),
                 own: Cell::new(0),
                 errands: self.errands.clone(),
                 proxy: match &filter.compiled.code {
@@ -261,9 +235,8 @@ impl Slot {
 
     /// An instance for one exchange: one that waits, or a new one.
     async fn instance(&self, filter: &Filter) -> Result<Instance, NotStarted> {
-        let idle = self.idle.borrow_mut().pop();
-        if let Some(idle) = idle {
-            return Ok(idle.instance);
+        if let Some(instance) = self.idle.take() {
+            return Ok(instance);
         }
         let limit = filter.shared.limits.own_instances;
         if self.own.get() >= limit {
@@ -283,7 +256,11 @@ impl Slot {
             .into());
         }
         self.own.set(self.own.get() + 1);
-        let started = Instance::start(filter, Serves::One(self.errands.clone())).await;
+        let start = || Instance::start(filter, Serves::One(self.errands.clone()));
+        let started = match start().await {
+            Err(NotStarted::NoMemory) if self.idle.make_room() => start().await,
+            started => started,
+        };
         started.inspect_err(|not_started| {
             self.own.set(self.own.get().saturating_sub(1));
             // Where there is no memory the next one need not wait.
@@ -296,10 +273,16 @@ impl Slot {
     /// Takes an instance back whose exchange is over.
     fn give_back(&self, instance: Instance) {
         let filter = self.filter.upgrade().filter(|filter| filter.place.isolation == Isolation::Shared);
-        match filter.and_then(|filter| IdleShare::of(&filter, instance.memory_bytes())) {
-            Some(_share) => self.idle.borrow_mut().push(Idle { instance, _share }),
-            None => self.own.set(self.own.get().saturating_sub(1)),
+        if !filter.is_some_and(|filter| self.idle.keep(&filter, instance)) {
+            self.own.set(self.own.get().saturating_sub(1));
         }
+    }
+
+    /// Drops the instances that wait; how many there were.
+    fn drop_waiting(&self) -> usize {
+        let dropped = self.idle.clear();
+        self.own.set(self.own.get().saturating_sub(dropped));
+        dropped
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    filter::{self, Run},
+    filter::{self, Answering, Run},
     identity,
     listen::Peer,
     live::Live,
@@ -396,10 +396,7 @@ impl Course {
     /// Leaves the request as its filters let it go on; what one of them answers in place of it. They may have to see of its body
     /// first, within its pace.
     async fn ask(&self, downstream: &Downstream, run: &Run, request: &mut Request) -> Result<Option<Response>, Fault> {
-        match run.request(request) {
-            Either::Left(passed) => passed.into_inner(),
-            Either::Right(mut waits) => deliver::paced((downstream, run), self.pace.idle, waits.as_mut()).await,
-        }
+        self.answered(downstream, run, run.request(request)).await
     }
 
     /// What was delivered, as the filters let it go back. One may have answered in the middle of the request's body, which
@@ -420,13 +417,15 @@ impl Course {
             (Err(fault), None) => return Err(fault),
         };
         record.tell(run);
-        let told = match run.response(&mut response) {
-            Either::Left(passed) => passed.into_inner(),
+        let answered = self.answered(downstream, run, run.response(&mut response)).await?;
+        Ok(answered.map_or(response, |reply| reply::of_filter(reply, record)))
+    }
+
+    /// What a route's filters answer in a message's place, where it has to be waited for within the pace.
+    async fn answered(&self, downstream: &Downstream, run: &Run, answering: Answering<'_>) -> Result<Option<Response>, Fault> {
+        match answering {
+            Either::Left(answered) => answered.into_inner(),
             Either::Right(mut waits) => deliver::paced((downstream, run), self.pace.idle, waits.as_mut()).await,
-        };
-        Ok(match told? {
-            None => response,
-            Some(reply) => reply::of_filter(reply, record),
-        })
+        }
     }
 }

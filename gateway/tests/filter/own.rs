@@ -106,6 +106,31 @@ fn those_that_wait_leave_half_of_it_to_others() {
 }
 
 #[test]
+fn those_that_wait_make_room() {
+    let courier = || json!([{"plugin": "courier", "config": {"at": "log", "calls": []}}]);
+    let (waits, works) = (of_one(courier()), of_one(stamp("deny")));
+    // One that waits and one at work fit, and not a second one at work.
+    let own_memory_bytes = (waits * 2).max(works * 2);
+    assert!(own_memory_bytes < waits + works * 2);
+    let modules = ["stamp", "courier"].map(|plugin| (plugin.parse().unwrap(), module(filter(plugin))));
+    let mut stage = Stage::empty(Limits { own_memory_bytes, ..unhurried() });
+    stage.publish_modules(&[("api", courier()), ("other", stamp("deny"))], &modules.into());
+    drop(begun(&stage).unwrap().close());
+    let metrics = stage.host.metrics();
+    assert_eq!(usize::try_from(metrics.own_memory_idle_bytes.value()).unwrap(), waits);
+    let mut at_work: Vec<_> = (0..2).map(|_| stage.begin_on("other").unwrap()).collect();
+    for run in &mut at_work {
+        assert!(matches!(run.on_request(&mut request(&[])), Ok(Flow::Continue)));
+    }
+    assert_eq!(metrics.own_memory_idle_bytes.value(), 0);
+    assert_eq!(usize::try_from(metrics.own_memory_bytes.value()).unwrap(), works * 2);
+    // What made room counts no longer as one that exists.
+    at_work.into_iter().for_each(|run| drop(run.close()));
+    drop(begun(&stage).unwrap().close());
+    assert_eq!(usize::try_from(metrics.own_memory_idle_bytes.value()).unwrap(), waits);
+}
+
+#[test]
 fn one_may_wait_while_others_are_at_work() {
     let courier = || json!([{"plugin": "courier", "config": {"at": "log", "calls": []}}]);
     let each = of_one(courier());

@@ -3,7 +3,7 @@
 //! exchange's own reason says whether the failure came to the caller.
 
 use super::{Fate, Halt, Steps, refused};
-use crate::{fault::Fault, filter::limits::Limits};
+use crate::fault::Fault;
 use std::sync::Arc;
 use tidegate_policy::{Reason, route::OnError};
 
@@ -26,29 +26,25 @@ impl Steps {
 
     /// There is no memory for an instance of the filter that serves this exchange.
     pub(super) fn no_memory(&self, index: usize) -> Halt {
-        self.overloaded(index, |limits| {
-            let limit = limits.own_memory_bytes;
-            format!("needs more memory for this exchange than is left of the {limit} bytes that such instances have together (setting filter_own_memory_bytes)")
-        })
+        let link = &self.chain.links[index];
+        let limit = link.filter.as_ref().map_or(0, |filter| filter.shared.limits.own_memory_bytes);
+        let needs = format!(
+            "needs more memory for this exchange than is left of the {limit} bytes that such instances have together (setting filter_own_memory_bytes)"
+        );
+        // It may not even have been called, and has ended the exchange all the same.
+        self.note_failure(index, format!("it {needs}").into(), Fate::Failed);
+        Halt::Fault(Fault::new(Reason::Overloaded, format!("the filter {} {needs}", link.plugin)))
     }
 
     /// Something was to be held for the filter, and as much is held for all as may be.
     pub(super) fn no_room(&self, index: usize) -> Halt {
-        self.overloaded(index, |limits| {
-            let limit = limits.held_bytes;
-            format!("was to have more held for it than is left of the {limit} bytes that are held for all exchanges together (setting filter_held_bytes)")
-        })
-    }
-
-    /// The exchange ends because the filter needs more of something than is left for all.
-    fn overloaded(&self, index: usize, needs: impl FnOnce(&Limits) -> String) -> Halt {
         let link = &self.chain.links[index];
-        let needs = link.filter.as_ref().map(|filter| needs(&filter.shared.limits)).unwrap_or_default();
-        // One that was not called yet would be missing from the record of an exchange that it has ended.
-        if self.each[index].fate.get() == Fate::Waiting {
-            self.note_failure(index, format!("it {needs}").into(), Fate::Failed);
-        }
-        Halt::Fault(Fault::new(Reason::Overloaded, format!("the filter {} {needs}", link.plugin)))
+        let limit = link.filter.as_ref().map_or(0, |filter| filter.shared.limits.held_bytes);
+        let detail = format!(
+            "more was to be held for the filter {} than is left of the {limit} bytes that are held for all exchanges together (setting filter_held_bytes)",
+            link.plugin
+        );
+        Halt::Fault(Fault::new(Reason::Overloaded, detail))
     }
 
     /// Notes that the filter failed at its last call, with which nothing is lost any more.

@@ -1,5 +1,5 @@
-//! A message's way through the chain, from its head as it came to its head as it goes on. Where no call can suspend and nobody
-//! follows the body, that is done at once and costs no future, which would be larger than all that it does.
+//! A head's way through the chain, from when it has come to when it goes on. Where no call can suspend and nobody follows the
+//! body, that is done at once and costs no future, which would be larger than all that it does.
 
 use super::Run;
 use crate::{
@@ -21,31 +21,30 @@ use std::{
 };
 use tidegate_policy::Reason;
 
-/// A message on its way through the chain. What comes of it is nothing, where it goes on as it was left, or the answer that is
-/// sent in its place; that is known at once where no filter had to be waited for and none follows the body before the head goes
-/// on. The reason of an answer with status 400 and above is `FilterDenied`.
-pub type Passing<'a> = Either<Ready<Passed>, LocalBoxFuture<'a, Passed>>;
+/// What the chain answers in a message's place; nothing where it goes on, as it was left. The reason of an answer with status 400
+/// and above is `FilterDenied`.
+type Answered = Result<Option<Response>, Fault>;
+
+/// The same on its way: known at once where the message goes on, no call could suspend and none of the filters follows the body.
+pub type Answering<'a> = Either<Ready<Answered>, LocalBoxFuture<'a, Answered>>;
 
 /// A message's first line and fields, as they come out of the chain.
 type Head = (Line, HeaderMap);
 
-/// What comes of a message's way through the chain.
-type Passed = Result<Option<Response>, Fault>;
-
 impl Run {
     /// Shows the request to every filter in order: its head now, and its body as it is read, unless filters hold the head
     /// until they have seen of the body what they want to.
-    pub fn request<'a>(&'a self, request: &'a mut Request) -> Passing<'a> {
+    pub fn request<'a>(&'a self, request: &'a mut Request) -> Answering<'a> {
         self.0.known.requested(request);
         let mut passage = Passage::new(&self.0, Kind::Request, std::mem::take(request.headers_mut()));
         let ended = request.body().is_end_stream();
-        let begun = self.begun(&mut passage, ended);
-        if matches!(begun, Some(Ok(()))) && !passage.follows() {
-            return Either::Left(ready(passage.into_head().and_then(|head| self.onward(request, head))));
+        let shown = self.show_at_once(&mut passage, ended);
+        if matches!(shown, Some(Ok(()))) && !passage.follows() {
+            return Either::Left(ready(passage.into_head().and_then(|head| self.onward(request, head)).map(|()| None)));
         }
         Either::Right(Box::pin(async move {
-            match shown(passage, begun, ended, request.body_mut()).await {
-                Ok(head) => self.onward(request, head),
+            match until_out(passage, shown, ended, request.body_mut()).await {
+                Ok(head) => self.onward(request, head).map(|()| None),
                 Err(Halt::Reply(reply)) => self.answer(*reply).await.map(Some),
                 Err(Halt::Fault(fault)) => Err(fault),
             }
@@ -53,7 +52,7 @@ impl Run {
     }
 
     /// Shows the response to every filter in reverse order, as `request` does.
-    pub fn response<'a>(&'a self, response: &'a mut Response) -> Passing<'a> {
+    pub fn response<'a>(&'a self, response: &'a mut Response) -> Answering<'a> {
         let status = response.status();
         self.0.known.responded(status);
         let mut passage = Passage::new(&self.0, Kind::Response, std::mem::take(response.headers_mut()));
@@ -61,26 +60,30 @@ impl Run {
         passage.may_have_body = !self.0.known.asked_for_head() && !matches!(status.as_u16(), 100..=199 | 204 | 205 | 304);
         // What follows a switch of protocols is no body.
         let ended = response.body().is_end_stream() || status == StatusCode::SWITCHING_PROTOCOLS;
-        let begun = self.begun(&mut passage, ended);
-        if matches!(begun, Some(Ok(()))) && !passage.follows() {
-            return Either::Left(ready(passage.into_head().map(|head| back(response, head))));
+        let shown = self.show_at_once(&mut passage, ended);
+        if matches!(shown, Some(Ok(()))) && !passage.follows() {
+            let head = passage.into_head();
+            return Either::Left(ready(head.map(|head| back(response, head)).map(|()| None)));
         }
         Either::Right(Box::pin(async move {
-            match shown(passage, begun, ended, response.body_mut()).await {
-                Ok(head) => Ok(back(response, head)),
+            match until_out(passage, shown, ended, response.body_mut()).await {
+                Ok(head) => {
+                    back(response, head);
+                    Ok(None)
+                }
                 Err(Halt::Reply(reply)) => Ok(Some(*reply)),
                 Err(Halt::Fault(fault)) => Err(fault),
             }
         }))
     }
 
-    /// Shows the head to the filters where their calls never suspend, which costs no future.
-    fn begun(&self, passage: &mut Passage, ended: bool) -> Option<Result<(), Halt>> {
+    /// Shows the head to the filters where their calls never suspend.
+    fn show_at_once(&self, passage: &mut Passage, ended: bool) -> Option<Result<(), Halt>> {
         if self.0.suspends { None } else { Some(at_once(pin!(passage.begin(ended)))) }
     }
 
     /// Leaves the request as the filters want it to go on, and keeps what they wish for it.
-    fn onward(&self, request: &mut Request, (line, headers): Head) -> Passed {
+    fn onward(&self, request: &mut Request, (line, headers): Head) -> Result<(), Fault> {
         *request.headers_mut() = headers;
         self.0.wish.replace(line.wish);
         if let Some((method, path)) = line.rewritten {
@@ -89,23 +92,22 @@ impl Run {
             uri.path_and_query = Some(path);
             *request.uri_mut() = Uri::from_parts(uri).map_err(|error| Fault::new(Reason::FilterFailed, error.to_string()))?;
         }
-        Ok(None)
+        Ok(())
     }
 }
 
 /// Leaves the response as the filters want it to go back.
-fn back(response: &mut Response, (line, headers): Head) -> Option<Response> {
+fn back(response: &mut Response, (line, headers): Head) {
     *response.headers_mut() = headers;
     if let Some(status) = line.status {
         *response.status_mut() = status;
     }
-    None
 }
 
 /// Shows what is left to show until the head is out, and leaves the body as it goes on with it.
-async fn shown(mut passage: Passage, begun: Option<Result<(), Halt>>, ended: bool, body: &mut Body) -> Result<Head, Halt> {
-    match begun {
-        Some(begun) => begun?,
+async fn until_out(mut passage: Passage, shown: Option<Result<(), Halt>>, ended: bool, body: &mut Body) -> Result<Head, Halt> {
+    match shown {
+        Some(shown) => shown?,
         None => beside_upload(passage.begin(ended), body).await?,
     }
     if !passage.follows() {

@@ -1,0 +1,77 @@
+//! Instances that wait for their next exchange. They make room for one that is needed now.
+
+use super::Slot;
+use crate::filter::{chain::Filter, instance::Instance, limits::Metrics};
+use foldhash::HashMap;
+use std::{
+    cell::RefCell,
+    rc::{Rc, Weak},
+    sync::Arc,
+};
+
+/// The slots of one worker, by the filter's id.
+pub(in crate::filter) type Slots = RefCell<HashMap<u64, Rc<Slot>>>;
+
+/// Those of one filter on one worker.
+pub(super) struct Idle {
+    waiting: RefCell<Vec<Waiting>>,
+    /// All slots of the worker.
+    slots: Weak<Slots>,
+}
+
+struct Waiting {
+    #[expect(dead_code, reason = "counts as long as it is there")]
+    share: Share,
+    instance: Instance,
+}
+
+/// What an instance takes of the memory that its like have together, while it waits.
+struct Share {
+    bytes: i64,
+    metrics: Arc<Metrics>,
+}
+
+impl Idle {
+    pub(super) fn new(slots: &Rc<Slots>) -> Self {
+        Self { waiting: RefCell::default(), slots: Rc::downgrade(slots) }
+    }
+
+    pub(super) fn take(&self) -> Option<Instance> {
+        self.waiting.borrow_mut().pop().map(|waiting| waiting.instance)
+    }
+
+    /// Keeps an instance, unless as much waits already as may: what nobody uses just now must leave memory to others.
+    pub(super) fn keep(&self, filter: &Filter, instance: Instance) -> bool {
+        let share = Share::of(filter, instance.memory_bytes());
+        let kept = share.is_some();
+        self.waiting.borrow_mut().extend(share.map(|share| Waiting { share, instance }));
+        kept
+    }
+
+    /// Drops all that wait on this worker, whosesoever they are, for memory that is needed now; whether there were any.
+    pub(super) fn make_room(&self) -> bool {
+        let Some(slots) = self.slots.upgrade() else { return false };
+        let dropped: usize = slots.borrow().values().map(|slot| slot.drop_waiting()).sum();
+        dropped > 0
+    }
+
+    /// Drops these; how many there were.
+    pub(super) fn clear(&self) -> usize {
+        let waiting = self.waiting.take();
+        waiting.len()
+    }
+}
+
+impl Share {
+    fn of(filter: &Filter, bytes: i64) -> Option<Self> {
+        let metrics = &filter.shared.metrics;
+        let half = i64::try_from(filter.shared.limits.own_memory_bytes / 2).unwrap_or(i64::MAX);
+        metrics.own_memory_idle_bytes.add_within(bytes, half).then(|| Self { bytes, metrics: Arc::clone(metrics) })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.metrics.own_memory_idle_bytes.add(-self.bytes);
+    }
+}
