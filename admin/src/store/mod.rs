@@ -115,7 +115,9 @@ impl Purpose {
 }
 
 async fn open(path: &Path, migrations: &Migrator, purpose: Purpose) -> Result<(SqlitePool, SqlitePool), StartError> {
-    let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).foreign_keys(true);
+    // KiB of pages that each connection keeps. What is read again is in the system's own cache, and the modules of filters would
+    // fill the usual two MiB of each.
+    let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).foreign_keys(true).pragma("cache_size", "-256");
     let writing = purpose
         .options(options.clone())
         .create_if_missing(true)
