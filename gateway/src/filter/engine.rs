@@ -64,7 +64,7 @@ pub(super) fn config() -> Config {
     config.parallel_compilation(true);
     // A trap is told by its kind; the frames would only name what `strip` has taken from filters.
     config.wasm_backtrace_max_frames(None);
-    // Nor is there anybody else who reads these, a fifth of what a compiled filter takes of memory.
+    // Nor is there anybody else who reads these, a seventh of what a compiled filter takes of memory.
     config.generate_address_map(false);
     config.native_unwind_info(false);
     // What toolchains for filters do not use, an attacker cannot either.

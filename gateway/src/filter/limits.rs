@@ -26,8 +26,8 @@ pub struct Limits {
     pub module_bytes: usize,
     /// Time for compiling a module. Cranelift takes about a second for 1 MiB.
     pub compile: Duration,
-    /// Address space of the process that compiles a module. A module of 18 MiB takes less than one GiB;
-    /// the rest is what its threads and the allocator reserve.
+    /// Address space of the process that compiles a module. A module of 18 MiB took less than one
+    /// GiB, beside what allocator and threads reserve.
     pub compile_memory_bytes: usize,
     /// Modules compiled at once; compiling cannot be interrupted, so one that ran out of time still counts until it ends.
     pub compilers: usize,
