@@ -190,7 +190,8 @@ impl Seat {
 }
 
 impl Slot {
-    fn visit(&self, filter: &Filter, trail: &mut Trail, visit: Visit<'_>) -> Visited {
+    /// Makes one callback on the instance that exchanges share.
+    pub(super) fn visit(&self, filter: &Filter, trail: &mut Trail, visit: Visit<'_>) -> Visited {
         let mut health = self.health.borrow_mut();
         let unavailable = |reason: String| {
             filter.shared.metrics.unavailable.add(1);
@@ -257,10 +258,11 @@ impl Slot {
         }
         self.own.set(self.own.get() + 1);
         let start = || Instance::start(filter, Serves::One(self.errands.clone()));
-        let started = match start().await {
-            Err(NotStarted::NoMemory) if self.idle.make_room() => start().await,
-            started => started,
-        };
+        let (mut started, mut most) = (start().await, 1);
+        // Each time twice as many, so that one that needs all of it has soon been tried often enough.
+        while matches!(started, Err(NotStarted::NoMemory)) && self.idle.make_room(most) {
+            (started, most) = (start().await, most * 2);
+        }
         started.inspect_err(|not_started| {
             self.own.set(self.own.get().saturating_sub(1));
             // Where there is no memory the next one need not wait.
@@ -278,11 +280,11 @@ impl Slot {
         }
     }
 
-    /// Drops the instances that wait; how many there were.
-    fn drop_waiting(&self) -> usize {
-        let dropped = self.idle.clear();
-        self.own.set(self.own.get().saturating_sub(dropped));
-        dropped
+    /// Drops the instance that has waited longest.
+    fn drop_waiting(&self) {
+        if self.idle.drop_first() {
+            self.own.set(self.own.get().saturating_sub(1));
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! Instances that exchanges have to themselves: how much memory they have together, and what becomes of exchanges for which there is
 //! none.
 
-use crate::setting::{Flow, Run, Stage, filter, module, request, unhurried};
+use crate::{
+    setting::{Flow, Run, Stage, filter, module, request, unhurried},
+    written::{DONE, Parts, written},
+};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use tidegate_gateway::{fault::Fault, filter::Limits};
 use tidegate_policy::{Name, Reason, publication::Module};
 
@@ -88,6 +91,50 @@ fn one_that_outgrows_what_is_left_is_refused_and_is_no_failure() {
     }
 }
 
+/// Asks for two MiB, which are refused.
+const OUTGROWS: &str = "(if (i32.ne (memory.grow (i32.const 32)) (i32.const -1)) (then unreachable))";
+
+/// A route with one such filter, each of whose exchanges has an instance, and little memory for them.
+fn outgrows(limits: Limits, parts: &Parts<'_>) -> Stage {
+    let modules = BTreeMap::from([("outgrows".parse().unwrap(), module(written(parts).into()))]);
+    let mut stage = Stage::empty(Limits { own_memory_bytes: 1 << 20, ..limits });
+    stage.publish_modules(&[("api", json!([{"plugin": "outgrows", "isolation": "exchange"}]))], &modules);
+    stage
+}
+
+#[test]
+fn one_that_runs_out_of_time_as_well_has_failed() {
+    let parts = Parts { open: &format!("{OUTGROWS} (loop (br 0)) {DONE}"), ..Parts::default() };
+    let stage = outgrows(Limits { callback: Duration::from_millis(20), ..unhurried() }, &parts);
+    let mut run = stage.begin().unwrap();
+    let fault = run.on_request(&mut request(&[])).unwrap_err();
+    let facts = run.close();
+    let error = facts[0].error.as_deref().unwrap();
+    assert_eq!((fault.reason(), facts[0].outcome.as_ref()), (Reason::FilterFailed, "failed"));
+    assert!(error.starts_with("it ran for longer than 20 ms"), "{error}");
+    let metrics = stage.host.metrics();
+    assert_eq!((metrics.failures.value(), metrics.timeouts.value()), (1, 1));
+    assert!(metrics.own_memory_refused.value() >= 1);
+}
+
+#[test]
+fn a_refusal_is_one_although_there_was_no_memory_for_it() {
+    // Where there is as much memory as it likes it takes its configuration; the text lies behind the result.
+    let parts = Parts {
+        configure: "(if (i32.eq (memory.grow (i32.const 32)) (i32.const -1)) (then
+            (i32.store8 (i32.const 0) (i32.const 1))
+            (i32.store (i32.const 4) (i32.const 16)) (i32.store (i32.const 8) (i32.const 4))
+            (i32.store (i32.const 16) (i32.const 0x6c6c616d))))
+            i32.const 0",
+        ..Parts::default()
+    };
+    let stage = outgrows(unhurried(), &parts);
+    let mut run = stage.begin().unwrap();
+    let fault = run.on_request(&mut request(&[])).unwrap_err();
+    let facts = run.close();
+    assert_eq!((fault.reason(), facts[0].error.as_deref()), (Reason::FilterFailed, Some("mall")), "{fault:?}");
+}
+
 #[test]
 fn those_that_wait_leave_half_of_it_to_others() {
     let courier = || json!([{"plugin": "courier", "config": {"at": "log", "calls": []}}]);
@@ -128,6 +175,27 @@ fn those_that_wait_make_room() {
     at_work.into_iter().for_each(|run| drop(run.close()));
     drop(begun(&stage).unwrap().close());
     assert_eq!(usize::try_from(metrics.own_memory_idle_bytes.value()).unwrap(), waits);
+}
+
+#[test]
+fn those_that_wait_make_no_more_room_than_is_needed() {
+    let courier = || json!([{"plugin": "courier", "config": {"at": "log", "calls": []}}]);
+    let (waits, works) = (of_one(courier()), of_one(stamp("deny")));
+    // Two that wait are half of it at most, and one of them has to go for the last of those at work.
+    let count = (waits * 3).div_ceil(works);
+    let modules = ["stamp", "courier"].map(|plugin| (plugin.parse().unwrap(), module(filter(plugin))));
+    let mut stage = Stage::empty(Limits { own_memory_bytes: works * count + waits, ..unhurried() });
+    stage.publish_modules(&[("api", courier()), ("other", stamp("deny"))], &modules.into());
+    let two = [begun(&stage).unwrap(), begun(&stage).unwrap()];
+    two.into_iter().for_each(|run| drop(run.close()));
+    let metrics = stage.host.metrics();
+    assert_eq!(usize::try_from(metrics.own_memory_idle_bytes.value()).unwrap(), waits * 2);
+    let mut at_work: Vec<_> = (0..count).map(|_| stage.begin_on("other").unwrap()).collect();
+    for run in &mut at_work {
+        assert!(matches!(run.on_request(&mut request(&[])), Ok(Flow::Continue)));
+    }
+    assert_eq!(usize::try_from(metrics.own_memory_idle_bytes.value()).unwrap(), waits, "one of them still waits");
+    at_work.into_iter().for_each(|run| drop(run.close()));
 }
 
 #[test]

@@ -5,8 +5,10 @@ use crate::filter::{chain::Filter, instance::Instance, limits::Metrics};
 use foldhash::HashMap;
 use std::{
     cell::RefCell,
+    collections::VecDeque,
     rc::{Rc, Weak},
     sync::Arc,
+    time::Instant,
 };
 
 /// The slots of one worker, by the filter's id.
@@ -14,7 +16,8 @@ pub(in crate::filter) type Slots = RefCell<HashMap<u64, Rc<Slot>>>;
 
 /// Those of one filter on one worker.
 pub(super) struct Idle {
-    waiting: RefCell<Vec<Waiting>>,
+    /// The one that has waited longest is the first, and the last one is used next.
+    waiting: RefCell<VecDeque<Waiting>>,
     /// All slots of the worker.
     slots: Weak<Slots>,
 }
@@ -23,6 +26,7 @@ struct Waiting {
     #[expect(dead_code, reason = "counts as long as it is there")]
     share: Share,
     instance: Instance,
+    since: Instant,
 }
 
 /// What an instance takes of the memory that its like have together, while it waits.
@@ -37,28 +41,39 @@ impl Idle {
     }
 
     pub(super) fn take(&self) -> Option<Instance> {
-        self.waiting.borrow_mut().pop().map(|waiting| waiting.instance)
+        self.waiting.borrow_mut().pop_back().map(|waiting| waiting.instance)
     }
 
     /// Keeps an instance, unless as much waits already as may: what nobody uses just now must leave memory to others.
     pub(super) fn keep(&self, filter: &Filter, instance: Instance) -> bool {
         let share = Share::of(filter, instance.memory_bytes());
         let kept = share.is_some();
-        self.waiting.borrow_mut().extend(share.map(|share| Waiting { share, instance }));
+        self.waiting.borrow_mut().extend(share.map(|share| Waiting { share, instance, since: Instant::now() }));
         kept
     }
 
-    /// Drops all that wait on this worker, whosesoever they are, for memory that is needed now; whether there were any.
-    pub(super) fn make_room(&self) -> bool {
+    /// Drops so many of this worker, those that have waited longest, whosesoever they are, for memory that is needed now; whether there
+    /// were any.
+    pub(super) fn make_room(&self, count: usize) -> bool {
         let Some(slots) = self.slots.upgrade() else { return false };
-        let dropped: usize = slots.borrow().values().map(|slot| slot.drop_waiting()).sum();
-        dropped > 0
+        let slots = slots.borrow();
+        for dropped in 0..count {
+            let waiting = slots.values().filter_map(|slot| Some((slot.idle.since()?, slot)));
+            let Some((_, slot)) = waiting.min_by_key(|(since, _)| *since) else { return dropped > 0 };
+            slot.drop_waiting();
+        }
+        true
     }
 
-    /// Drops these; how many there were.
-    pub(super) fn clear(&self) -> usize {
-        let waiting = self.waiting.take();
-        waiting.len()
+    /// Since when the first of these waits.
+    fn since(&self) -> Option<Instant> {
+        self.waiting.borrow().front().map(|waiting| waiting.since)
+    }
+
+    /// Drops the one that has waited longest; whether there was one.
+    pub(super) fn drop_first(&self) -> bool {
+        let first = self.waiting.borrow_mut().pop_front();
+        first.is_some()
     }
 }
 

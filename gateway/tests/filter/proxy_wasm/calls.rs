@@ -321,6 +321,30 @@ fn a_grpc_stream_carries_messages_both_ways() {
 }
 
 #[test]
+fn a_stream_ends_with_its_last_message_although_there_is_no_room_for_it() {
+    let text = text().on_request_headers(
+        "(call $must (call $grpc_stream `api` `pkg.Service` `Method` (i32.const 0) (i32.const 0) (i32.const 12)))
+        (call $must (call $grpc_send (i32.load (i32.const 12)) `fits` (i32.const 0)))
+        (if (i32.ne (call $grpc_send (i32.load (i32.const 12)) `fits no more` (i32.const 1)) (i32.const 10)) (then unreachable))
+        (if (i32.ne (call $grpc_send (i32.load (i32.const 12)) `late` (i32.const 0)) (i32.const 2)) (then unreachable))
+        (i32.const 0)",
+    );
+    let (stage, mut errands) = one(Limits { held_bytes: 16, ..Limits::default() }, &text);
+    beside(&stage, async {
+        let run = stage.begin().unwrap().0;
+        passed(&asked(&run, &[], None).await);
+        let errand = errands.recv().await.unwrap();
+        let Sent::Streamed(mut sent) = errand.request.into_body() else { panic!("it is no stream") };
+        assert_eq!(sent.recv().await.as_deref(), Some(&b"\0\0\0\0\x04fits"[..]));
+        assert_eq!(sent.recv().await, None, "its side has ended");
+        run.close(closing()).await;
+    });
+    let metrics = stage.host.metrics();
+    assert_eq!((metrics.failures.value(), metrics.held_bytes.value()), (0, 0));
+    assert!(metrics.held_refused.value() >= 1);
+}
+
+#[test]
 fn a_stream_that_is_cancelled_ends_without_a_word() {
     let text = text().on_request_headers(
         "(call $must (call $grpc_stream `api` `pkg.Service` `Method` (i32.const 0) (i32.const 0) (i32.const 12)))
