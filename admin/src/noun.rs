@@ -8,7 +8,7 @@ use tidegate_policy::{
     credential::Credential,
     issuer::Issuer,
     plugin::Plugin,
-    publication::Module,
+    publication::{Bytes, Module, Shelf},
     route::Route,
     rule::Rule,
     service::{Service, Trust},
@@ -182,6 +182,13 @@ impl Held {
                 rows.plugins.insert(name.clone(), plugin);
                 self.modules.insert(name, module);
             }
+        }
+    }
+
+    /// Lets go of the bytes of a module of this name, which are stored now.
+    pub(crate) fn shelve(&mut self, name: &Name, shelf: Arc<dyn Shelf>) {
+        if let Some(module) = self.modules.get_mut(name) {
+            module.bytes = Bytes::Stored(shelf);
         }
     }
 

@@ -113,7 +113,7 @@ async fn in_transaction(control: &Control, writer: &mut SqliteConnection, write:
             None
         }
     };
-    let (held, snapshot) = compile(control, &current, held, noun, &write.name).await?;
+    let (mut held, snapshot) = compile(control, &current, held, noun, &write.name).await?;
     let who = Who { who: &write.caller.who, role: write.caller.role.as_str(), at_ms: clock::now_ms() };
     let (outcome, after, revision) = match (prepared, &before) {
         (Some(prepared), before) => {
@@ -131,6 +131,7 @@ async fn in_transaction(control: &Control, writer: &mut SqliteConnection, write:
         return Ok(Written { outcome, before, after });
     }
     transaction.commit().await.map_err(stored)?;
+    held.shelve(&write.name, control.store.modules());
     control.replace(Current::new(revision.unsigned_abs(), held, snapshot));
     control.metrics.writes.add(1);
     tracing::info!(who = who.who, collection = noun.as_str(), name, revision, outcome = ?outcome, "committed a change");

@@ -1,6 +1,10 @@
 //! What is in force: a publication made ready for use, swapped whole.
 
-use crate::{credentials::Credentials, filter, identity, upstream};
+use crate::{
+    credentials::Credentials,
+    filter::{self, Outdated},
+    identity, upstream,
+};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tidegate_policy::{Publication, Snapshot};
@@ -29,7 +33,10 @@ pub struct Live {
 impl Live {
     /// Makes `publication` ready, taking over from `before` what did not change. Runs on the control plane. What cannot
     /// be made ready (a certificate that does not parse) is logged and refuses only the exchanges that need it.
-    pub fn prepare(publication: &Publication, before: &Self, filters: &filter::Host) -> Self {
+    ///
+    /// # Errors
+    /// [`Outdated`] where a module of it is not stored any more, since another state was committed meanwhile.
+    pub fn prepare(publication: &Publication, before: &Self, filters: &filter::Host) -> Result<Self, Outdated> {
         let snapshot = &publication.snapshot;
         let same_services = snapshot.shares_services(&before.snapshot);
         let same_credentials = before.credentials.are(&publication.credentials);
@@ -41,15 +48,15 @@ impl Live {
             let origination = upstream::tls::Origination::prepare(snapshot, &credentials, &before.origination);
             (Arc::new(origination), Arc::new(upstream::Loads::prepare(snapshot, &before.loads)))
         };
-        Self {
+        Ok(Self {
             revision: publication.revision,
             origination,
             credentials,
             loads,
             issuers: identity::Issuers::prepare(snapshot, &before.issuers),
-            chains: filter::Chains::prepare(filters, snapshot, &publication.modules, &before.chains),
+            chains: filter::Chains::prepare(filters, snapshot, &publication.modules, &before.chains)?,
             snapshot: Arc::clone(snapshot),
-        }
+        })
     }
 }
 
@@ -73,7 +80,7 @@ async fn follow_with(
     mut publications: watch::Receiver<Arc<Publication>>,
     live: Arc<ArcSwap<Live>>,
     told: watch::Sender<u64>,
-    prepare: impl Fn(&Publication, &Live) -> Live + Send + Sync + 'static,
+    prepare: impl Fn(&Publication, &Live) -> Result<Live, Outdated> + Send + Sync + 'static,
 ) {
     let prepare = Arc::new(prepare);
     publications.mark_changed();
@@ -82,12 +89,14 @@ async fn follow_with(
         let (before, prepare) = (live.load_full(), Arc::clone(&prepare));
         let prepared = tokio::task::spawn_blocking(move || prepare(&publication, &before)).await;
         match prepared {
-            Ok(prepared) => {
+            Ok(Ok(prepared)) => {
                 tracing::info!(revision = prepared.revision, "a revision is in force");
                 let revision = prepared.revision;
                 live.store(Arc::new(prepared));
                 told.send_replace(revision);
             }
+            // What was committed meanwhile is published, or about to be; until then everything is as it was.
+            Ok(Err(Outdated)) => tracing::info!("a revision was replaced before it was ready"),
             Err(error) => tracing::error!(%error, "a revision could not be made ready; the one before it stays in force"),
         }
     }
@@ -105,9 +114,9 @@ mod tests {
 
     type Published = BTreeMap<Name, Arc<Credential>>;
 
-    fn prepare(publication: &Publication, before: &Live) -> Live {
+    fn prepare(publication: &Publication, before: &Live) -> Result<Live, Outdated> {
         assert!(publication.revision != 13, "a revision that cannot be made ready");
-        Live {
+        Ok(Live {
             revision: publication.revision,
             origination: Arc::new(upstream::tls::Origination::prepare(
                 &publication.snapshot,
@@ -117,7 +126,7 @@ mod tests {
             loads: Arc::new(upstream::Loads::prepare(&publication.snapshot, &before.loads)),
             snapshot: Arc::clone(&publication.snapshot),
             ..Live::default()
-        }
+        })
     }
 
     fn publication(revision: u64, services: u32) -> Arc<Publication> {
@@ -150,7 +159,7 @@ mod tests {
             revision += 1;
             let snapshot = Arc::new(Snapshot::compile_after(rows, Some(&live.snapshot)).unwrap());
             let publication = Publication { revision, snapshot, credentials: credentials.clone(), ..Publication::default() };
-            let next = Live::prepare(&publication, &live, &host);
+            let next = Live::prepare(&publication, &live, &host).unwrap();
             let kept = Arc::ptr_eq(&next.origination, &live.origination) && Arc::ptr_eq(&next.loads, &live.loads);
             live = next;
             (kept, live.revision)

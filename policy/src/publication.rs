@@ -17,16 +17,64 @@ pub struct Publication {
 }
 
 /// An uploaded module. Cloning is cheap.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Module {
     /// SHA-256 of its bytes.
     pub digest: Digest,
     /// The bytes as they were uploaded.
-    pub bytes: Arc<[u8]>,
+    pub bytes: Bytes,
 }
 
-impl std::fmt::Debug for Module {
+/// The bytes of a module. They are needed to compile it, which is seldom, and are not kept in memory for that.
+#[derive(Clone)]
+pub enum Bytes {
+    /// Of one that is not stored yet.
+    Here(Arc<[u8]>),
+    /// Of one that is, and where.
+    Stored(Arc<dyn Shelf>),
+}
+
+/// Where modules are stored.
+pub trait Shelf: Send + Sync {
+    /// The bytes of this module. Blocks meanwhile, so it is called from threads that may.
+    ///
+    /// # Errors
+    /// [`Unread`] says why they are not to be had.
+    fn read(&self, digest: Digest) -> Result<Arc<[u8]>, Unread>;
+}
+
+/// Why a module's bytes are not to be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unread {
+    /// They are not stored any more: another state, in which nobody needs them, is committed by now.
+    Gone,
+    /// They cannot be read; a sentence for the operator.
+    Failed(String),
+}
+
+impl Module {
+    /// One that is not stored yet.
+    pub fn here(digest: Digest, bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self { digest, bytes: Bytes::Here(bytes.into()) }
+    }
+
+    /// Its bytes, read where they are not here. Blocks meanwhile.
+    ///
+    /// # Errors
+    /// [`Unread`] says why they are not to be had.
+    pub fn read(&self) -> Result<Arc<[u8]>, Unread> {
+        match &self.bytes {
+            Bytes::Here(bytes) => Ok(Arc::clone(bytes)),
+            Bytes::Stored(shelf) => shelf.read(self.digest),
+        }
+    }
+}
+
+impl std::fmt::Debug for Bytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Module({}, {} bytes)", self.digest, self.bytes.len())
+        match self {
+            Self::Here(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Stored(_) => f.write_str("stored"),
+        }
     }
 }

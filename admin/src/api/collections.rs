@@ -203,7 +203,7 @@ async fn read_module(control: &Arc<Control>, headers: &HeaderMap, body: Body) ->
         inspected.map_err(|reasons| Problem::mistakes(reasons.into_iter().map(|reason| Mistake::at("", reason)).collect()))?;
     let size_bytes = bytes.len() as u64;
     let plugin = Plugin { digest, size_bytes, world: inspection.world, imports: inspection.imports };
-    Ok(Entry::Plugin(Arc::new(plugin), Module { digest, bytes: Arc::from(&*bytes) }))
+    Ok(Entry::Plugin(Arc::new(plugin), Module::here(digest, &*bytes)))
 }
 
 fn answer(effect: Effect, written: Written) -> Result<Response, Problem> {

@@ -7,7 +7,12 @@ use crate::{
     seal::Sealer,
 };
 use std::sync::Arc;
-use tidegate_policy::{Name, credential::Credential, plugin::Digest, publication::Module};
+use tidegate_policy::{
+    Name,
+    credential::Credential,
+    plugin::Digest,
+    publication::{Bytes, Module},
+};
 
 impl Store {
     /// The number of the last revision; 0 before the first.
@@ -66,11 +71,14 @@ impl Store {
     }
 
     async fn plugin(&self, row: &Row) -> Result<Result<Entry, Vec<String>>, StartError> {
-        let sql = "SELECT module.digest, module.bytes FROM plugin_module JOIN module USING (digest) WHERE name = ?";
-        let found: Option<(String, Vec<u8>)> =
-            sqlx::query_as(sql).bind(&row.name).fetch_optional(&self.readers).await.map_err(|error| self.refused(&error))?;
-        let module =
-            found.and_then(|(digest, bytes)| Some(Module { digest: digest.parse::<Digest>().ok()?, bytes: bytes.into() }));
+        let sql = "SELECT digest FROM plugin_module JOIN module USING (digest) WHERE name = ?";
+        let found: Option<String> = sqlx::query_scalar(sql)
+            .bind(&row.name)
+            .fetch_optional(&self.readers)
+            .await
+            .map_err(|error| self.refused(&error))?;
+        let digest = found.and_then(|digest| digest.parse::<Digest>().ok());
+        let module = digest.map(|digest| Module { digest, bytes: Bytes::Stored(self.modules()) });
         Ok(match module.zip(serde_json::from_str(&row.document).ok()) {
             Some((module, plugin)) => Ok(Entry::Plugin(Arc::new(plugin), module)),
             None => Err(vec![": its module cannot be read".to_owned()]),

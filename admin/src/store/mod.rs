@@ -4,6 +4,7 @@
 mod check;
 pub(crate) mod exchanges;
 mod load;
+mod modules;
 mod rows;
 
 pub(crate) use rows::{Change, Row, Who, delete, put, referrers, row};
@@ -17,8 +18,10 @@ use sqlx::{
 };
 use std::{
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
+use tidegate_policy::publication::Shelf;
 
 /// Readers: lists and single reads of an operator's tools.
 const READERS: u32 = 4;
@@ -52,6 +55,7 @@ pub(crate) struct Store {
     /// The one connection that writes. Whoever holds it decides alone what comes next.
     pub(crate) writer: SqlitePool,
     readers: SqlitePool,
+    modules: Arc<dyn Shelf>,
 }
 
 /// What to do about a database that does not work, for the log and for callers.
@@ -84,7 +88,13 @@ impl Store {
     pub(crate) async fn open(data_dir: &Path) -> Result<Self, StartError> {
         let path = data_dir.join("tidegate.db");
         let (writer, readers) = open(&path, &CONFIGURATION, Purpose::Configuration).await?;
-        Ok(Self { path, writer, readers })
+        let modules = Arc::new(modules::Modules::new(readers.clone()));
+        Ok(Self { path, writer, readers, modules })
+    }
+
+    /// Where the bytes of stored modules are.
+    pub(crate) fn modules(&self) -> Arc<dyn Shelf> {
+        Arc::clone(&self.modules)
     }
 
     /// Ends the readers and waits for the writer to be done.

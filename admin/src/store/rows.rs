@@ -3,7 +3,7 @@
 use super::Store;
 use crate::noun::{Noun, Reference};
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, Transaction};
-use tidegate_policy::publication::Module;
+use tidegate_policy::publication::{Bytes, Module};
 
 /// An entry as it is stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -144,11 +144,10 @@ async fn record(transaction: &mut Transaction<'_, Sqlite>, audited: Audited<'_>,
 
 async fn put_module(transaction: &mut Transaction<'_, Sqlite>, name: &str, module: &Module) -> sqlx::Result<()> {
     let digest = module.digest.to_string();
-    sqlx::query("INSERT INTO module (digest, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING")
-        .bind(&digest)
-        .bind(&*module.bytes)
-        .execute(&mut **transaction)
-        .await?;
+    if let Bytes::Here(bytes) = &module.bytes {
+        let insert = sqlx::query("INSERT INTO module (digest, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING");
+        insert.bind(&digest).bind(&**bytes).execute(&mut **transaction).await?;
+    }
     let sql =
         "INSERT INTO plugin_module (name, digest) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET digest = excluded.digest";
     sqlx::query(sql).bind(name).bind(&digest).execute(&mut **transaction).await?;

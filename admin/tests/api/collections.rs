@@ -2,8 +2,10 @@
 
 use crate::harness::{Gate, service};
 use serde_json::json;
-use std::time::Duration;
+use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
+use std::{sync::Arc, time::Duration};
 use tidegate_admin::{Role, mint_token};
+use tidegate_policy::publication::{Bytes, Module, Unread};
 
 #[tokio::test]
 async fn a_document_is_created_shown_replaced_listed_and_deleted() {
@@ -143,8 +145,36 @@ async fn plugins_are_inspected_and_routes_tried_with_them() {
     let refused = gate.send("PUT", "/v1/plugins/audit", &wasm, b"\0asm picky").await.is(422);
     assert!(refused.text.contains("/routes/charges/filters/0/config"), "{}", refused.text);
     gate.send("PUT", "/v1/plugins/audit", &wasm, b"\0asm two").await.is(200);
-    let module = gate.publications.borrow().modules.values().next().expect("it is published").bytes.clone();
-    assert_eq!(&*module, b"\0asm two");
+    assert_eq!(published_module(&gate).await, Ok(b"\0asm two".as_slice().into()));
+}
+
+/// What the data plane reads of the only module there is.
+async fn published_module(gate: &Gate) -> Result<Arc<[u8]>, Unread> {
+    let module = gate.publications.borrow().modules.values().next().expect("it is published").clone();
+    assert!(matches!(module.bytes, Bytes::Stored(_)), "it is not kept in memory");
+    tokio::task::spawn_blocking(move || module.read()).await.expect("it ends")
+}
+
+#[tokio::test]
+async fn modules_are_read_from_the_database_as_long_as_they_are_there() {
+    let gate = Gate::start().await;
+    let wasm = [("content-type", "application/wasm")];
+    gate.send("PUT", "/v1/plugins/audit", &wasm, b"\0asm one").await.is(201);
+    let first = gate.publications.borrow().modules.values().next().expect("it is published").clone();
+    let read = |module: Module| async move { tokio::task::spawn_blocking(move || module.read()).await.expect("it ends") };
+    assert_eq!(read(first.clone()).await, Ok(b"\0asm one".as_slice().into()));
+    gate.send("PUT", "/v1/plugins/audit", &wasm, b"\0asm two").await.is(200);
+    assert_eq!(read(first).await, Err(Unread::Gone), "another is there by now");
+    let gate = Gate::start_in(gate.stop().await, |_| {}).await;
+    assert_eq!(published_module(&gate).await, Ok(b"\0asm two".as_slice().into()));
+    let directory = gate.stop().await;
+    let database = SqliteConnectOptions::new().filename(directory.path().join("tidegate.db"));
+    let mut database = database.connect().await.expect("it opens");
+    sqlx::query("UPDATE module SET bytes = x'00'").execute(&mut database).await.expect("it is written");
+    database.close().await.expect("it closes");
+    let gate = Gate::start_in(directory, |_| {}).await;
+    let Err(Unread::Failed(reason)) = published_module(&gate).await else { panic!("other bytes than were uploaded") };
+    assert!(reason.contains("restore the database from a backup"), "{reason}");
 }
 
 #[tokio::test]

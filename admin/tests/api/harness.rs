@@ -29,7 +29,7 @@ impl DataPlane for Plane {
     fn configure(&self, module: &Module, used: &FilterUse) -> Result<(), String> {
         match used.config.get("refuse").and_then(Value::as_str) {
             Some(why) => Err(why.to_owned()),
-            None if module.bytes.ends_with(b"picky") => Err("this version wants more".to_owned()),
+            None if module.read().is_ok_and(|bytes| bytes.ends_with(b"picky")) => Err("this version wants more".to_owned()),
             None => Ok(()),
         }
     }

@@ -1,7 +1,7 @@
 //! What filters may know of an exchange that is not in its headers, by name. The list of names is in `sdk/wit`.
 
-use super::{Facts, bindings::tidegate::filter::types::Attr, state::State};
-use crate::{credentials::Credentials, http::Request, upstream};
+use super::{Asked, Facts, bindings::tidegate::filter::types::Attr, state::State};
+use crate::{credentials::Credentials, upstream};
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -24,10 +24,10 @@ pub(super) struct Known {
     id: u64,
     identity: Identity,
     ends: (SocketAddr, SocketAddr),
-    permit: Permit,
+    permit: Arc<Permit>,
     snapshot: Arc<Snapshot>,
     credentials: Credentials,
-    request: OnceLock<Line>,
+    asked: Option<Line>,
     connected: OnceLock<Connected>,
     status: AtomicU16,
     closing: OnceLock<Closing>,
@@ -39,6 +39,12 @@ struct Line {
     method: http::Method,
     uri: http::Uri,
     version: http::Version,
+}
+
+impl Line {
+    fn of(asked: Asked<'_>) -> Self {
+        Self { method: asked.method.clone(), uri: asked.uri.clone(), version: asked.version }
+    }
 }
 
 #[derive(Debug)]
@@ -81,10 +87,10 @@ impl Known {
             id: facts.id,
             identity: facts.identity.clone(),
             ends: (facts.peer, facts.local),
-            permit: facts.permit.clone(),
+            permit: Arc::clone(facts.permit),
             snapshot: Arc::clone(&facts.live.snapshot),
             credentials: facts.live.credentials.clone(),
-            request: OnceLock::new(),
+            asked: facts.asked.map(Line::of),
             connected: OnceLock::new(),
             status: AtomicU16::new(0),
             closing: OnceLock::new(),
@@ -123,22 +129,22 @@ impl Known {
 
     /// The request's method, as the caller wrote it.
     pub(super) fn method(&self) -> Option<&http::Method> {
-        self.request.get().map(|line| &line.method)
+        self.asked.as_ref().map(|line| &line.method)
     }
 
     /// The request's path, as the caller wrote it.
     pub(super) fn path_and_query(&self) -> Option<&http::uri::PathAndQuery> {
-        self.request.get()?.uri.path_and_query()
+        self.asked.as_ref()?.uri.path_and_query()
     }
 
     /// The request's authority, where its first line had one.
     pub(super) fn authority(&self) -> Option<&http::uri::Authority> {
-        self.request.get()?.uri.authority()
+        self.asked.as_ref()?.uri.authority()
     }
 
     /// The request's version.
     pub(super) fn version(&self) -> Option<http::Version> {
-        self.request.get().map(|line| line.version)
+        self.asked.as_ref().map(|line| line.version)
     }
 
     /// The response's status, as it came.
@@ -161,15 +167,9 @@ impl Known {
         &self.credentials
     }
 
-    /// Notes the request's line, as the caller wrote it.
-    pub(super) fn requested(&self, request: &Request) {
-        let line = || Line { method: request.method().clone(), uri: request.uri().clone(), version: request.version() };
-        self.request.get_or_init(line);
-    }
-
     /// Whether the caller asked for a head alone.
     pub(super) fn asked_for_head(&self) -> bool {
-        self.request.get().is_some_and(|line| line.method == http::Method::HEAD)
+        self.asked.as_ref().is_some_and(|line| line.method == http::Method::HEAD)
     }
 
     /// Notes the connection that the response came by.
@@ -216,7 +216,7 @@ impl Known {
 
     fn of_exchange(&self, name: &str) -> Option<Fact<'_>> {
         let permit = &self.permit;
-        let line = || self.request.get();
+        let line = || self.asked.as_ref();
         let closing = || self.closing.get();
         match name {
             "exchange.id" => Some(Fact::Uint(self.id)),

@@ -202,7 +202,7 @@ impl Filtered {
             Err(halt) => {
                 let before = std::mem::replace(&mut self.state, State::Halted);
                 Err(match (halt, before) {
-                    (Halt::Reply(response), State::Idle(passage)) if self.headless => Halt::Fault(late(&passage, *response)),
+                    (Halt::Reply(response), State::Idle(passage)) if self.headless => Halt::Fault(late(&passage, response)),
                     (halt, _) => halt,
                 })
             }
@@ -248,7 +248,7 @@ impl Filtered {
 }
 
 /// A filter's answer in the middle of a body. The caller still gets it while the upstream has not answered.
-fn late(passage: &Passage, response: crate::http::Response) -> Fault {
+fn late(passage: &Passage, response: Box<crate::http::Response>) -> Fault {
     match passage.kind() {
         Kind::Request => {
             passage.steps().keep_reply(response);

@@ -17,7 +17,10 @@ use std::{
     thread,
 };
 use tidegate_artefact::Native;
-use tidegate_policy::plugin::Digest;
+use tidegate_policy::{
+    plugin::Digest,
+    publication::{Module, Unread},
+};
 use wasmtime::component::Linker;
 
 /// Compiled modules. Used by the control plane only; workers hold what they run.
@@ -39,6 +42,39 @@ pub(super) enum Turn {
     Now,
     /// It waits: what is published has nobody who would try again.
     Wait,
+}
+
+/// Why a module is not compiled.
+#[derive(Debug)]
+pub(super) enum NotCompiled {
+    /// It is not stored any more, since another state was committed meanwhile.
+    Gone,
+    /// Every reason to refuse it, each a sentence for the operator.
+    Refused(Vec<String>),
+}
+
+impl NotCompiled {
+    pub(super) fn reasons(self) -> Vec<String> {
+        match self {
+            Self::Gone => vec!["it was replaced or deleted meanwhile; read it again".to_owned()],
+            Self::Refused(reasons) => reasons,
+        }
+    }
+}
+
+impl From<Vec<String>> for NotCompiled {
+    fn from(reasons: Vec<String>) -> Self {
+        Self::Refused(reasons)
+    }
+}
+
+impl From<Unread> for NotCompiled {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Gone => Self::Gone,
+            Unread::Failed(reason) => Self::Refused(vec![reason]),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -111,15 +147,16 @@ impl Library {
         let _ = self.program.set(program);
     }
 
-    /// The module of this digest, compiled now unless it was already.
-    pub(super) fn compiled(&self, digest: Digest, bytes: Arc<[u8]>, turn: Turn) -> Result<Arc<Compiled>, Vec<String>> {
+    /// The module, compiled now unless it was already; its bytes are only read for that.
+    pub(super) fn compiled(&self, module: &Module, turn: Turn) -> Result<Arc<Compiled>, NotCompiled> {
+        let digest = module.digest;
         if let Some(compiled) = self.find(digest) {
             return Ok(compiled);
         }
         if let Some(compiled) = self.unarchive(digest) {
             return Ok(self.shelve(digest, compiled));
         }
-        let (native, compiled) = self.compile(digest, bytes, turn)?;
+        let (native, compiled) = self.compile(digest, module.read()?, turn)?;
         let compiled = self.shelve(digest, compiled);
         if let Some(archive) = self.archive.get() {
             archive.keep(digest, &native, |kept| self.in_use(kept));

@@ -55,12 +55,14 @@ pub use filtered::Filtered;
 pub use inspect::Inspection;
 pub use limits::{Limits, Metrics};
 pub use outbound::{Answer, CallError, Collected, Errand, Errands, Received, Sent};
+pub use rehearsal::Outdated;
 pub use run::{Answering, Conduit, Run, Way};
 pub use share::Held;
 pub use slot::Instances;
 
 use crate::{http::reply::Dialect, live::Live, telemetry::page::Page};
-use library::Turn;
+use http::{Method, Request, Uri, Version};
+use library::{NotCompiled, Turn};
 use std::{
     fmt,
     net::SocketAddr,
@@ -82,8 +84,10 @@ pub struct Facts<'a> {
     pub id: u64,
     /// The caller.
     pub identity: &'a Identity,
+    /// The request's line as the caller wrote it; none of what opens a tunnel.
+    pub asked: Option<Asked<'a>>,
     /// The permit.
-    pub permit: &'a Permit,
+    pub permit: &'a Arc<Permit>,
     /// What is in force.
     pub live: &'a Live,
     /// How the caller reads failures.
@@ -92,6 +96,24 @@ pub struct Facts<'a> {
     pub peer: SocketAddr,
     /// Where its connection was accepted.
     pub local: SocketAddr,
+}
+
+/// A request's line.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its method.
+    pub method: &'a Method,
+    /// Its target.
+    pub uri: &'a Uri,
+    /// Its version.
+    pub version: Version,
+}
+
+impl<'a> Asked<'a> {
+    /// The line of this request.
+    pub fn of<B>(request: &'a Request<B>) -> Self {
+        Self { method: request.method(), uri: request.uri(), version: request.version() }
+    }
 }
 
 impl Host {
@@ -107,12 +129,14 @@ impl Host {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest.as_ref());
-        self.modules.compiled(Digest::new(sha256), bytes.into(), Turn::Now).map(|compiled| compiled.inspection.clone())
+        self.compiled(&Module::here(Digest::new(sha256), bytes), Turn::Now)
+            .map(|compiled| compiled.inspection.clone())
+            .map_err(NotCompiled::reasons)
     }
 
     /// Starts a filter on a canary instance as a route uses it: the filter's own `configure` decides.
     pub fn configure(&self, module: &Module, used: &FilterUse) -> Result<(), String> {
-        let compiled = self.compiled(module, Turn::Now).map_err(|reasons| reasons.join("; "))?;
+        let compiled = self.compiled(module, Turn::Now).map_err(|refused| refused.reasons().join("; "))?;
         compiled.serves(used.traffic)?;
         rehearsal::try_start(&chain::Filter::canary(&self.shared, compiled, chain::Made::at(used, module)))
     }
@@ -142,8 +166,8 @@ impl Host {
         self.shared.holdings.write(page);
     }
 
-    fn compiled(&self, module: &Module, turn: Turn) -> Result<Arc<inspect::Compiled>, Vec<String>> {
-        self.modules.compiled(module.digest, Arc::clone(&module.bytes), turn)
+    fn compiled(&self, module: &Module, turn: Turn) -> Result<Arc<inspect::Compiled>, NotCompiled> {
+        self.modules.compiled(module, turn)
     }
 }
 

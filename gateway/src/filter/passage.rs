@@ -1,11 +1,13 @@
 //! A message's way through the filters in one direction. Pieces of it go from filter to filter; where one holds the head,
 //! nothing passes it.
 
+mod head;
+
 use super::{
-    bindings::tidegate::filter::types::{BodyFlow, Flow, TrailerFlow},
+    bindings::tidegate::filter::types::{BodyFlow, TrailerFlow},
     instance::{Answer, Callback},
     lent::Shown,
-    message::{Kind, Line},
+    message::Kind,
     run::Steps,
     share::Share,
 };
@@ -31,6 +33,8 @@ pub(super) struct Passage {
     shown: Box<Shown>,
     /// How many filters have let the head go on.
     let_on: usize,
+    /// The callback about the head that a VM has stopped, and what it rings when it goes on.
+    awaited: Option<(Callback, Rc<Notify>)>,
     /// What of each filter, in the order of this direction, is left to show; empty as long as none wants to see more.
     stages: Vec<Stage>,
 }
@@ -106,7 +110,7 @@ impl Passage {
         shown.head = Some(head);
         shown.line.kind = kind;
         let steps = Rc::clone(steps);
-        Self { steps, status: 0, may_have_body: true, kind, shown, let_on: 0, stages: Vec::new() }
+        Self { steps, status: 0, may_have_body: true, kind, shown, let_on: 0, awaited: None, stages: Vec::new() }
     }
 
     pub(super) fn kind(&self) -> Kind {
@@ -125,39 +129,6 @@ impl Passage {
     /// Whether calls into its filters may suspend.
     pub(super) fn suspends(&self) -> bool {
         self.steps.suspends
-    }
-
-    /// Whether every filter has let the head go on.
-    pub(super) fn head_is_out(&self) -> bool {
-        self.let_on == self.steps.len()
-    }
-
-    /// The first line and the fields, to be sent on.
-    pub(super) fn head(&mut self) -> Result<(Line, HeaderMap), Fault> {
-        // The body that follows is still of this kind.
-        let next = Line { kind: self.kind, ..Line::default() };
-        Ok((std::mem::replace(&mut self.shown.line, next), self.shown.take_head()?))
-    }
-
-    /// The same, where nothing behind the head is followed.
-    pub(super) fn into_head(mut self) -> Result<(Line, HeaderMap), Fault> {
-        let head = self.head();
-        if self.kind == Kind::Request {
-            // The response has a use for it, which is large; nothing of the request must be found in it.
-            let Shown { head: _, trailers, body, line: _, reply } = &mut *self.shown;
-            (*trailers, *body, *reply) = (None, None, None);
-            self.steps.spare.set(Some(self.shown));
-        }
-        head
-    }
-
-    /// Shows the head to the first filters. `end` says that nothing follows it.
-    pub(super) async fn begin(&mut self, end: bool) -> Result<(), Halt> {
-        // A run begins with the request's head.
-        if self.kind == Kind::Response {
-            self.steps.lap();
-        }
-        self.show_head(end).await
     }
 
     /// Shows a piece to the filters that it comes to; what passes the last of them is handed out.
@@ -237,62 +208,6 @@ impl Passage {
             Kind::Request => stage,
             Kind::Response => self.steps.len() - 1 - stage,
         }
-    }
-
-    /// Shows the head from where it is, as far as filters let it go on.
-    async fn show_head(&mut self, end: bool) -> Result<(), Halt> {
-        while self.let_on < self.steps.len() {
-            let place = self.place(self.let_on);
-            if !self.steps.takes_part(place) {
-                self.let_on += 1;
-                continue;
-            }
-            let callback = match self.kind {
-                Kind::Request => Callback::Open { end },
-                Kind::Response => {
-                    let set = self.shown.line.status;
-                    Callback::ResponseHeaders { status: set.map_or(self.status, |set| set.as_u16()), end }
-                }
-            };
-            let flow = match self.show(self.let_on, callback).await? {
-                Some(Answer::Head(flow)) => flow,
-                _ => Flow::Done,
-            };
-            let (follows, holds) = match flow {
-                Flow::Done | Flow::Proceed => (Follows::Nothing, false),
-                Flow::Trailers => (Follows::Trailers, false),
-                Flow::Stream => (Follows::Pieces, false),
-                Flow::Hold => (Follows::Pieces, true),
-                Flow::Buffer => (Follows::Whole, true),
-                Flow::Reply => {
-                    self.steps.replied(place, self.shown.reply.take())?;
-                    (Follows::Nothing, false)
-                }
-                Flow::Reset => return Err(self.steps.reset(place)),
-            };
-            let stage = self.let_on;
-            // What has no body can be given one by a filter that holds its head, where HTTP lets it have one.
-            let more = !end || (holds && self.may_have_body);
-            // A filter that is done with the exchange has nothing more to see.
-            if follows != Follows::Nothing && more && self.steps.takes_part(place) {
-                self.stages.resize_with(self.steps.len(), Stage::default);
-                self.stages[stage].follows = follows;
-                if holds {
-                    return Ok(());
-                }
-            }
-            self.let_on += 1;
-        }
-        Ok(())
-    }
-
-    /// Lets the head go on from this stage, where it is here.
-    async fn release(&mut self, stage: usize, end: bool) -> Result<(), Halt> {
-        if self.let_on == stage {
-            self.let_on += 1;
-            self.show_head(end).await?;
-        }
-        Ok(())
     }
 
     /// Shows a piece to one filter, or the first part of it, and says what goes on from it.

@@ -1,7 +1,16 @@
 //! Before a publication is in force: its modules are compiled and its configurations tried on canaries, on every core, so
 //! that a start with many filters takes as long as the slowest of them and not as all of them together.
 
-use super::{Host, chain::Filter, chain::Made, inspect::Code, inspect::Compiled, instance, library::Turn, proxy_wasm};
+use super::{
+    Host,
+    chain::Filter,
+    chain::Made,
+    inspect::Code,
+    inspect::Compiled,
+    instance,
+    library::{NotCompiled, Turn},
+    proxy_wasm,
+};
 use foldhash::HashMap;
 use std::{
     num::NonZero,
@@ -29,15 +38,19 @@ pub(super) struct Rehearsal {
 
 impl Rehearsal {
     /// Compiles these modules and tries these configurations of them, each once.
-    pub(super) fn of(host: &Host, modules: &HashMap<Digest, &Module>, made: &[&Made]) -> Self {
+    pub(super) fn of(host: &Host, modules: &HashMap<Digest, &Module>, made: &[&Made]) -> Result<Self, Outdated> {
         let modules: Vec<_> = modules.values().collect();
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         // No more at once than may be compiled: one that waits too long for its turn would be given up on.
         let compiled = on_threads(cores.min(host.shared.limits.compilers), &modules, |module| {
             let compiled = host.compiled(module, Turn::Wait);
-            Some((module.digest, compiled.map_err(|reasons| Arc::from(reasons.join("; ")))))
+            Some((module.digest, compiled))
         });
-        let compiled: HashMap<_, _> = compiled.into_iter().collect();
+        let each = compiled.into_iter().map(|(digest, compiled)| match compiled {
+            Err(NotCompiled::Gone) => Err(Outdated),
+            compiled => Ok((digest, compiled.map_err(|refused| Arc::from(refused.reasons().join("; "))))),
+        });
+        let compiled = each.collect::<Result<HashMap<_, _>, _>>()?;
         let began = Instant::now();
         let tried = on_threads(cores, made, |made| {
             let compiled = compiled.get(&made.digest)?.as_ref().ok()?;
@@ -49,9 +62,13 @@ impl Rehearsal {
         if untried > 0 {
             tracing::info!(filters = untried, "filters were not tried before their first exchange");
         }
-        Self { tried: tried.into_iter().collect(), compiled }
+        Ok(Self { tried: tried.into_iter().collect(), compiled })
     }
 }
+
+/// What is to be made ready is not what is stored any more: what is follows at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outdated;
 
 /// Starts a filter and lets it read its configuration, to see whether it does.
 fn canary(host: &Host, compiled: &Arc<Compiled>, made: &Made) -> Result<(), Arc<str>> {

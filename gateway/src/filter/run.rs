@@ -24,7 +24,7 @@ use super::{
     proxy_wasm::Place,
     reply,
     share::{NoRoom, Share},
-    slot::{Seat, Slot},
+    slot::{Seat, Slot, at_once},
 };
 use crate::{
     fault::Fault,
@@ -35,6 +35,7 @@ use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     fmt,
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -44,6 +45,7 @@ use tidegate_policy::{
     exchange::FilterFacts,
     route::{OnError, Traffic},
 };
+use tokio::sync::Notify;
 
 /// One exchange on its way through a route's chain. Its record closes it.
 #[derive(Debug, Clone)]
@@ -62,7 +64,7 @@ pub(super) struct Steps {
     /// Whether any of them may hold something between two pieces of a body.
     pub(super) holds: bool,
     /// The answer that a filter gave while the request's body was under way.
-    reply: RefCell<Option<Response>>,
+    reply: RefCell<Option<Box<Response>>>,
     /// Whether a filter has answered the request: what goes back is that, and not the upstream's response.
     answered: Cell<bool>,
     /// What filters chose for the way out.
@@ -83,6 +85,16 @@ pub(super) struct Step {
     time: Cell<Duration>,
     /// Callbacks under way: one that has suspended itself, or whose message the filter has stopped.
     calls: Cell<u32>,
+}
+
+/// What comes of a callback that is made without a wait.
+pub(super) enum AtOnce {
+    /// The answer; none where the filter is left out.
+    Answered(Option<Answer>),
+    /// A VM has stopped what it is about, and rings when it goes on.
+    Waits(Rc<Notify>),
+    /// It was not made, since it may suspend itself.
+    MaySuspend,
 }
 
 /// What became of a filter in an exchange.
@@ -167,7 +179,7 @@ impl Run {
 
     /// The answer, for `answer`, that a filter gave after the request's head had gone on; the request's body has failed by it.
     pub fn late_reply(&self) -> Option<Response> {
-        self.0.reply.take()
+        self.0.reply.take().map(|reply| *reply)
     }
 
     /// Whether the last calls to its filters may suspend.
@@ -177,8 +189,7 @@ impl Run {
 
     /// Ends the filters' part, and says for the record what each did. Ready at once unless calls may suspend.
     pub async fn close(self, closing: Closing) -> Vec<FilterFacts<'static>> {
-        self.0.known.closes(closing);
-        self.0.close().await;
+        self.0.close(closing).await;
         self.0.facts()
     }
 }
@@ -196,22 +207,60 @@ impl Steps {
     }
 
     /// Keeps the answer that a filter gave in the middle of the request's body for when the delivery has failed by it.
-    pub(super) fn keep_reply(&self, response: Response) {
+    pub(super) fn keep_reply(&self, response: Box<Response>) {
         self.reply.replace(Some(response));
     }
 
     /// Makes one callback. None where the filter failed and is left out from now on.
     pub(super) async fn show(&self, index: usize, callback: Callback, shown: &mut Box<Shown>) -> Result<Option<Answer>, Halt> {
-        let (link, step) = (&self.chain.links[index], &self.each[index]);
-        // It may have been left out in the other direction meanwhile; its instance is not to be asked about it again.
-        let (Some(seat), Ok(filter), true) = (&step.seat, &link.filter, self.takes_part(index)) else {
-            return Ok(None);
-        };
-        let visit = Visit { callback, known: &self.known, shown: Some(shown), undoable: link.on_error == OnError::Skip };
+        let Some((seat, filter, undoable)) = self.to_visit(index) else { return Ok(None) };
+        let step = &self.each[index];
+        let visit = Visit { callback, known: &self.known, shown: Some(shown), undoable };
         let under_way = UnderWay::begin(&step.calls);
         let answer = seat.visit(filter, &step.trail, visit).await;
         drop(under_way);
         self.visited(index, answer)
+    }
+
+    /// The same as far as that needs no wait.
+    pub(super) fn show_at_once(&self, index: usize, callback: Callback, shown: &mut Box<Shown>) -> Result<AtOnce, Halt> {
+        let Some((seat, filter, undoable)) = self.to_visit(index) else { return Ok(AtOnce::Answered(None)) };
+        let visit = Visit { callback, known: &self.known, shown: Some(shown), undoable };
+        let answer = match seat {
+            Seat::Shared(slot) => slot.visit(filter, &mut self.each[index].trail.borrow_mut(), visit),
+            Seat::Proxy(place, _) => match place.visit_at_once(&self.each[index].trail, visit) {
+                Ok(answer) => answer,
+                Err(bell) => return Ok(AtOnce::Waits(bell)),
+            },
+            Seat::Own(_) if Seat::suspends(filter) => return Ok(AtOnce::MaySuspend),
+            Seat::Own(_) => at_once(pin!(seat.visit(filter, &self.each[index].trail, visit))),
+        };
+        self.visited(index, answer).map(AtOnce::Answered)
+    }
+
+    /// Waits until a VM goes on with a callback that it has stopped.
+    pub(super) async fn wait(
+        &self,
+        index: usize,
+        (callback, bell): (Callback, &Notify),
+        shown: &mut Box<Shown>,
+    ) -> Result<Option<Answer>, Halt> {
+        let step = &self.each[index];
+        let Some(vm) = step.seat.as_ref().and_then(Seat::vm) else { return Ok(None) };
+        let under_way = UnderWay::begin(&step.calls);
+        let answer = vm.wait(&step.trail, (callback, bell), shown).await;
+        drop(under_way);
+        self.visited(index, answer)
+    }
+
+    /// Where the filter is visited, and whether a failure must leave the message as it was; none where it is left out. It may have
+    /// been in the other direction meanwhile: its instance is not to be asked about it again.
+    fn to_visit(&self, index: usize) -> Option<(&Seat, &Arc<Filter>, bool)> {
+        let (link, step) = (&self.chain.links[index], &self.each[index]);
+        match (&step.seat, &link.filter) {
+            (Some(seat), Ok(filter)) if self.takes_part(index) => Some((seat, filter, link.on_error == OnError::Skip)),
+            _ => None,
+        }
     }
 
     /// What a callback means for the filter; none where it failed and is left out from now on.
@@ -327,7 +376,10 @@ impl Steps {
 
     /// The last call to every filter that has the exchange open. A failure in it is recorded; there is nothing left to
     /// refuse. Its time is not the exchange's, which has ended.
-    async fn close(&self) {
+    async fn close(&self, closing: Closing) {
+        if self.each.iter().any(|step| step.seat.as_ref().is_some_and(|seat| seat.is_open(&step.trail))) {
+            self.known.closes(closing);
+        }
         for (index, (link, step)) in self.chain.links.iter().zip(&self.each).enumerate() {
             let (Some(seat), Ok(filter)) = (&step.seat, &link.filter) else { continue };
             if !seat.is_open(&step.trail) {

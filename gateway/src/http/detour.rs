@@ -3,7 +3,7 @@
 use super::{exchange::sentence, target};
 use crate::{fault::Fault, live::Live, record::OpenRecord, upstream::Wish};
 use ::http::{Request, header};
-use std::rc::Rc;
+use std::sync::Arc;
 use tidegate_policy::{Identity, Permit};
 
 /// The permit for the service that filters chose, where they chose one. The decision is about `request` as it is to leave, so
@@ -15,7 +15,7 @@ pub fn decide<B>(
     wish: Option<&Wish>,
     request: &mut Request<B>,
     record: &mut OpenRecord,
-) -> Result<Option<Rc<Permit>>, Fault> {
+) -> Result<Option<Arc<Permit>>, Fault> {
     let Some(service) = wish.and_then(Wish::service) else { return Ok(None) };
     let asked = tidegate_policy::Request {
         target: permit.target(),
@@ -27,7 +27,7 @@ pub fn decide<B>(
     };
     match live.snapshot.decide_again(permit, identity, &asked, service.as_str()) {
         Ok(permit) => {
-            let permit = Rc::new(permit);
+            let permit = Arc::new(permit);
             record.permitted(&permit);
             request.headers_mut().insert(header::HOST, target::authority_of(permit.target())?);
             Ok(Some(permit))

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    filter::{self, Answering, Run},
+    filter::{self, Answering, Asked, Run},
     identity,
     listen::Peer,
     live::Live,
@@ -140,7 +140,7 @@ async fn attempt(
     if named.target.form == Form::Tunnel {
         let opaque = downstream.filter.is_none() && !carries_requests(&permit);
         let run = match opaque {
-            true => begin(worker, &downstream.peer, &live, &permit, &identity, request.headers(), record)?,
+            true => begin(worker, &downstream.peer, &live, &permit, &identity, (None, request.headers()), record)?,
             false => None,
         };
         // In a box, so that other exchanges are no larger for it.
@@ -153,12 +153,13 @@ async fn attempt(
     let run = if downstream.filter.is_some() {
         None
     } else {
-        begin(worker, &downstream.peer, &live, &permit, &identity, request.headers(), record)?
+        let asked = Some(Asked::of(request));
+        begin(worker, &downstream.peer, &live, &permit, &identity, (asked, request.headers()), record)?
     };
     if let Some(run) = &run
         && let Some(response) = course.ask(downstream, run, request).await?
     {
-        return Ok(reply::of_filter(response, record));
+        return Ok(reply::of_filter(*response, record));
     }
     let wish = run.as_ref().and_then(Run::wish);
     let mut again = None;
@@ -181,16 +182,17 @@ fn begin(
     worker: &Worker,
     peer: &Peer,
     live: &Live,
-    permit: &Permit,
+    permit: &Arc<Permit>,
     identity: &Identity,
-    headers: &HeaderMap,
+    (asked, headers): (Option<Asked<'_>>, &HeaderMap),
     record: &mut OpenRecord,
 ) -> Result<Option<Run>, Fault> {
     if permit.route().is_none_or(|route| route.document.filters.is_empty()) {
         return Ok(None);
     }
     let dialect = Dialect::of(headers);
-    let facts = filter::Facts { id: record.id(), identity, permit, live, dialect, peer: peer.address, local: peer.local };
+    let facts =
+        filter::Facts { id: record.id(), identity, asked, permit, live, dialect, peer: peer.address, local: peer.local };
     let run = worker.instances.begin(&live.chains, facts).transpose()?;
     record.filtered_by(run.as_ref());
     Ok(run)
@@ -209,7 +211,7 @@ fn decide(
     named: &Canonical,
     request: &Request,
     record: &mut OpenRecord,
-) -> Result<Rc<Permit>, Fault> {
+) -> Result<Arc<Permit>, Fault> {
     let tunnel = named.target.form == Form::Tunnel;
     let asked = tidegate_policy::Request {
         target: &named.target,
@@ -221,7 +223,7 @@ fn decide(
     };
     match live.snapshot.decide(identity, &asked) {
         Ok(permit) => {
-            let permit = Rc::new(permit);
+            let permit = Arc::new(permit);
             record.permitted(&permit);
             Ok(permit)
         }
@@ -395,7 +397,7 @@ impl Course {
 
     /// Leaves the request as its filters let it go on; what one of them answers in place of it. They may have to see of its body
     /// first, within its pace.
-    async fn ask(&self, downstream: &Downstream, run: &Run, request: &mut Request) -> Result<Option<Response>, Fault> {
+    async fn ask(&self, downstream: &Downstream, run: &Run, request: &mut Request) -> Result<Option<Box<Response>>, Fault> {
         self.answered(downstream, run, run.request(request)).await
     }
 
@@ -418,11 +420,16 @@ impl Course {
         };
         record.tell(run);
         let answered = self.answered(downstream, run, run.response(&mut response)).await?;
-        Ok(answered.map_or(response, |reply| reply::of_filter(reply, record)))
+        Ok(answered.map_or(response, |reply| reply::of_filter(*reply, record)))
     }
 
     /// What a route's filters answer in a message's place, where it has to be waited for within the pace.
-    async fn answered(&self, downstream: &Downstream, run: &Run, answering: Answering<'_>) -> Result<Option<Response>, Fault> {
+    async fn answered(
+        &self,
+        downstream: &Downstream,
+        run: &Run,
+        answering: Answering<'_>,
+    ) -> Result<Option<Box<Response>>, Fault> {
         match answering {
             Either::Left(answered) => answered.into_inner(),
             Either::Right(mut waits) => deliver::paced((downstream, run), self.pace.idle, waits.as_mut()).await,

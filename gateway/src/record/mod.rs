@@ -80,7 +80,7 @@ struct Facts {
 
 enum Outcome {
     Undecided,
-    Permitted(Rc<Permit>),
+    Permitted(Arc<Permit>),
     Denied(Denial),
 }
 
@@ -124,8 +124,8 @@ impl OpenRecord {
     }
 
     /// That it was permitted.
-    pub fn permitted(&mut self, permit: &Rc<Permit>) {
-        self.facts.outcome = Outcome::Permitted(Rc::clone(permit));
+    pub fn permitted(&mut self, permit: &Arc<Permit>) {
+        self.facts.outcome = Outcome::Permitted(Arc::clone(permit));
     }
 
     /// That it was denied.

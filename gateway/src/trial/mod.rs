@@ -12,7 +12,9 @@ pub use report::{AnsweredBy, Ended, Logged, Made, Message, Metric, Piece, Report
 
 use crate::{
     fault::Fault,
-    filter::{Answer as CallAnswer, CallError, Closing, Collected, Errand, Facts, Host, Instances, Limits, Received, Run},
+    filter::{
+        Answer as CallAnswer, Asked, CallError, Closing, Collected, Errand, Facts, Host, Instances, Limits, Received, Run,
+    },
     http::{self, body::Body, reply},
 };
 use ::http::StatusCode;
@@ -103,8 +105,8 @@ impl Trial {
             host.compile_apart(program.clone());
         }
         let inspection = host.inspect(bytes).map_err(Refused::Module)?;
-        let module = Module { digest: digest(bytes), bytes: bytes.into() };
-        let stage = Stage::set(&host, self, (module.clone(), inspection), &head)?;
+        let module = Module::here(digest(bytes), bytes);
+        let stage = Stage::set(&host, self, (module.clone(), bytes.len() as u64, inspection), &head)?;
         host.configure(&module, &stage.used).map_err(Refused::Config)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|error| Refused::System(error.to_string()))?;
@@ -170,7 +172,7 @@ async fn exchange(stage: &Stage, instances: &Instances, request: http::Request, 
     // Of the addresses for documentation (RFC 5737), since there is no connection.
     let local = SocketAddr::from(([192, 0, 2, 2], 3128));
     let peer = SocketAddr::new(identity.source, 49_152);
-    let facts = Facts { id: ID, identity, permit, live, dialect: *dialect, peer, local };
+    let facts = Facts { id: ID, identity, asked: Some(Asked::of(&request)), permit, live, dialect: *dialect, peer, local };
     let began = Instant::now();
     let mut ending = Ending::default();
     let run = match instances.begin(&live.chains, facts) {
@@ -211,7 +213,7 @@ async fn exchange(stage: &Stage, instances: &Instances, request: http::Request, 
 /// The request's way through the filter to the upstream; the filter's answer, where it gave one.
 async fn requested(run: &Run, mut request: http::Request, ending: &mut Ending) -> Result<Option<http::Response>, Fault> {
     if let Some(reply) = run.request(&mut request).await? {
-        return Ok(Some(reply));
+        return Ok(Some(*reply));
     }
     ending.chosen = run.wish().filter(|wish| !wish.is_empty()).map(|wish| wish.chosen());
     let (head, body) = request.into_parts();
@@ -228,7 +230,7 @@ async fn requested(run: &Run, mut request: http::Request, ending: &mut Ending) -
 /// The response's way through the filter to the caller.
 async fn responded(run: &Run, mut response: http::Response) -> Result<(AnsweredBy, http::Response), Fault> {
     let reply = run.response(&mut response).await?;
-    Ok(reply.map_or((AnsweredBy::Upstream, response), |reply| (AnsweredBy::Filter, reply)))
+    Ok(reply.map_or((AnsweredBy::Upstream, response), |reply| (AnsweredBy::Filter, *reply)))
 }
 
 async fn received(response: http::Response) -> (Message, Option<Fault>) {

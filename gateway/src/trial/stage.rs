@@ -4,7 +4,7 @@
 use super::{Refused, Trial, script};
 use crate::{
     credentials::Credentials,
-    filter::{Chains, Host, Inspection},
+    filter::{Chains, Host, Inspection, Outdated},
     http::{reply::Dialect, target},
     live::Live,
 };
@@ -29,7 +29,7 @@ const NAME: &str = "trial";
 pub(super) struct Stage {
     pub(super) live: Live,
     pub(super) identity: Identity,
-    pub(super) permit: Permit,
+    pub(super) permit: Arc<Permit>,
     pub(super) dialect: Dialect,
     /// The filter's place on the route.
     pub(super) used: FilterUse,
@@ -39,19 +39,14 @@ impl Stage {
     pub(super) fn set(
         host: &Host,
         trial: &Trial,
-        (module, inspection): (Module, Inspection),
+        (module, size_bytes, inspection): (Module, u64, Inspection),
         head: &http::request::Parts,
     ) -> Result<Self, Refused> {
         let asked = http::Request::from_parts(head.clone(), ());
         let named = target::of(&asked, &target::Cache::default()).map_err(|fault| at("/url", fault.detail()))?;
         let target = named.target.clone();
         let name: Name = NAME.parse().map_err(|detail: String| at("", &detail))?;
-        let plugin = Plugin {
-            digest: module.digest,
-            size_bytes: module.bytes.len() as u64,
-            world: inspection.world,
-            imports: inspection.imports,
-        };
+        let plugin = Plugin { digest: module.digest, size_bytes, world: inspection.world, imports: inspection.imports };
         let credentials = kinds(trial);
         let services = services(trial, &name, &target)?;
         let named: Vec<_> = services.keys().collect();
@@ -69,7 +64,8 @@ impl Stage {
         let snapshot = Arc::new(Snapshot::compile(&rows).map_err(Refused::Script)?);
         let modules = BTreeMap::from([(trial.plugin.clone(), module)]);
         let live = Live {
-            chains: Chains::prepare(host, &snapshot, &modules, &Chains::default()),
+            chains: Chains::prepare(host, &snapshot, &modules, &Chains::default())
+                .map_err(|Outdated| Refused::System("its module is gone".to_owned()))?,
             credentials: Credentials::of(
                 &credentials.into_iter().map(|(name, kind)| (name, Arc::new(stand_in(kind)))).collect(),
             ),
@@ -86,7 +82,7 @@ impl Stage {
             time: SystemTime::now(),
         };
         let permit = live.snapshot.decide(&identity, &request).map_err(|denial| at("/service", &denial.explanation()))?;
-        Ok(Self { live, identity, permit, dialect: Dialect::of(&head.headers), used })
+        Ok(Self { live, identity, permit: Arc::new(permit), dialect: Dialect::of(&head.headers), used })
     }
 
     /// The connection that the response would have come by.

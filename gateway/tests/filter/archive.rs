@@ -1,16 +1,25 @@
 //! Compiled modules on disk: what a restart finds there, and what it does not believe.
 
-use crate::setting::{filter, module, used};
+use crate::setting::{Stage, filter, module, used};
+use serde_json::json;
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 use tempfile::TempDir;
-use tidegate_gateway::filter::{Host, Limits};
-use tidegate_policy::publication::Module;
+use tidegate_gateway::filter::{Chains, Host, Limits, Outdated};
+use tidegate_policy::{
+    Reason,
+    plugin::Digest,
+    publication::{Bytes, Module, Shelf, Unread},
+};
 
 /// A gateway's data directory, over several lives.
 struct Data(TempDir);
@@ -63,6 +72,39 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// Modules as a database has them, read when they are needed.
+struct Stored {
+    answer: Result<Arc<[u8]>, Unread>,
+    reads: AtomicUsize,
+}
+
+impl Shelf for Stored {
+    fn read(&self, _digest: Digest) -> Result<Arc<[u8]>, Unread> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.answer.clone()
+    }
+}
+
+#[test]
+fn a_stored_module_is_read_once_in_its_life() {
+    let (data, mut stage) = (Data::new(), Stage::new(json!([{"plugin": "stamp"}])));
+    let (bytes, snapshot) = (filter("stamp"), stage.snapshot());
+    let prepare = |answer: Result<Arc<[u8]>, Unread>| {
+        let host = data.start(Limits::default());
+        let stored = Arc::new(Stored { answer, reads: AtomicUsize::new(0) });
+        let module = Module { digest: module(Arc::clone(&bytes)).digest, bytes: Bytes::Stored(Arc::clone(&stored) as _) };
+        let modules = BTreeMap::from([("stamp".parse().unwrap(), module)]);
+        (Chains::prepare(&host, &snapshot, &modules, &Chains::default()), stored.reads.load(Ordering::Relaxed))
+    };
+    assert!(matches!(prepare(Err(Unread::Gone)), (Err(Outdated), 1)), "what is stored instead is to be awaited");
+    let (unreadable, reads) = prepare(Err(Unread::Failed("the disk fails".to_owned())));
+    stage.chains = unreadable.unwrap();
+    let fault = stage.begin().unwrap_err();
+    assert_eq!((fault.reason(), reads), (Reason::FilterFailed, 1), "the exchange meets on_error: {fault:?}");
+    assert!(matches!(prepare(Ok(Arc::clone(&bytes))), (Ok(_), 1)));
+    assert!(matches!(prepare(Err(Unread::Gone)), (Ok(_), 0)), "it is on disk, compiled");
+}
+
 #[test]
 fn a_restart_compiles_nothing() {
     let (data, stamp) = (Data::new(), module(filter("stamp")));
@@ -76,7 +118,8 @@ fn a_restart_compiles_nothing() {
     assert_eq!(counted(&second), (0, 1, 0, 0), "loaded once, and shared from then on");
     let refusal = second.configure(&stamp, &used(r#"{"value": ""}"#)).unwrap_err();
     assert_eq!(refusal, "/value: a stamp says something", "it is the filter that was uploaded");
-    assert_eq!(second.inspect(&stamp.bytes).unwrap().imports, first.inspect(&stamp.bytes).unwrap().imports);
+    let bytes = stamp.read().unwrap();
+    assert_eq!(second.inspect(&bytes).unwrap().imports, first.inspect(&bytes).unwrap().imports);
 }
 
 #[test]

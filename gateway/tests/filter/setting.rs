@@ -13,7 +13,7 @@ use std::{
 };
 use tidegate_gateway::{
     fault::Fault,
-    filter::{self, Chains, Closing, Facts, Host, Instances, Limits},
+    filter::{self, Asked, Chains, Closing, Facts, Host, Instances, Limits},
     http::{body::Body, reply::Dialect},
     live::Live,
 };
@@ -92,7 +92,7 @@ impl Form {
 /// A module with its digest.
 pub(crate) fn module(bytes: Arc<[u8]>) -> Module {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
-    Module { digest: Digest::new(digest.as_ref().try_into().unwrap()), bytes }
+    Module::here(Digest::new(digest.as_ref().try_into().unwrap()), bytes)
 }
 
 /// A place on a route with this configuration.
@@ -121,7 +121,9 @@ pub(crate) struct Stage {
     /// Of what is in force, only the policy.
     live: Live,
     identity: Identity,
-    permits: BTreeMap<String, Permit>,
+    /// The line of every request.
+    asked: Request<()>,
+    permits: BTreeMap<String, Arc<Permit>>,
 }
 
 /// An exchange without bodies, whose filters never suspend.
@@ -132,7 +134,7 @@ pub(crate) struct Run(pub(crate) filter::Run);
 #[derive(Debug)]
 pub(crate) enum Flow {
     Continue,
-    Reply(Response<Body>),
+    Reply(Box<Response<Body>>),
 }
 
 impl Run {
@@ -250,6 +252,7 @@ impl Stage {
             come: target::Form::Plain,
             live: Live::default(),
             identity: caller(),
+            asked: Request::from_parts(request(&[]), ()),
             permits: BTreeMap::new(),
         }
     }
@@ -268,13 +271,13 @@ impl Stage {
     /// Puts other filters on routes, of these modules.
     pub(crate) fn publish_modules(&mut self, routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) {
         // Only modules of the other kind are asked what they are: that compiles them, whether a route has them or not.
-        let proxy = |module: &Module| module.bytes.windows(MARKER.len()).any(|bytes| bytes == MARKER);
-        let asked = |module: &Module| proxy(module).then(|| self.host.inspect(&module.bytes).ok()).flatten();
+        let proxy = |module: &Module| module.read().unwrap().windows(MARKER.len()).any(|bytes| bytes == MARKER);
+        let asked = |module: &Module| proxy(module).then(|| self.host.inspect(&module.read().unwrap()).ok()).flatten();
         let world = |module: &Module| asked(module).map_or_else(|| TYPED.to_owned(), |found| found.world);
         let worlds = modules.iter().map(|(name, module)| (name.clone(), world(module))).collect();
         self.live.snapshot = Arc::new(snapshot(routes, modules, &worlds));
-        self.chains = Chains::prepare(&self.host, &self.live.snapshot, modules, &self.chains);
-        self.permits = routes.iter().map(|(route, _)| ((*route).to_owned(), self.decide(route))).collect();
+        self.chains = Chains::prepare(&self.host, &self.live.snapshot, modules, &self.chains).unwrap();
+        self.permits = routes.iter().map(|(route, _)| ((*route).to_owned(), Arc::new(self.decide(route)))).collect();
     }
 
     fn decide(&self, route: &str) -> Permit {
@@ -307,7 +310,8 @@ impl Stage {
     pub(crate) fn facts(&self, route: &str) -> Facts<'_> {
         let (identity, permit, live) = (&self.identity, &self.permits[route], &self.live);
         let (peer, local) = (([10, 1, 2, 3], 40_000).into(), ([10, 9, 9, 9], 3128).into());
-        Facts { id: 7, identity, permit, live, dialect: Dialect::Http, peer, local }
+        let asked = (self.come != target::Form::Tunnel).then(|| Asked::of(&self.asked));
+        Facts { id: 7, identity, asked, permit, live, dialect: Dialect::Http, peer, local }
     }
 
     pub(crate) fn exchange(&self) -> Outcome {
@@ -381,6 +385,8 @@ fn caller() -> Identity {
 
 pub(crate) fn request(headers: &[(&'static str, &'static str)]) -> http::request::Parts {
     let mut request = Request::post("http://api.example.com/v1/charges?dry=1");
+    // With the room that the gateway's own reader of heads leaves.
+    *request.headers_mut().expect("a valid line") = HeaderMap::with_capacity(10 + headers.len());
     let usual = [
         ("host", "api.example.com"),
         ("user-agent", "curl/8"),
@@ -396,8 +402,9 @@ pub(crate) fn request(headers: &[(&'static str, &'static str)]) -> http::request
 }
 
 pub(crate) fn response() -> http::response::Parts {
-    let response = Response::builder().status(StatusCode::CREATED).header("content-type", "application/json");
-    response.header("x-request-id", "42").body(()).unwrap().into_parts().0
+    let mut response = Response::builder().status(StatusCode::CREATED);
+    *response.headers_mut().expect("a valid status") = HeaderMap::with_capacity(6);
+    response.header("content-type", "application/json").header("x-request-id", "42").body(()).unwrap().into_parts().0
 }
 
 /// What Proxy-Wasm modules export.
@@ -410,7 +417,7 @@ const TYPED: &str = "tidegate:filter/filter@0.1.0";
 pub(crate) fn mistakes(routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>) -> String {
     let host = Host::start(Limits::default()).unwrap();
     let mut worlds: BTreeMap<Name, String> =
-        modules.iter().map(|(name, module)| (name.clone(), host.inspect(&module.bytes).unwrap().world)).collect();
+        modules.iter().map(|(name, module)| (name.clone(), host.inspect(&module.read().unwrap()).unwrap().world)).collect();
     let mut modules = modules.clone();
     modules.insert("typed".parse().unwrap(), module(Arc::from(*b"typed")));
     worlds.insert("typed".parse().unwrap(), TYPED.to_owned());
@@ -437,7 +444,7 @@ fn compile(
     let rule = json!({"action": "allow", "to": [{"services": names}]});
     let plugin = |name: &Name, module: &Module| Plugin {
         digest: module.digest,
-        size_bytes: module.bytes.len() as u64,
+        size_bytes: module.read().unwrap().len() as u64,
         world: worlds[name].clone(),
         imports: Vec::new(),
     };

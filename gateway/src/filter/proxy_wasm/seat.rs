@@ -51,23 +51,46 @@ type At = (u64, u32);
 impl Place {
     /// Makes one callback, and waits for as long as the guest has stopped what it is about.
     pub(in crate::filter) async fn visit(&self, trail: &RefCell<Trail>, visit: Visit<'_>) -> Visited {
+        let Visit { callback, known, mut shown, undoable } = visit;
+        let lent = Visit { callback, known, shown: shown.as_deref_mut(), undoable };
+        match (self.visit_at_once(trail, lent), shown) {
+            (Ok(visited), _) => visited,
+            (Err(bell), Some(shown)) => Box::pin(self.wait(trail, (callback, &bell), shown)).await,
+            (Err(_), None) => Ok(Answer::Closed),
+        }
+    }
+
+    /// Makes one callback. The error is what is rung when the guest, which has stopped what it is about, goes on: `wait` follows.
+    pub(in crate::filter) fn visit_at_once(
+        &self,
+        trail: &RefCell<Trail>,
+        visit: Visit<'_>,
+    ) -> std::result::Result<Visited, Rc<Notify>> {
         let Visit { callback, known, shown, undoable } = visit;
-        let at = match (trail.borrow().open.map(Open::context), callback) {
-            (Some(at), _) => Ok(at),
-            (None, Callback::Open { .. }) => Err(()),
-            (None, _) => return Err(Arc::from("it was called for an exchange that it does not have open")),
+        let open = trail.borrow().open.map(Open::context);
+        let at = match (open, callback) {
+            (Some(at), Callback::Close) => return Ok(self.close(trail, at)),
+            (Some(at), _) => at,
+            (None, Callback::Open { .. }) => match self.open(trail, known) {
+                Ok(at) => at,
+                Err(reason) => return Ok(Err(reason)),
+            },
+            (None, _) => return Ok(Err(Arc::from("it was called for an exchange that it does not have open"))),
         };
-        let at = match at {
-            Ok(at) if callback == Callback::Close => return self.close(trail, at),
-            Ok(at) => at,
-            Err(()) => self.open(trail, known)?,
-        };
-        let Some(shown) = shown else { return Ok(Answer::Closed) };
-        self.call(trail, at, (callback, undoable), shown).await
+        match shown {
+            Some(shown) => self.call(trail, at, (callback, undoable), shown),
+            None => Ok(Ok(Answer::Closed)),
+        }
     }
 
     /// What is left of what was shown is in its place.
-    async fn call(&self, trail: &RefCell<Trail>, at: At, (callback, undoable): (Callback, bool), shown: &mut Shown) -> Visited {
+    fn call(
+        &self,
+        trail: &RefCell<Trail>,
+        at: At,
+        (callback, undoable): (Callback, bool),
+        shown: &mut Shown,
+    ) -> std::result::Result<Visited, Rc<Notify>> {
         let turn = self.vm.enter(at, |machine| {
             let Some(stream) = machine.store.data_mut().stream_of(at.1) else {
                 wasmtime::bail!("its context is not there any more")
@@ -77,20 +100,23 @@ impl Place {
             stream.message_mut(kind(callback)).lend(shown);
             machine.call(at.1, callback, self.setup.stops_head_only)
         });
-        let turn = match turn {
-            Ok(turn) => turn,
-            Err(reason) => return self.failed(trail, at, (callback, reason), shown),
-        };
-        match turn {
-            Turn::Settled => self.settled(trail, at, callback, shown),
-            Turn::Holds => Ok(held(callback)),
-            Turn::NoRoom => Ok(Answer::NoRoom),
-            Turn::Waits(bell) => Box::pin(self.wait(trail, at, (callback, &bell), shown)).await,
-        }
+        Ok(match turn {
+            Ok(Turn::Settled) => self.settled(trail, at, callback, shown),
+            Ok(Turn::Holds) => Ok(held(callback)),
+            Ok(Turn::NoRoom) => Ok(Answer::NoRoom),
+            Ok(Turn::Waits(bell)) => return Err(bell),
+            Err(reason) => self.failed(trail, at, (callback, reason), shown),
+        })
     }
 
     /// Waits until something is to become of what was stopped.
-    async fn wait(&self, trail: &RefCell<Trail>, at: At, (callback, bell): (Callback, &Notify), shown: &mut Shown) -> Visited {
+    pub(in crate::filter) async fn wait(
+        &self,
+        trail: &RefCell<Trail>,
+        (callback, bell): (Callback, &Notify),
+        shown: &mut Shown,
+    ) -> Visited {
+        let Some(at) = self.of(trail) else { return Err(self.lost()) };
         loop {
             // Made before the look, so that no ring between the two is missed.
             let rung = bell.notified();

@@ -30,7 +30,8 @@ impl Run {
         if steps.known.asked_for_head() {
             *answer.body_mut() = Body::empty();
         }
-        let answer = self.response(&mut answer).await?.unwrap_or(answer);
+        let other = self.response(&mut answer).await?;
+        let answer = other.map_or(answer, |other| *other);
         Ok(if is_refusal { refused(answer) } else { answer })
     }
 }

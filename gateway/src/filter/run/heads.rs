@@ -1,4 +1,4 @@
-//! A head's way through the chain, from when it has come to when it goes on. Where no call can suspend and nobody follows the
+//! A head's way through the chain, from when it has come to when it goes on. Where no filter has it wait and nobody follows the
 //! body, that is done at once and costs no future, which would be larger than all that it does.
 
 use super::Run;
@@ -8,7 +8,6 @@ use crate::{
         filtered::Filtered,
         message::{Kind, Line},
         passage::{Halt, Passage},
-        slot::at_once,
     },
     http::{Request, Response, body::Body},
 };
@@ -23,9 +22,9 @@ use tidegate_policy::Reason;
 
 /// What the chain answers in a message's place; nothing where it goes on, as it was left. The reason of an answer with status 400
 /// and above is `FilterDenied`.
-type Answered = Result<Option<Response>, Fault>;
+type Answered = Result<Option<Box<Response>>, Fault>;
 
-/// The same on its way: known at once where the message goes on, no call could suspend and none of the filters follows the body.
+/// The same on its way: known at once where the message goes on, no filter has it wait and none follows the body.
 pub type Answering<'a> = Either<Ready<Answered>, LocalBoxFuture<'a, Answered>>;
 
 /// A message's first line and fields, as they come out of the chain.
@@ -35,17 +34,16 @@ impl Run {
     /// Shows the request to every filter in order: its head now, and its body as it is read, unless filters hold the head
     /// until they have seen of the body what they want to.
     pub fn request<'a>(&'a self, request: &'a mut Request) -> Answering<'a> {
-        self.0.known.requested(request);
         let mut passage = Passage::new(&self.0, Kind::Request, std::mem::take(request.headers_mut()));
         let ended = request.body().is_end_stream();
-        let shown = self.show_at_once(&mut passage, ended);
-        if matches!(shown, Some(Ok(()))) && !passage.follows() {
+        let shown = passage.begin_at_once(ended);
+        if matches!(shown, Ok(true)) && !passage.follows() {
             return Either::Left(ready(passage.into_head().and_then(|head| self.onward(request, head)).map(|()| None)));
         }
         Either::Right(Box::pin(async move {
             match until_out(passage, shown, ended, request.body_mut()).await {
                 Ok(head) => self.onward(request, head).map(|()| None),
-                Err(Halt::Reply(reply)) => self.answer(*reply).await.map(Some),
+                Err(Halt::Reply(reply)) => self.answer(*reply).await.map(|answer| Some(Box::new(answer))),
                 Err(Halt::Fault(fault)) => Err(fault),
             }
         }))
@@ -60,8 +58,8 @@ impl Run {
         passage.may_have_body = !self.0.known.asked_for_head() && !matches!(status.as_u16(), 100..=199 | 204 | 205 | 304);
         // What follows a switch of protocols is no body.
         let ended = response.body().is_end_stream() || status == StatusCode::SWITCHING_PROTOCOLS;
-        let shown = self.show_at_once(&mut passage, ended);
-        if matches!(shown, Some(Ok(()))) && !passage.follows() {
+        let shown = passage.begin_at_once(ended);
+        if matches!(shown, Ok(true)) && !passage.follows() {
             let head = passage.into_head();
             return Either::Left(ready(head.map(|head| back(response, head)).map(|()| None)));
         }
@@ -71,15 +69,10 @@ impl Run {
                     back(response, head);
                     Ok(None)
                 }
-                Err(Halt::Reply(reply)) => Ok(Some(*reply)),
+                Err(Halt::Reply(reply)) => Ok(Some(reply)),
                 Err(Halt::Fault(fault)) => Err(fault),
             }
         }))
-    }
-
-    /// Shows the head to the filters where their calls never suspend.
-    fn show_at_once(&self, passage: &mut Passage, ended: bool) -> Option<Result<(), Halt>> {
-        if self.0.suspends { None } else { Some(at_once(pin!(passage.begin(ended)))) }
     }
 
     /// Leaves the request as the filters want it to go on, and keeps what they wish for it.
@@ -105,10 +98,9 @@ fn back(response: &mut Response, (line, headers): Head) {
 }
 
 /// Shows what is left to show until the head is out, and leaves the body as it goes on with it.
-async fn until_out(mut passage: Passage, shown: Option<Result<(), Halt>>, ended: bool, body: &mut Body) -> Result<Head, Halt> {
-    match shown {
-        Some(shown) => shown?,
-        None => beside_upload(passage.begin(ended), body).await?,
+async fn until_out(mut passage: Passage, shown: Result<bool, Halt>, ended: bool, body: &mut Body) -> Result<Head, Halt> {
+    if !shown? {
+        beside_upload(passage.go_on_with_head(ended), body).await?;
     }
     if !passage.follows() {
         return passage.into_head().map_err(Halt::Fault);

@@ -100,7 +100,7 @@ struct Exchange<'a> {
     downstream: Downstream,
     identity: Identity,
     record: OpenRecord,
-    permit: Rc<Permit>,
+    permit: Arc<Permit>,
     request: Request,
 }
 
@@ -124,7 +124,7 @@ impl<'a> Exchange<'a> {
             time: std::time::SystemTime::now(),
         };
         let (live, identity) = (worker.live.load_full(), Identity::unknown(address.ip()));
-        let permit = Rc::new(live.snapshot.decide(&identity, &asked).unwrap());
+        let permit = Arc::new(live.snapshot.decide(&identity, &asked).unwrap());
         let mut record = worker.open_record(&peer, &request);
         record.permitted(&permit);
         Self { worker, live, downstream: Downstream::new(peer), identity, record, permit, request }
