@@ -134,6 +134,11 @@ impl Control {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Has what is in force made ready again.
+    pub(crate) fn publish_again(&self) {
+        self.publications.send_replace(Arc::clone(&self.current().publication));
+    }
+
     /// Puts a committed state in force.
     pub(crate) fn replace(&self, current: Current) {
         let publication = Arc::clone(&current.publication);

@@ -8,7 +8,7 @@ use tidegate_policy::{
     credential::Credential,
     issuer::Issuer,
     plugin::Plugin,
-    publication::{Bytes, Module, Shelf},
+    publication::{Content, Module, ModuleStore},
     route::Route,
     rule::Rule,
     service::{Service, Trust},
@@ -185,10 +185,10 @@ impl Held {
         }
     }
 
-    /// Lets go of the bytes of a module of this name, which are stored now.
-    pub(crate) fn shelve(&mut self, name: &Name, shelf: Arc<dyn Shelf>) {
-        if let Some(module) = self.modules.get_mut(name) {
-            module.bytes = Bytes::Stored(shelf);
+    /// Lets go of the bytes of this plugin's module, which are in this store now.
+    pub(crate) fn stored(&mut self, plugin: &Name, store: Arc<dyn ModuleStore>) {
+        if let Some(module) = self.modules.get_mut(plugin) {
+            module.content = Content::Stored(store);
         }
     }
 

@@ -97,6 +97,13 @@ async fn in_transaction(control: &Control, writer: &mut SqliteConnection, write:
     let mut held = current.held.clone();
     let prepared = match &write.action {
         Action::Put(entry) if before.is_some() && held.holds(&write.name, entry) => {
+            if let (Entry::Plugin(_, module), Effect::Commit) = (entry, write.effect)
+                && store::put_bytes(&mut transaction, module).await.map_err(stored)?
+            {
+                transaction.commit().await.map_err(stored)?;
+                tracing::warn!(name, "the bytes of a module were missing from the database, or damaged, and are there again");
+                control.publish_again();
+            }
             return Ok(Written { outcome: Outcome::Unchanged, after: before.clone(), before });
         }
         Action::Put(entry) => {
@@ -131,7 +138,9 @@ async fn in_transaction(control: &Control, writer: &mut SqliteConnection, write:
         return Ok(Written { outcome, before, after });
     }
     transaction.commit().await.map_err(stored)?;
-    held.shelve(&write.name, control.store.modules());
+    if noun == Noun::Plugins {
+        held.stored(&write.name, control.store.modules());
+    }
     control.replace(Current::new(revision.unsigned_abs(), held, snapshot));
     control.metrics.writes.add(1);
     tracing::info!(who = who.who, collection = noun.as_str(), name, revision, outcome = ?outcome, "committed a change");

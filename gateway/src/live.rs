@@ -1,14 +1,14 @@
 //! What is in force: a publication made ready for use, swapped whole.
 
-use crate::{
-    credentials::Credentials,
-    filter::{self, Outdated},
-    identity, upstream,
-};
+use crate::{credentials::Credentials, filter, identity, upstream};
 use arc_swap::ArcSwap;
-use std::sync::Arc;
-use tidegate_policy::{Publication, Snapshot};
+use std::{sync::Arc, time::Duration};
+use tidegate_policy::{Publication, Snapshot, publication::Unread};
 use tokio::sync::watch;
+
+/// How long a revision waits for the one that replaces it, where a module of it is not stored any more: whoever committed that
+/// publishes it next.
+const REPLACED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A publication with everything compiled that the request path needs. Parts that did not change are shared with its
 /// predecessor, so pools, limits and filter instances live on.
@@ -33,10 +33,7 @@ pub struct Live {
 impl Live {
     /// Makes `publication` ready, taking over from `before` what did not change. Runs on the control plane. What cannot
     /// be made ready (a certificate that does not parse) is logged and refuses only the exchanges that need it.
-    ///
-    /// # Errors
-    /// [`Outdated`] where a module of it is not stored any more, since another state was committed meanwhile.
-    pub fn prepare(publication: &Publication, before: &Self, filters: &filter::Host) -> Result<Self, Outdated> {
+    pub fn prepare(publication: &Publication, before: &Self, filters: &filter::Host) -> Self {
         let snapshot = &publication.snapshot;
         let same_services = snapshot.shares_services(&before.snapshot);
         let same_credentials = before.credentials.are(&publication.credentials);
@@ -48,15 +45,20 @@ impl Live {
             let origination = upstream::tls::Origination::prepare(snapshot, &credentials, &before.origination);
             (Arc::new(origination), Arc::new(upstream::Loads::prepare(snapshot, &before.loads)))
         };
-        Ok(Self {
+        Self {
             revision: publication.revision,
             origination,
             credentials,
             loads,
             issuers: identity::Issuers::prepare(snapshot, &before.issuers),
-            chains: filter::Chains::prepare(filters, snapshot, &publication.modules, &before.chains)?,
+            chains: filter::Chains::prepare(filters, snapshot, &publication.modules, &before.chains),
             snapshot: Arc::clone(snapshot),
-        })
+        }
+    }
+
+    /// Whether a module of it is not stored any more.
+    fn lacks_a_module(&self) -> bool {
+        self.chains.unread.iter().any(|(_, unread)| *unread == Unread::Gone)
     }
 }
 
@@ -80,7 +82,7 @@ async fn follow_with(
     mut publications: watch::Receiver<Arc<Publication>>,
     live: Arc<ArcSwap<Live>>,
     told: watch::Sender<u64>,
-    prepare: impl Fn(&Publication, &Live) -> Result<Live, Outdated> + Send + Sync + 'static,
+    prepare: impl Fn(&Publication, &Live) -> Live + Send + Sync + 'static,
 ) {
     let prepare = Arc::new(prepare);
     publications.mark_changed();
@@ -89,17 +91,27 @@ async fn follow_with(
         let (before, prepare) = (live.load_full(), Arc::clone(&prepare));
         let prepared = tokio::task::spawn_blocking(move || prepare(&publication, &before)).await;
         match prepared {
-            Ok(Ok(prepared)) => {
+            Ok(prepared) if prepared.lacks_a_module() && is_replaced(&mut publications).await => {
+                tracing::info!(revision = prepared.revision, "a revision was replaced before it was ready");
+            }
+            Ok(prepared) => {
                 tracing::info!(revision = prepared.revision, "a revision is in force");
                 let revision = prepared.revision;
                 live.store(Arc::new(prepared));
                 told.send_replace(revision);
             }
-            // What was committed meanwhile is published, or about to be; until then everything is as it was.
-            Ok(Err(Outdated)) => tracing::info!("a revision was replaced before it was ready"),
             Err(error) => tracing::error!(%error, "a revision could not be made ready; the one before it stays in force"),
         }
     }
+}
+
+/// Whether another publication is there, or comes within moments.
+async fn is_replaced(publications: &mut watch::Receiver<Arc<Publication>>) -> bool {
+    let comes = tokio::time::timeout(REPLACED_WITHIN, publications.changed()).await.is_ok_and(|changed| changed.is_ok());
+    if comes {
+        publications.mark_changed();
+    }
+    comes
 }
 
 #[cfg(test)]
@@ -114,9 +126,9 @@ mod tests {
 
     type Published = BTreeMap<Name, Arc<Credential>>;
 
-    fn prepare(publication: &Publication, before: &Live) -> Result<Live, Outdated> {
+    fn prepare(publication: &Publication, before: &Live) -> Live {
         assert!(publication.revision != 13, "a revision that cannot be made ready");
-        Ok(Live {
+        Live {
             revision: publication.revision,
             origination: Arc::new(upstream::tls::Origination::prepare(
                 &publication.snapshot,
@@ -126,7 +138,7 @@ mod tests {
             loads: Arc::new(upstream::Loads::prepare(&publication.snapshot, &before.loads)),
             snapshot: Arc::clone(&publication.snapshot),
             ..Live::default()
-        })
+        }
     }
 
     fn publication(revision: u64, services: u32) -> Arc<Publication> {
@@ -159,7 +171,7 @@ mod tests {
             revision += 1;
             let snapshot = Arc::new(Snapshot::compile_after(rows, Some(&live.snapshot)).unwrap());
             let publication = Publication { revision, snapshot, credentials: credentials.clone(), ..Publication::default() };
-            let next = Live::prepare(&publication, &live, &host).unwrap();
+            let next = Live::prepare(&publication, &live, &host);
             let kept = Arc::ptr_eq(&next.origination, &live.origination) && Arc::ptr_eq(&next.loads, &live.loads);
             live = next;
             (kept, live.revision)
@@ -203,5 +215,30 @@ mod tests {
         drop(publish);
         following.await.expect("it ends with the publications");
         assert_eq!(*hears.borrow(), 14, "who waits for it is told");
+    }
+
+    #[tokio::test]
+    async fn a_revision_whose_module_is_gone_is_passed_over_for_the_next_one_if_that_comes() {
+        let live = Arc::new(ArcSwap::from_pointee(Live::default()));
+        let (publish, publications) = watch::channel(publication(1, 1));
+        let (told, mut hears) = watch::channel(0);
+        let lacking = |publication: &Publication, before: &Live| {
+            let mut prepared = prepare(publication, before);
+            if publication.revision.is_multiple_of(2) {
+                prepared.chains.unread.push(("audit".parse().expect("a name"), Unread::Gone));
+            }
+            prepared
+        };
+        let following = tokio::spawn(follow_with(publications, Arc::clone(&live), told, lacking));
+        hears.wait_for(|revision| *revision == 1).await.expect("it follows");
+        publish.send_replace(publication(2, 1));
+        publish.send_replace(publication(3, 1));
+        hears.changed().await.expect("it follows");
+        assert_eq!(*hears.borrow_and_update(), 3, "the one before it was never in force");
+        publish.send_replace(publication(4, 1));
+        hears.changed().await.expect("it follows");
+        assert_eq!(live.load().revision, 4, "nobody has replaced it, so that what else it says holds");
+        drop(publish);
+        following.await.expect("it ends with the publications");
     }
 }

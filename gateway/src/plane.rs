@@ -21,7 +21,6 @@ use arc_swap::ArcSwap;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use std::{
     cell::RefCell,
-    fmt,
     net::SocketAddr,
     rc::Rc,
     sync::{
@@ -161,23 +160,22 @@ impl Plane {
     ///
     /// # Errors
     /// The present one cannot be put in force; a sentence for the operator.
-    pub async fn follow(&self, mut publications: watch::Receiver<Arc<Publication>>) -> Result<(), String> {
-        let failed = |error: &dyn fmt::Display| format!("what is registered could not be put in force: {error}");
-        loop {
-            let present = Arc::clone(&publications.borrow_and_update());
-            let (live, filters) = (Arc::clone(&self.live), Arc::clone(&self.filters));
-            let data_dir = self.settings.data_dir.clone();
-            // Compiling takes its time, and the API shares this thread.
-            let put = move || {
-                filters.keep_in(&data_dir);
-                Live::prepare(&present, &Live::default(), &filters).map(|ready| live.store(Arc::new(ready)))
-            };
-            if let Ok(()) = tokio::task::spawn_blocking(put).await.map_err(|error| failed(&error))? {
-                break;
+    pub async fn follow(&self, publications: watch::Receiver<Arc<Publication>>) -> Result<(), String> {
+        let first = Arc::clone(&publications.borrow());
+        let (live, filters) = (Arc::clone(&self.live), Arc::clone(&self.filters));
+        let data_dir = self.settings.data_dir.clone();
+        // Compiling takes its time, and the API shares this thread.
+        let put = move || {
+            filters.keep_in(&data_dir);
+            let ready = Live::prepare(&first, &Live::default(), &filters);
+            if let Some((plugin, reason)) = ready.chains.unread.first() {
+                return Err(format!("the module of the plugin {plugin} cannot be read: {reason}"));
             }
-            // It was replaced meanwhile, by what is published now or about to be.
-            publications.changed().await.map_err(|error| failed(&error))?;
-        }
+            live.store(Arc::new(ready));
+            Ok(())
+        };
+        let done = tokio::task::spawn_blocking(put).await;
+        done.map_err(|error| format!("what is registered could not be put in force: {error}"))??;
         let (live, told, filters) = (Arc::clone(&self.live), self.in_force.clone(), Arc::clone(&self.filters));
         tokio::spawn(live::follow(publications, live, told, filters));
         Ok(())

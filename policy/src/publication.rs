@@ -22,20 +22,20 @@ pub struct Module {
     /// SHA-256 of its bytes.
     pub digest: Digest,
     /// The bytes as they were uploaded.
-    pub bytes: Bytes,
+    pub content: Content,
 }
 
 /// The bytes of a module. They are needed to compile it, which is seldom, and are not kept in memory for that.
 #[derive(Clone)]
-pub enum Bytes {
+pub enum Content {
     /// Of one that is not stored yet.
     Here(Arc<[u8]>),
     /// Of one that is, and where.
-    Stored(Arc<dyn Shelf>),
+    Stored(Arc<dyn ModuleStore>),
 }
 
 /// Where modules are stored.
-pub trait Shelf: Send + Sync {
+pub trait ModuleStore: Send + Sync {
     /// The bytes of this module. Blocks meanwhile, so it is called from threads that may.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ pub trait Shelf: Send + Sync {
 /// Why a module's bytes are not to be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unread {
-    /// They are not stored any more: another state, in which nobody needs them, is committed by now.
+    /// They are not stored any more. Another state, in which nobody needs them, may have been committed meanwhile.
     Gone,
     /// They cannot be read; a sentence for the operator.
     Failed(String),
@@ -55,7 +55,7 @@ pub enum Unread {
 impl Module {
     /// One that is not stored yet.
     pub fn here(digest: Digest, bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self { digest, bytes: Bytes::Here(bytes.into()) }
+        Self { digest, content: Content::Here(bytes.into()) }
     }
 
     /// Its bytes, read where they are not here. Blocks meanwhile.
@@ -63,14 +63,25 @@ impl Module {
     /// # Errors
     /// [`Unread`] says why they are not to be had.
     pub fn read(&self) -> Result<Arc<[u8]>, Unread> {
-        match &self.bytes {
-            Bytes::Here(bytes) => Ok(Arc::clone(bytes)),
-            Bytes::Stored(shelf) => shelf.read(self.digest),
+        match &self.content {
+            Content::Here(bytes) => Ok(Arc::clone(bytes)),
+            Content::Stored(store) => store.read(self.digest),
         }
     }
 }
 
-impl std::fmt::Debug for Bytes {
+impl std::fmt::Display for Unread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Gone => {
+                f.write_str("its module is missing from the database: upload it again, or restore the database from a backup")
+            }
+            Self::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::fmt::Debug for Content {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Here(bytes) => write!(f, "{} bytes", bytes.len()),

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use tidegate_tests::{
     Gateway, Options,
     gateway::{Directory, refuse_to_start},
+    plugins,
 };
 
 /// A data directory that a gateway has used and left.
@@ -29,13 +30,27 @@ fn files(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 
 async fn refused(directory: &Directory, options: &Options, words: &[&str]) {
     let before = files(directory.path());
+    ends_with(directory, options, words).await;
+    assert!(before == files(directory.path()), "nothing may be changed");
+}
+
+/// Changes a database that nobody has open.
+fn execute(path: &Path, sql: &str) {
+    let python = format!(
+        "import sqlite3; db = sqlite3.connect({path:?}); db.execute(\"{sql}\"); db.commit(); \
+                          db.execute('PRAGMA wal_checkpoint(TRUNCATE)'); db.close()"
+    );
+    let status = std::process::Command::new("python3").args(["-c", &python]).status().expect("python3 can be run");
+    assert!(status.success());
+}
+
+async fn ends_with(directory: &Directory, options: &Options, words: &[&str]) {
     let (status, said) = refuse_to_start(directory.path(), options).await;
     assert!(!status.success(), "{status}: {said}");
     for word in words {
         assert!(said.to_lowercase().contains(&word.to_lowercase()), "{word:?} is not in what it said:\n{said}");
     }
     assert!(!said.contains("panicked"), "{said}");
-    assert!(before == files(directory.path()), "nothing may be changed");
 }
 
 #[tokio::test]
@@ -55,13 +70,28 @@ async fn a_database_of_a_newer_version_is_left_alone() {
     let path = directory.path().join("tidegate.db");
     let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
                VALUES (99999999999999, 'from the future', 1, x'00', 0)";
-    let python = format!(
-        "import sqlite3; db = sqlite3.connect({path:?}); db.execute(\"{sql}\"); db.commit(); \
-                          db.execute('PRAGMA wal_checkpoint(TRUNCATE)'); db.close()"
-    );
-    let status = std::process::Command::new("python3").args(["-c", &python]).status().expect("python3 can be run");
-    assert!(status.success());
+    execute(&path, sql);
     refused(&directory, &Options::default(), &["tidegate.db", "newer"]).await;
+}
+
+#[tokio::test]
+async fn a_module_that_is_damaged_is_named_when_it_has_to_be_compiled() {
+    let directory = Directory::new();
+    let mut gateway = Gateway::start_in(Arc::clone(&directory), &Options::default()).await;
+    gateway.rest().upload("stamp", plugins::module("stamp")).await;
+    let service = serde_json::json!({"hosts": ["api.example.com"], "ports": [{"number": 80, "protocol": "http"}]});
+    gateway.rest().register("services", "api", &service).await;
+    let route = serde_json::json!({"service": "api", "filters": [{"plugin": "stamp"}]});
+    gateway.rest().register("routes", "api", &route).await;
+    gateway.terminate();
+    assert!(gateway.ended().await.success());
+    execute(&directory.path().join("tidegate.db"), "UPDATE module SET bytes = x'00'");
+    // What was compiled before is as good as ever.
+    let mut gateway = Gateway::start_in(Arc::clone(&directory), &Options::default()).await;
+    gateway.terminate();
+    assert!(gateway.ended().await.success());
+    std::fs::remove_dir_all(directory.path().join("filters")).expect("compiled filters are there");
+    ends_with(&directory, &Options::default(), &["plugin stamp", "other bytes than were uploaded", "backup"]).await;
 }
 
 #[tokio::test]

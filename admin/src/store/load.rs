@@ -11,7 +11,7 @@ use tidegate_policy::{
     Name,
     credential::Credential,
     plugin::Digest,
-    publication::{Bytes, Module},
+    publication::{Content, Module},
 };
 
 impl Store {
@@ -78,7 +78,7 @@ impl Store {
             .await
             .map_err(|error| self.refused(&error))?;
         let digest = found.and_then(|digest| digest.parse::<Digest>().ok());
-        let module = digest.map(|digest| Module { digest, bytes: Bytes::Stored(self.modules()) });
+        let module = digest.map(|digest| Module { digest, content: Content::Stored(self.modules()) });
         Ok(match module.zip(serde_json::from_str(&row.document).ok()) {
             Some((module, plugin)) => Ok(Entry::Plugin(Arc::new(plugin), module)),
             None => Err(vec![": its module cannot be read".to_owned()]),

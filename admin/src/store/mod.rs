@@ -7,7 +7,7 @@ mod load;
 mod modules;
 mod rows;
 
-pub(crate) use rows::{Change, Row, Who, delete, put, referrers, row};
+pub(crate) use rows::{Change, Row, Who, delete, put, put_bytes, referrers, row};
 
 use crate::StartError;
 use check::Depth;
@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tidegate_policy::publication::Shelf;
+use tidegate_policy::publication::ModuleStore;
 
 /// Readers: lists and single reads of an operator's tools.
 const READERS: u32 = 4;
@@ -55,7 +55,7 @@ pub(crate) struct Store {
     /// The one connection that writes. Whoever holds it decides alone what comes next.
     pub(crate) writer: SqlitePool,
     readers: SqlitePool,
-    modules: Arc<dyn Shelf>,
+    modules: Arc<dyn ModuleStore>,
 }
 
 /// What to do about a database that does not work, for the log and for callers.
@@ -93,7 +93,7 @@ impl Store {
     }
 
     /// Where the bytes of stored modules are.
-    pub(crate) fn modules(&self) -> Arc<dyn Shelf> {
+    pub(crate) fn modules(&self) -> Arc<dyn ModuleStore> {
         Arc::clone(&self.modules)
     }
 

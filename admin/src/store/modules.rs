@@ -6,7 +6,7 @@ use sqlx::SqlitePool;
 use std::sync::Arc;
 use tidegate_policy::{
     plugin::Digest,
-    publication::{Shelf, Unread},
+    publication::{ModuleStore, Unread},
 };
 use tokio::runtime::Handle;
 
@@ -23,17 +23,18 @@ impl Modules {
     }
 }
 
-impl Shelf for Modules {
+impl ModuleStore for Modules {
     fn read(&self, digest: Digest) -> Result<Arc<[u8]>, Unread> {
         let query = sqlx::query_scalar("SELECT bytes FROM module WHERE digest = ?").bind(digest.to_string());
         let found: sqlx::Result<Option<Vec<u8>>> = self.runtime.block_on(query.fetch_optional(&self.readers));
         match found {
             Ok(Some(bytes)) if Digest::new(sha256(&bytes)) == digest => Ok(bytes.into()),
             Ok(Some(_)) => Err(Unread::Failed(
-                "the database holds other bytes than were uploaded for it: stop the gateway and restore the database from a backup"
+                "the database holds other bytes than were uploaded for it: upload it again, or restore the database from a backup"
                     .to_owned(),
             )),
             Ok(None) => Err(Unread::Gone),
+            Err(sqlx::Error::PoolClosed) => Err(Unread::Failed("the gateway is stopping".to_owned())),
             Err(error) => Err(Unread::Failed(format!("it could not be read from the database ({error}): {}", advice(&error)))),
         }
     }

@@ -3,7 +3,7 @@
 use super::Store;
 use crate::noun::{Noun, Reference};
 use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, Transaction};
-use tidegate_policy::publication::{Bytes, Module};
+use tidegate_policy::publication::{Content, Module};
 
 /// An entry as it is stored.
 #[derive(Debug, Clone, sqlx::FromRow)]
@@ -142,12 +142,18 @@ async fn record(transaction: &mut Transaction<'_, Sqlite>, audited: Audited<'_>,
     Ok(revision)
 }
 
+/// Stores the bytes of a module that was uploaded; whether they were not there, or others were.
+pub(crate) async fn put_bytes(transaction: &mut Transaction<'_, Sqlite>, module: &Module) -> sqlx::Result<bool> {
+    let Content::Here(bytes) = &module.content else { return Ok(false) };
+    let sql = "INSERT INTO module (digest, bytes) VALUES (?, ?)
+        ON CONFLICT (digest) DO UPDATE SET bytes = excluded.bytes WHERE bytes IS NOT excluded.bytes";
+    let put = sqlx::query(sql).bind(module.digest.to_string()).bind(&**bytes).execute(&mut **transaction).await?;
+    Ok(put.rows_affected() > 0)
+}
+
 async fn put_module(transaction: &mut Transaction<'_, Sqlite>, name: &str, module: &Module) -> sqlx::Result<()> {
     let digest = module.digest.to_string();
-    if let Bytes::Here(bytes) = &module.bytes {
-        let insert = sqlx::query("INSERT INTO module (digest, bytes) VALUES (?, ?) ON CONFLICT DO NOTHING");
-        insert.bind(&digest).bind(&**bytes).execute(&mut **transaction).await?;
-    }
+    put_bytes(transaction, module).await?;
     let sql =
         "INSERT INTO plugin_module (name, digest) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET digest = excluded.digest";
     sqlx::query(sql).bind(name).bind(&digest).execute(&mut **transaction).await?;

@@ -5,7 +5,7 @@ use serde_json::json;
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use std::{sync::Arc, time::Duration};
 use tidegate_admin::{Role, mint_token};
-use tidegate_policy::publication::{Bytes, Module, Unread};
+use tidegate_policy::publication::{Content, Module, Unread};
 
 #[tokio::test]
 async fn a_document_is_created_shown_replaced_listed_and_deleted() {
@@ -151,7 +151,7 @@ async fn plugins_are_inspected_and_routes_tried_with_them() {
 /// What the data plane reads of the only module there is.
 async fn published_module(gate: &Gate) -> Result<Arc<[u8]>, Unread> {
     let module = gate.publications.borrow().modules.values().next().expect("it is published").clone();
-    assert!(matches!(module.bytes, Bytes::Stored(_)), "it is not kept in memory");
+    assert!(matches!(module.content, Content::Stored(_)), "it is not kept in memory");
     tokio::task::spawn_blocking(move || module.read()).await.expect("it ends")
 }
 
@@ -175,6 +175,27 @@ async fn modules_are_read_from_the_database_as_long_as_they_are_there() {
     let gate = Gate::start_in(directory, |_| {}).await;
     let Err(Unread::Failed(reason)) = published_module(&gate).await else { panic!("other bytes than were uploaded") };
     assert!(reason.contains("restore the database from a backup"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_module_that_is_lost_is_there_again_when_it_is_uploaded() {
+    let mut gate = Gate::start().await;
+    let wasm = [("content-type", "application/wasm")];
+    gate.send("PUT", "/v1/plugins/audit", &wasm, b"\0asm one").await.is(201);
+    let database = gate.directory.path().join("tidegate.db");
+    for loss in ["UPDATE module SET bytes = x'00'", "DELETE FROM module"] {
+        let options = SqliteConnectOptions::new().filename(&database).foreign_keys(false);
+        let mut other = options.connect().await.expect("it opens");
+        sqlx::query(loss).execute(&mut other).await.expect("it is written");
+        other.close().await.expect("it closes");
+        published_module(&gate).await.unwrap_err();
+        gate.publications.mark_unchanged();
+        gate.send("PUT", "/v1/plugins/audit?dry_run=true", &wasm, b"\0asm one").await.is(200);
+        published_module(&gate).await.unwrap_err();
+        gate.send("PUT", "/v1/plugins/audit", &wasm, b"\0asm one").await.is(200);
+        assert_eq!(published_module(&gate).await, Ok(b"\0asm one".as_slice().into()));
+        assert!(gate.publications.has_changed().expect("it runs"), "what failed for want of it is made ready again");
+    }
 }
 
 #[tokio::test]

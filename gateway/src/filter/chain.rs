@@ -8,7 +8,7 @@ use super::{
     inspect::{Code, Compiled},
     library::{NotCompiled, Turn},
     proxy_wasm::Setup,
-    rehearsal::{Outdated, Rehearsal},
+    rehearsal::Rehearsal,
 };
 use foldhash::HashMap;
 use std::{
@@ -23,7 +23,7 @@ use tidegate_policy::{
     Name, Snapshot,
     grants::Grants,
     plugin::Digest,
-    publication::Module,
+    publication::{Module, Unread},
     route::{FilterUse, Isolation, OnError, Traffic},
 };
 
@@ -37,6 +37,8 @@ pub struct Chains {
     pub(super) standing: Arc<[Arc<Filter>]>,
     /// What came of trying each module with each configuration, so that routes that agree in both try them once.
     tried: HashMap<Made, Result<(), Arc<str>>>,
+    /// The modules that could not be read, by the plugin.
+    pub(crate) unread: Vec<(Name, Unread)>,
 }
 
 /// The filters of one route, in the order in which they see the request.
@@ -126,18 +128,10 @@ impl Filter {
 impl Chains {
     /// Compiles the chains of the snapshot's routes; what did not change since `before` is shared. What cannot be made
     /// ready is logged, and its exchanges meet `on_error`.
-    ///
-    /// # Errors
-    /// [`Outdated`] where a module of it is not stored any more.
-    pub fn prepare(
-        host: &Host,
-        snapshot: &Snapshot,
-        modules: &BTreeMap<Name, Module>,
-        before: &Self,
-    ) -> Result<Self, Outdated> {
+    pub fn prepare(host: &Host, snapshot: &Snapshot, modules: &BTreeMap<Name, Module>, before: &Self) -> Self {
         static GENERATIONS: AtomicU64 = AtomicU64::new(1);
         let mut chains = Self { generation: GENERATIONS.fetch_add(1, Ordering::Relaxed), ..Self::default() };
-        let rehearsal = rehearse(host, snapshot, modules, before)?;
+        let rehearsal = rehearse(host, snapshot, modules, before);
         for route in snapshot.routes() {
             if route.document.filters.is_empty() {
                 continue;
@@ -148,7 +142,7 @@ impl Chains {
                 let occupant = same_place.and_then(|chain| chain.links.get(position)?.filter.as_ref().ok());
                 chains.link(host, place, modules, &Before { occupant, rehearsal: &rehearsal })
             });
-            let chain = Chain { links: links.collect::<Result<_, _>>()? };
+            let chain = Chain { links: links.collect() };
             let chain = match same_place {
                 Some(unchanged) if unchanged.same(&chain) => Arc::clone(unchanged),
                 _ => Arc::new(chain),
@@ -158,7 +152,15 @@ impl Chains {
         host.shared.holdings.retain(|plugin| modules.contains_key(plugin));
         let filters = chains.routes.values().flat_map(|chain| chain.links.iter().filter_map(|link| link.filter.as_ref().ok()));
         chains.standing = filters.filter(|filter| matches!(filter.compiled.code, Code::Proxy(_))).cloned().collect();
-        Ok(chains)
+        chains
+    }
+
+    /// Why there is no compiled module, as a sentence.
+    fn not_compiled(&mut self, plugin: &Name, reason: NotCompiled) -> Arc<str> {
+        if let NotCompiled::Unread(unread) = &reason {
+            self.unread.push((plugin.clone(), unread.clone()));
+        }
+        reason.reasons().join("; ").into()
     }
 
     /// The chain of this route.
@@ -166,23 +168,12 @@ impl Chains {
         self.routes.get(route)
     }
 
-    fn link(
-        &mut self,
-        host: &Host,
-        place: &FilterUse,
-        modules: &BTreeMap<Name, Module>,
-        before: &Before<'_>,
-    ) -> Result<Link, Outdated> {
-        let filter = match self.filter(host, place, modules, before) {
-            Ok(filter) => Ok(filter),
-            Err(NotMade::Outdated) => return Err(Outdated),
-            Err(NotMade::Refused(reason)) => {
-                tracing::error!(plugin = %place.plugin, reason = &*reason, "a filter cannot be run; its exchanges meet on_error");
-                Err(reason)
-            }
-        };
+    fn link(&mut self, host: &Host, place: &FilterUse, modules: &BTreeMap<Name, Module>, before: &Before<'_>) -> Link {
+        let filter = self.filter(host, place, modules, before).inspect_err(|reason| {
+            tracing::error!(plugin = %place.plugin, reason = &**reason, "a filter cannot be run; its exchanges meet on_error");
+        });
         let &FilterUse { on_error, required, traffic, .. } = place;
-        Ok(Link { plugin: place.plugin.clone(), on_error, required, traffic, filter })
+        Link { plugin: place.plugin.clone(), on_error, required, traffic, filter }
     }
 
     fn filter(
@@ -191,9 +182,8 @@ impl Chains {
         used: &FilterUse,
         modules: &BTreeMap<Name, Module>,
         before: &Before<'_>,
-    ) -> Result<Arc<Filter>, NotMade> {
-        let module =
-            modules.get(&used.plugin).ok_or_else(|| NotMade::Refused("its module is not here; upload it again".into()))?;
+    ) -> Result<Arc<Filter>, Arc<str>> {
+        let module = modules.get(&used.plugin).ok_or("its module is not here; upload it again")?;
         let made = Made::at(used, module);
         let place = Place { isolation: used.isolation, grants: Arc::new(used.grants.clone()) };
         if let Some(unchanged) = before.occupant.filter(|filter| filter.made == made && filter.place == place) {
@@ -201,41 +191,20 @@ impl Chains {
             return Ok(Arc::clone(unchanged));
         }
         let compiled = match before.rehearsal.compiled.get(&module.digest) {
-            Some(compiled) => compiled.clone().map_err(NotMade::Refused),
-            None => host.compiled(module, Turn::Wait).map_err(NotMade::from),
-        }?;
+            Some(compiled) => compiled.clone(),
+            None => host.compiled(module, Turn::Wait),
+        };
+        let compiled = compiled.map_err(|reason| self.not_compiled(&used.plugin, reason))?;
         // What was not tried now was tried before, or there was no time, and its first exchange will show.
         let started = before.rehearsal.tried.get(&made).cloned().unwrap_or(Ok(()));
         self.tried.insert(made.clone(), started.clone());
-        let filter = started.map(|()| Arc::new(Filter::new(&host.shared, &used.plugin, compiled, made, place)));
-        filter.map_err(NotMade::Refused)
-    }
-}
-
-/// Why there is no filter for a place.
-enum NotMade {
-    Outdated,
-    /// A sentence for the operator.
-    Refused(Arc<str>),
-}
-
-impl From<NotCompiled> for NotMade {
-    fn from(not_compiled: NotCompiled) -> Self {
-        match not_compiled {
-            NotCompiled::Gone => Self::Outdated,
-            refused => Self::Refused(refused.reasons().join("; ").into()),
-        }
+        started.map(|()| Arc::new(Filter::new(&host.shared, &used.plugin, compiled, made, place)))
     }
 }
 
 /// Makes ready what the snapshot's routes need and has not run yet. What did not start before is tried again: it may have
 /// run out of time on a busy machine.
-fn rehearse(
-    host: &Host,
-    snapshot: &Snapshot,
-    modules: &BTreeMap<Name, Module>,
-    before: &Chains,
-) -> Result<Rehearsal, Outdated> {
+fn rehearse(host: &Host, snapshot: &Snapshot, modules: &BTreeMap<Name, Module>, before: &Chains) -> Rehearsal {
     let places = snapshot.routes().flat_map(|route| route.document.filters.iter());
     let mut wanted = HashMap::default();
     for (place, module) in places.filter_map(|place| Some((place, modules.get(&place.plugin)?))) {

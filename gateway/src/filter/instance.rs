@@ -100,15 +100,20 @@ pub(super) enum Serves {
 
 /// Why there is no instance.
 pub(super) enum NotStarted {
-    NoMemory,
+    /// Instances that exchanges have to themselves have as much memory as they may; so many bytes would be needed beyond.
+    NoMemory { lacking: i64 },
     /// A sentence for the operator.
     Failed(Arc<str>),
 }
 
 impl NotStarted {
+    pub(super) fn no_memory() -> Arc<str> {
+        "there was no memory for an instance of it (setting filter_own_memory_bytes)".into()
+    }
+
     pub(super) fn reason(&self) -> Arc<str> {
         match self {
-            Self::NoMemory => "there was no memory for an instance of it (setting filter_own_memory_bytes)".into(),
+            Self::NoMemory { .. } => Self::no_memory(),
             Self::Failed(reason) => Arc::clone(reason),
         }
     }
@@ -167,17 +172,17 @@ impl Instance {
             return Err("it is a Proxy-Wasm module, and runs in a VM of its own kind".to_owned().into());
         };
         let started = ready.start(&mut store).await;
-        let was_short = store.data_mut().guard.was_short();
-        match started {
-            Ok((guest, Ok(()))) => {
+        let lacked = store.data_mut().guard.lacked();
+        match (started, lacked) {
+            (Ok((guest, Ok(()))), _) => {
                 shared.metrics.starts.add(1);
                 shared.metrics.instances.add(1);
                 let (calls, numbers, allowance) = (ready.calls(), Numbers::default(), Allowance::new(limits.callback));
                 Ok(Self { store, guest, calls, numbers, allowance, shared: Arc::clone(shared) })
             }
-            Ok((_, Err(refusal))) => Err(refusal.into()),
-            Err(_) if was_short => Err(NotStarted::NoMemory),
-            Err(error) => {
+            (Ok((_, Err(refusal))), _) => Err(refusal.into()),
+            (Err(_), Some(lacking)) => Err(NotStarted::NoMemory { lacking }),
+            (Err(error), None) => {
                 Err(format!("it failed while it started: {}", shared.failed(&error, &Bound::of_start(&limits))).into())
             }
         }
@@ -193,9 +198,9 @@ impl Instance {
         self.store.data().guard.granted()
     }
 
-    /// Whether it did not get memory, in the last call, because there was no more for instances like it.
-    pub(super) fn was_short(&mut self) -> bool {
-        self.store.data_mut().guard.was_short()
+    /// How many bytes were lacking, where it did not get memory in the last call since there was no more for instances like it.
+    pub(super) fn lacked(&mut self) -> Option<i64> {
+        self.store.data_mut().guard.lacked()
     }
 
     /// What tells the call that it is in that nobody waits for it any more.

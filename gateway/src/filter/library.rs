@@ -45,10 +45,10 @@ pub(super) enum Turn {
 }
 
 /// Why a module is not compiled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum NotCompiled {
-    /// It is not stored any more, since another state was committed meanwhile.
-    Gone,
+    /// Its bytes are not to be had.
+    Unread(Unread),
     /// Every reason to refuse it, each a sentence for the operator.
     Refused(Vec<String>),
 }
@@ -56,7 +56,7 @@ pub(super) enum NotCompiled {
 impl NotCompiled {
     pub(super) fn reasons(self) -> Vec<String> {
         match self {
-            Self::Gone => vec!["it was replaced or deleted meanwhile; read it again".to_owned()],
+            Self::Unread(unread) => vec![unread.to_string()],
             Self::Refused(reasons) => reasons,
         }
     }
@@ -70,10 +70,7 @@ impl From<Vec<String>> for NotCompiled {
 
 impl From<Unread> for NotCompiled {
     fn from(unread: Unread) -> Self {
-        match unread {
-            Unread::Gone => Self::Gone,
-            Unread::Failed(reason) => Self::Refused(vec![reason]),
-        }
+        Self::Unread(unread)
     }
 }
 

@@ -55,7 +55,6 @@ pub use filtered::Filtered;
 pub use inspect::Inspection;
 pub use limits::{Limits, Metrics};
 pub use outbound::{Answer, CallError, Collected, Errand, Errands, Received, Sent};
-pub use rehearsal::Outdated;
 pub use run::{Answering, Conduit, Run, Way};
 pub use share::Held;
 pub use slot::Instances;

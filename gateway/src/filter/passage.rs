@@ -3,6 +3,8 @@
 
 mod head;
 
+pub(super) use head::Begun;
+
 use super::{
     bindings::tidegate::filter::types::{BodyFlow, TrailerFlow},
     instance::{Answer, Callback},

@@ -31,14 +31,14 @@ const TRIALS: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub(super) struct Rehearsal {
     /// The modules, kept here until routes hold them.
-    pub(super) compiled: HashMap<Digest, Result<Arc<Compiled>, Arc<str>>>,
+    pub(super) compiled: HashMap<Digest, Result<Arc<Compiled>, NotCompiled>>,
     /// The configurations that there was time to try.
     pub(super) tried: HashMap<Made, Result<(), Arc<str>>>,
 }
 
 impl Rehearsal {
     /// Compiles these modules and tries these configurations of them, each once.
-    pub(super) fn of(host: &Host, modules: &HashMap<Digest, &Module>, made: &[&Made]) -> Result<Self, Outdated> {
+    pub(super) fn of(host: &Host, modules: &HashMap<Digest, &Module>, made: &[&Made]) -> Self {
         let modules: Vec<_> = modules.values().collect();
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
         // No more at once than may be compiled: one that waits too long for its turn would be given up on.
@@ -46,11 +46,7 @@ impl Rehearsal {
             let compiled = host.compiled(module, Turn::Wait);
             Some((module.digest, compiled))
         });
-        let each = compiled.into_iter().map(|(digest, compiled)| match compiled {
-            Err(NotCompiled::Gone) => Err(Outdated),
-            compiled => Ok((digest, compiled.map_err(|refused| Arc::from(refused.reasons().join("; "))))),
-        });
-        let compiled = each.collect::<Result<HashMap<_, _>, _>>()?;
+        let compiled: HashMap<_, _> = compiled.into_iter().collect();
         let began = Instant::now();
         let tried = on_threads(cores, made, |made| {
             let compiled = compiled.get(&made.digest)?.as_ref().ok()?;
@@ -62,13 +58,9 @@ impl Rehearsal {
         if untried > 0 {
             tracing::info!(filters = untried, "filters were not tried before their first exchange");
         }
-        Ok(Self { tried: tried.into_iter().collect(), compiled })
+        Self { tried: tried.into_iter().collect(), compiled }
     }
 }
-
-/// What is to be made ready is not what is stored any more: what is follows at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outdated;
 
 /// Starts a filter and lets it read its configuration, to see whether it does.
 fn canary(host: &Host, compiled: &Arc<Compiled>, made: &Made) -> Result<(), Arc<str>> {

@@ -21,7 +21,7 @@ use super::{
     lent::Shown,
     message::Kind,
     passage::Halt,
-    proxy_wasm::Place,
+    proxy_wasm::{Called, Place},
     reply,
     share::{NoRoom, Share},
     slot::{Seat, Slot, at_once},
@@ -229,8 +229,8 @@ impl Steps {
         let answer = match seat {
             Seat::Shared(slot) => slot.visit(filter, &mut self.each[index].trail.borrow_mut(), visit),
             Seat::Proxy(place, _) => match place.visit_at_once(&self.each[index].trail, visit) {
-                Ok(answer) => answer,
-                Err(bell) => return Ok(AtOnce::Waits(bell)),
+                Called::Done(answer) => answer,
+                Called::Waits(bell) => return Ok(AtOnce::Waits(bell)),
             },
             Seat::Own(_) if Seat::suspends(filter) => return Ok(AtOnce::MaySuspend),
             Seat::Own(_) => at_once(pin!(seat.visit(filter, &self.each[index].trail, visit))),

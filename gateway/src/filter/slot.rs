@@ -33,6 +33,8 @@ use tokio::sync::Notify;
 
 /// The wait after the first failure; it doubles with each that follows.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(5);
+/// How often room is made for one instance, which may ask for its memory bit by bit.
+const GROWS: u32 = 4;
 /// After this long without a failure the last one is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 
@@ -258,10 +260,12 @@ impl Slot {
         }
         self.own.set(self.own.get() + 1);
         let start = || Instance::start(filter, Serves::One(self.errands.clone()));
-        let (mut started, mut most) = (start().await, 1);
-        // Each time twice as many, so that one that needs all of it has soon been tried often enough.
-        while matches!(started, Err(NotStarted::NoMemory)) && self.idle.make_room(most) {
-            (started, most) = (start().await, most * 2);
+        let mut started = start().await;
+        for _ in 0..GROWS {
+            match started {
+                Err(NotStarted::NoMemory { lacking }) if self.idle.make_room(lacking) => started = start().await,
+                _ => break,
+            }
         }
         started.inspect_err(|not_started| {
             self.own.set(self.own.get().saturating_sub(1));
@@ -280,11 +284,11 @@ impl Slot {
         }
     }
 
-    /// Drops the instance that has waited longest.
-    fn drop_waiting(&self) {
-        if self.idle.drop_first() {
-            self.own.set(self.own.get().saturating_sub(1));
-        }
+    /// Drops the instance that has waited longest; how many bytes it had.
+    fn drop_waiting(&self) -> i64 {
+        let dropped = self.idle.drop_first();
+        self.own.set(self.own.get().saturating_sub(dropped.is_some().into()));
+        dropped.unwrap_or_default()
     }
 }
 

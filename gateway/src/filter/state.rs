@@ -202,8 +202,8 @@ pub(super) struct Guard {
     granted: i64,
     /// How many bytes all instances that serve one exchange each may have together, where it belongs to one.
     common: Option<i64>,
-    /// Whether those had no more for it.
-    is_short: bool,
+    /// How many bytes those lacked when they had no more for it; none where they had.
+    lacking: Option<i64>,
 }
 
 impl Guard {
@@ -220,7 +220,7 @@ impl Guard {
             // Growth that is refused is an answer that allocators know how to take.
             .trap_on_grow_failure(false)
             .build();
-        Self { limits, metrics, granted: 0, common: None, is_short: false }
+        Self { limits, metrics, granted: 0, common: None, lacking: None }
     }
 
     /// Makes it that of an instance that serves one exchange, before there is any memory.
@@ -228,9 +228,10 @@ impl Guard {
         self.common = Some(i64::try_from(own_memory_bytes).unwrap_or(i64::MAX));
     }
 
-    /// Whether memory was refused since this was asked last because all such instances together have as much as they may.
-    pub(super) fn was_short(&mut self) -> bool {
-        std::mem::take(&mut self.is_short)
+    /// How many bytes were lacking, where memory was refused since this was asked last because all such instances together have as
+    /// much as they may.
+    pub(super) fn lacked(&mut self) -> Option<i64> {
+        self.lacking.take()
     }
 
     /// Bytes of memory that were granted.
@@ -240,9 +241,10 @@ impl Guard {
 
     /// Takes so much of what is there for all.
     fn takes(&mut self, bytes: i64) -> bool {
-        if self.common.is_some_and(|most| !self.metrics.own_memory_bytes.add_within(bytes, most)) {
+        let own = &self.metrics.own_memory_bytes;
+        if let Some(most) = self.common.filter(|most| !own.add_within(bytes, *most)) {
             self.metrics.own_memory_refused.add(1);
-            self.is_short = true;
+            self.lacking = Some(own.value().saturating_add(bytes).saturating_sub(most));
             return false;
         }
         self.granted = self.granted.saturating_add(bytes);

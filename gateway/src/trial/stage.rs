@@ -4,7 +4,7 @@
 use super::{Refused, Trial, script};
 use crate::{
     credentials::Credentials,
-    filter::{Chains, Host, Inspection, Outdated},
+    filter::{Chains, Host, Inspection},
     http::{reply::Dialect, target},
     live::Live,
 };
@@ -64,8 +64,7 @@ impl Stage {
         let snapshot = Arc::new(Snapshot::compile(&rows).map_err(Refused::Script)?);
         let modules = BTreeMap::from([(trial.plugin.clone(), module)]);
         let live = Live {
-            chains: Chains::prepare(host, &snapshot, &modules, &Chains::default())
-                .map_err(|Outdated| Refused::System("its module is gone".to_owned()))?,
+            chains: Chains::prepare(host, &snapshot, &modules, &Chains::default()),
             credentials: Credentials::of(
                 &credentials.into_iter().map(|(name, kind)| (name, Arc::new(stand_in(kind)))).collect(),
             ),

@@ -14,11 +14,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tempfile::TempDir;
-use tidegate_gateway::filter::{Chains, Host, Limits, Outdated};
+use tidegate_gateway::filter::{Chains, Host, Limits};
 use tidegate_policy::{
-    Reason,
     plugin::Digest,
-    publication::{Bytes, Module, Shelf, Unread},
+    publication::{Content, Module, ModuleStore, Unread},
 };
 
 /// A gateway's data directory, over several lives.
@@ -78,7 +77,7 @@ struct Stored {
     reads: AtomicUsize,
 }
 
-impl Shelf for Stored {
+impl ModuleStore for Stored {
     fn read(&self, _digest: Digest) -> Result<Arc<[u8]>, Unread> {
         self.reads.fetch_add(1, Ordering::Relaxed);
         self.answer.clone()
@@ -87,22 +86,26 @@ impl Shelf for Stored {
 
 #[test]
 fn a_stored_module_is_read_once_in_its_life() {
-    let (data, mut stage) = (Data::new(), Stage::new(json!([{"plugin": "stamp"}])));
+    let (data, mut stage) = (Data::new(), Stage::new(json!([{"plugin": "stamp", "on_error": "skip"}])));
     let (bytes, snapshot) = (filter("stamp"), stage.snapshot());
     let prepare = |answer: Result<Arc<[u8]>, Unread>| {
         let host = data.start(Limits::default());
         let stored = Arc::new(Stored { answer, reads: AtomicUsize::new(0) });
-        let module = Module { digest: module(Arc::clone(&bytes)).digest, bytes: Bytes::Stored(Arc::clone(&stored) as _) };
+        let module = Module { digest: module(Arc::clone(&bytes)).digest, content: Content::Stored(Arc::clone(&stored) as _) };
         let modules = BTreeMap::from([("stamp".parse().unwrap(), module)]);
         (Chains::prepare(&host, &snapshot, &modules, &Chains::default()), stored.reads.load(Ordering::Relaxed))
     };
-    assert!(matches!(prepare(Err(Unread::Gone)), (Err(Outdated), 1)), "what is stored instead is to be awaited");
-    let (unreadable, reads) = prepare(Err(Unread::Failed("the disk fails".to_owned())));
-    stage.chains = unreadable.unwrap();
-    let fault = stage.begin().unwrap_err();
-    assert_eq!((fault.reason(), reads), (Reason::FilterFailed, 1), "the exchange meets on_error: {fault:?}");
-    assert!(matches!(prepare(Ok(Arc::clone(&bytes))), (Ok(_), 1)));
-    assert!(matches!(prepare(Err(Unread::Gone)), (Ok(_), 0)), "it is on disk, compiled");
+    for (unread, said) in
+        [(Unread::Gone, "is missing from the database"), (Unread::Failed("the disk fails".to_owned()), "the disk fails")]
+    {
+        let (unreadable, reads) = prepare(Err(unread));
+        stage.chains = unreadable;
+        let outcome = stage.exchange();
+        assert!(outcome.passed() && outcome.error().contains(said), "the exchange meets on_error: {outcome:?}");
+        assert_eq!(reads, 1);
+    }
+    assert_eq!(prepare(Ok(Arc::clone(&bytes))).1, 1);
+    assert_eq!(prepare(Err(Unread::Gone)).1, 0, "it is on disk, compiled");
 }
 
 #[test]

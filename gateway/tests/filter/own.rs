@@ -199,6 +199,29 @@ fn those_that_wait_make_no_more_room_than_is_needed() {
 }
 
 #[test]
+fn one_that_never_fits_leaves_those_that_wait_alone() {
+    let courier = || json!([{"plugin": "courier", "config": {"at": "log", "calls": []}}]);
+    let waits = of_one(courier());
+    // As a start needs it, which a canary has, and no exchange.
+    let parts = Parts {
+        configure: "(drop (memory.grow (i32.const 256))) (i32.store8 (i32.const 0xffffff) (i32.const 0)) i32.const 0",
+        ..Parts::default()
+    };
+    let modules = [("courier", filter("courier")), ("large", written(&parts).into())];
+    let modules = modules.map(|(plugin, bytes)| (plugin.parse().unwrap(), module(bytes)));
+    let large = json!([{"plugin": "large", "isolation": "exchange"}]);
+    let mut stage = Stage::empty(Limits { own_memory_bytes: waits * 3, ..unhurried() });
+    assert!(waits * 3 < 16 << 20);
+    stage.publish_modules(&[("api", courier()), ("other", large)], &modules.into());
+    drop(begun(&stage).unwrap().close());
+    let metrics = stage.host.metrics();
+    let mut run = stage.begin_on("other").unwrap();
+    assert!(is_overload(&run.on_request(&mut request(&[])).unwrap_err()));
+    drop(run.close());
+    assert_eq!(usize::try_from(metrics.own_memory_idle_bytes.value()).unwrap(), waits);
+}
+
+#[test]
 fn one_may_wait_while_others_are_at_work() {
     let courier = || json!([{"plugin": "courier", "config": {"at": "log", "calls": []}}]);
     let each = of_one(courier());

@@ -276,7 +276,7 @@ impl Stage {
         let world = |module: &Module| asked(module).map_or_else(|| TYPED.to_owned(), |found| found.world);
         let worlds = modules.iter().map(|(name, module)| (name.clone(), world(module))).collect();
         self.live.snapshot = Arc::new(snapshot(routes, modules, &worlds));
-        self.chains = Chains::prepare(&self.host, &self.live.snapshot, modules, &self.chains).unwrap();
+        self.chains = Chains::prepare(&self.host, &self.live.snapshot, modules, &self.chains);
         self.permits = routes.iter().map(|(route, _)| ((*route).to_owned(), Arc::new(self.decide(route)))).collect();
     }
 

@@ -13,10 +13,19 @@ use crate::{
 };
 use http::HeaderMap;
 
+/// How far a head has come without a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::filter) enum Begun {
+    /// It is out, or held by a filter that wants to see of the body first.
+    Shown,
+    /// It has to be waited for: `go_on_with_head` is next.
+    Waits,
+}
+
 /// What becomes of a head that a filter was shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Head {
-    GoesOn,
+enum Next {
+    Filter,
     Held,
 }
 
@@ -49,16 +58,15 @@ impl Passage {
     pub(in crate::filter) async fn go_on_with_head(&mut self, end: bool) -> Result<(), Halt> {
         if let Some((callback, bell)) = self.awaited.take() {
             let answer = self.steps.wait(self.place(self.let_on), (callback, &bell), &mut self.shown).await?;
-            if self.after_head(answer, end)? == Head::Held {
+            if self.after_head(answer, end)? == Next::Held {
                 return Ok(());
             }
         }
         self.show_head(end).await
     }
 
-    /// Shows the head to the first filters, as far as nothing has to be waited for: whether that was all the way to where it is held
-    /// or out. `end` says that nothing follows it.
-    pub(in crate::filter) fn begin_at_once(&mut self, end: bool) -> Result<bool, Halt> {
+    /// Shows the head to the first filters, as far as nothing has to be waited for. `end` says that nothing follows it.
+    pub(in crate::filter) fn begin_at_once(&mut self, end: bool) -> Result<Begun, Halt> {
         // A run begins with the request's head.
         if self.kind == Kind::Response {
             self.steps.lap();
@@ -66,24 +74,24 @@ impl Passage {
         while let Some(callback) = self.next_head(end) {
             let answer = match self.steps.show_at_once(self.place(self.let_on), callback, &mut self.shown)? {
                 AtOnce::Answered(answer) => answer,
-                AtOnce::MaySuspend => return Ok(false),
+                AtOnce::MaySuspend => return Ok(Begun::Waits),
                 AtOnce::Waits(bell) => {
                     self.awaited = Some((callback, bell));
-                    return Ok(false);
+                    return Ok(Begun::Waits);
                 }
             };
-            if self.after_head(answer, end)? == Head::Held {
+            if self.after_head(answer, end)? == Next::Held {
                 break;
             }
         }
-        Ok(true)
+        Ok(Begun::Shown)
     }
 
     /// Shows the head from where it is, as far as filters let it go on.
     async fn show_head(&mut self, end: bool) -> Result<(), Halt> {
         while let Some(callback) = self.next_head(end) {
             let answer = self.steps.show(self.place(self.let_on), callback, &mut self.shown).await?;
-            if self.after_head(answer, end)? == Head::Held {
+            if self.after_head(answer, end)? == Next::Held {
                 break;
             }
         }
@@ -103,7 +111,7 @@ impl Passage {
     }
 
     /// What the filter where the head is has answered about it: whether it goes on to the next.
-    fn after_head(&mut self, answer: Option<Answer>, end: bool) -> Result<Head, Halt> {
+    fn after_head(&mut self, answer: Option<Answer>, end: bool) -> Result<Next, Halt> {
         let (stage, place) = (self.let_on, self.place(self.let_on));
         let flow = match answer {
             Some(Answer::Head(flow)) => flow,
@@ -128,11 +136,11 @@ impl Passage {
             self.stages.resize_with(self.steps.len(), Stage::default);
             self.stages[stage].follows = follows;
             if holds {
-                return Ok(Head::Held);
+                return Ok(Next::Held);
             }
         }
         self.let_on += 1;
-        Ok(Head::GoesOn)
+        Ok(Next::Filter)
     }
 
     /// Lets the head go on from this stage, where it is here.

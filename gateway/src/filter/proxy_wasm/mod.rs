@@ -32,6 +32,6 @@ mod vm;
 pub(super) use inspect::{Linkage, Ready, is_compiled, is_one};
 pub(super) use place::{Machines, Place};
 pub(super) use queues::Commons;
-pub(super) use seat::{Fallen, Passed, Standing};
+pub(super) use seat::{Called, Fallen, Passed, Standing};
 pub(super) use setup::Setup;
 pub(super) use vm::try_start;

@@ -45,6 +45,14 @@ enum Turn {
     NoRoom,
 }
 
+/// What comes of a visit that is made without a wait.
+pub(in crate::filter) enum Called {
+    /// It is over.
+    Done(Visited),
+    /// The guest has stopped what it is about, and this is rung when it goes on: `wait` is next.
+    Waits(Rc<Notify>),
+}
+
 /// Where in a VM an exchange is: the machine's number, and the context's.
 type At = (u64, u32);
 
@@ -54,43 +62,33 @@ impl Place {
         let Visit { callback, known, mut shown, undoable } = visit;
         let lent = Visit { callback, known, shown: shown.as_deref_mut(), undoable };
         match (self.visit_at_once(trail, lent), shown) {
-            (Ok(visited), _) => visited,
-            (Err(bell), Some(shown)) => Box::pin(self.wait(trail, (callback, &bell), shown)).await,
-            (Err(_), None) => Ok(Answer::Closed),
+            (Called::Done(visited), _) => visited,
+            (Called::Waits(bell), Some(shown)) => Box::pin(self.wait(trail, (callback, &bell), shown)).await,
+            (Called::Waits(_), None) => Ok(Answer::Closed),
         }
     }
 
-    /// Makes one callback. The error is what is rung when the guest, which has stopped what it is about, goes on: `wait` follows.
-    pub(in crate::filter) fn visit_at_once(
-        &self,
-        trail: &RefCell<Trail>,
-        visit: Visit<'_>,
-    ) -> std::result::Result<Visited, Rc<Notify>> {
+    /// Makes one callback.
+    pub(in crate::filter) fn visit_at_once(&self, trail: &RefCell<Trail>, visit: Visit<'_>) -> Called {
         let Visit { callback, known, shown, undoable } = visit;
         let open = trail.borrow().open.map(Open::context);
         let at = match (open, callback) {
-            (Some(at), Callback::Close) => return Ok(self.close(trail, at)),
+            (Some(at), Callback::Close) => return Called::Done(self.close(trail, at)),
             (Some(at), _) => at,
             (None, Callback::Open { .. }) => match self.open(trail, known) {
                 Ok(at) => at,
-                Err(reason) => return Ok(Err(reason)),
+                Err(reason) => return Called::Done(Err(reason)),
             },
-            (None, _) => return Ok(Err(Arc::from("it was called for an exchange that it does not have open"))),
+            (None, _) => return Called::Done(Err(Arc::from("it was called for an exchange that it does not have open"))),
         };
         match shown {
             Some(shown) => self.call(trail, at, (callback, undoable), shown),
-            None => Ok(Ok(Answer::Closed)),
+            None => Called::Done(Ok(Answer::Closed)),
         }
     }
 
     /// What is left of what was shown is in its place.
-    fn call(
-        &self,
-        trail: &RefCell<Trail>,
-        at: At,
-        (callback, undoable): (Callback, bool),
-        shown: &mut Shown,
-    ) -> std::result::Result<Visited, Rc<Notify>> {
+    fn call(&self, trail: &RefCell<Trail>, at: At, (callback, undoable): (Callback, bool), shown: &mut Shown) -> Called {
         let turn = self.vm.enter(at, |machine| {
             let Some(stream) = machine.store.data_mut().stream_of(at.1) else {
                 wasmtime::bail!("its context is not there any more")
@@ -100,11 +98,11 @@ impl Place {
             stream.message_mut(kind(callback)).lend(shown);
             machine.call(at.1, callback, self.setup.stops_head_only)
         });
-        Ok(match turn {
+        Called::Done(match turn {
             Ok(Turn::Settled) => self.settled(trail, at, callback, shown),
             Ok(Turn::Holds) => Ok(held(callback)),
             Ok(Turn::NoRoom) => Ok(Answer::NoRoom),
-            Ok(Turn::Waits(bell)) => return Err(bell),
+            Ok(Turn::Waits(bell)) => return Called::Waits(bell),
             Err(reason) => self.failed(trail, at, (callback, reason), shown),
         })
     }

@@ -7,7 +7,7 @@ use crate::{
     filter::{
         filtered::Filtered,
         message::{Kind, Line},
-        passage::{Halt, Passage},
+        passage::{Begun, Halt, Passage},
     },
     http::{Request, Response, body::Body},
 };
@@ -37,7 +37,7 @@ impl Run {
         let mut passage = Passage::new(&self.0, Kind::Request, std::mem::take(request.headers_mut()));
         let ended = request.body().is_end_stream();
         let shown = passage.begin_at_once(ended);
-        if matches!(shown, Ok(true)) && !passage.follows() {
+        if matches!(shown, Ok(Begun::Shown)) && !passage.follows() {
             return Either::Left(ready(passage.into_head().and_then(|head| self.onward(request, head)).map(|()| None)));
         }
         Either::Right(Box::pin(async move {
@@ -59,7 +59,7 @@ impl Run {
         // What follows a switch of protocols is no body.
         let ended = response.body().is_end_stream() || status == StatusCode::SWITCHING_PROTOCOLS;
         let shown = passage.begin_at_once(ended);
-        if matches!(shown, Ok(true)) && !passage.follows() {
+        if matches!(shown, Ok(Begun::Shown)) && !passage.follows() {
             let head = passage.into_head();
             return Either::Left(ready(head.map(|head| back(response, head)).map(|()| None)));
         }
@@ -98,8 +98,8 @@ fn back(response: &mut Response, (line, headers): Head) {
 }
 
 /// Shows what is left to show until the head is out, and leaves the body as it goes on with it.
-async fn until_out(mut passage: Passage, shown: Result<bool, Halt>, ended: bool, body: &mut Body) -> Result<Head, Halt> {
-    if !shown? {
+async fn until_out(mut passage: Passage, shown: Result<Begun, Halt>, ended: bool, body: &mut Body) -> Result<Head, Halt> {
+    if shown? == Begun::Waits {
         beside_upload(passage.go_on_with_head(ended), body).await?;
     }
     if !passage.follows() {

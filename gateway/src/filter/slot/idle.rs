@@ -23,7 +23,6 @@ pub(super) struct Idle {
 }
 
 struct Waiting {
-    #[expect(dead_code, reason = "counts as long as it is there")]
     share: Share,
     instance: Instance,
     since: Instant,
@@ -52,17 +51,26 @@ impl Idle {
         kept
     }
 
-    /// Drops so many of this worker, those that have waited longest, whosesoever they are, for memory that is needed now; whether there
-    /// were any.
-    pub(super) fn make_room(&self, count: usize) -> bool {
+    /// Drops what has waited longest on this worker, whosesoever it is, until there are so many bytes more; whether there are. Where all
+    /// that waits is not enough nothing is dropped.
+    pub(super) fn make_room(&self, bytes: i64) -> bool {
         let Some(slots) = self.slots.upgrade() else { return false };
         let slots = slots.borrow();
-        for dropped in 0..count {
+        if slots.values().map(|slot| slot.idle.bytes()).sum::<i64>() < bytes {
+            return false;
+        }
+        let mut room = 0;
+        while room < bytes {
             let waiting = slots.values().filter_map(|slot| Some((slot.idle.since()?, slot)));
-            let Some((_, slot)) = waiting.min_by_key(|(since, _)| *since) else { return dropped > 0 };
-            slot.drop_waiting();
+            let Some((_, slot)) = waiting.min_by_key(|(since, _)| *since) else { return false };
+            room += slot.drop_waiting();
         }
         true
+    }
+
+    /// Bytes of the memory of these.
+    fn bytes(&self) -> i64 {
+        self.waiting.borrow().iter().map(|waiting| waiting.share.bytes).sum()
     }
 
     /// Since when the first of these waits.
@@ -70,10 +78,10 @@ impl Idle {
         self.waiting.borrow().front().map(|waiting| waiting.since)
     }
 
-    /// Drops the one that has waited longest; whether there was one.
-    pub(super) fn drop_first(&self) -> bool {
+    /// Drops the one that has waited longest, where there is one; how many bytes it had.
+    pub(super) fn drop_first(&self) -> Option<i64> {
         let first = self.waiting.borrow_mut().pop_front();
-        first.is_some()
+        first.map(|first| first.share.bytes)
     }
 }
 

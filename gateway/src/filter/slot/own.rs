@@ -86,7 +86,7 @@ impl Own {
         }
         let mut instance = match claimed {
             Ok(instance) => instance,
-            Err(NotStarted::NoMemory) => return Ok(Answer::NoMemory),
+            Err(NotStarted::NoMemory { .. }) => return Ok(Answer::NoMemory),
             Err(NotStarted::Failed(reason)) => return Err(reason),
         };
         let mut taken = trail.take();
@@ -139,7 +139,7 @@ impl Own {
         closes: bool,
         answer: wasmtime::Result<Answer>,
     ) -> Visited {
-        let was_short = instance.was_short();
+        let was_short = instance.lacked().is_some();
         let visited = answer.or_else(|error| {
             trail.open = None;
             // At the end there is nothing left to refuse: that is a failure as any other. So is one that has time to blame.
@@ -152,7 +152,7 @@ impl Own {
         let next = match &visited {
             Ok(Answer::NoMemory) => {
                 self.slot.own.set(self.slot.own.get().saturating_sub(1));
-                Tenure::Lost(NotStarted::NoMemory.reason())
+                Tenure::Lost(NotStarted::no_memory())
             }
             Err(reason) => {
                 self.slot.own.set(self.slot.own.get().saturating_sub(1));
