@@ -21,7 +21,7 @@ use std::{
 use tidegate_policy::{Publication, Snapshot, exchange::Batch};
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
 };
 
 /// The control plane, ready to run. Its API is bound and not yet answered.
@@ -42,6 +42,8 @@ pub(crate) struct Control {
     pub(crate) plane: Arc<dyn DataPlane>,
     pub(crate) records: Records,
     pub(crate) metrics: Arc<Metrics>,
+    /// Bytes that bodies of requests may take beyond what they do.
+    pub(crate) bodies: Arc<Semaphore>,
     /// Becomes true when the API stops; long answers end then.
     pub(crate) stopping: watch::Sender<bool>,
     current: RwLock<Arc<Current>>,
@@ -93,7 +95,9 @@ pub async fn open(settings: Settings, plane: Arc<dyn DataPlane>) -> Result<Contr
     let records = Records::new(exchanges, &settings, Arc::clone(&metrics));
     let current = RwLock::new(current);
     let stopping = watch::Sender::new(false);
-    let control = Control { settings, store, sealer, verifier, plane, records, metrics, stopping, current, publications };
+    let bodies = Arc::new(Semaphore::new(settings.api_body_bytes.min(Semaphore::MAX_PERMITS)));
+    let control =
+        Control { settings, store, sealer, verifier, plane, records, metrics, bodies, stopping, current, publications };
     Ok(ControlPlane { control: Arc::new(control), listener, address, _lock: lock })
 }
 

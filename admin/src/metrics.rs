@@ -12,6 +12,8 @@ pub struct Metrics {
     pub requests: Counter,
     /// API connections refused because `api_connections` were open.
     pub connections_refused: Counter,
+    /// API requests refused because `api_body_bytes` of bodies were in memory.
+    pub bodies_refused: Counter,
     /// Changes committed.
     pub writes: Counter,
     /// Records stored.
@@ -44,6 +46,11 @@ impl Metrics {
         let all = [
             ("tidegate_api_requests_total", "API requests answered.", &self.requests),
             ("tidegate_api_connections_refused_total", "API connections refused at the limit.", &self.connections_refused),
+            (
+                "tidegate_api_bodies_refused_total",
+                "API requests refused since as many bytes of bodies were in memory as may be.",
+                &self.bodies_refused,
+            ),
             ("tidegate_api_writes_total", "Changes committed.", &self.writes),
             ("tidegate_exchange_records_stored_total", "Exchange records stored.", &self.records_stored),
             (

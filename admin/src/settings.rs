@@ -18,6 +18,8 @@ pub struct Settings {
     pub document_bytes: usize,
     /// Largest plugin accepted, in bytes (`filter_module_bytes`).
     pub module_bytes: usize,
+    /// Bytes of requests' bodies in memory at once, all connections together (`api_body_bytes`).
+    pub api_body_bytes: usize,
     /// API connections open at once (`api_connections`).
     pub api_connections: usize,
     /// How long a caller may take to send a request's head (`api_header_timeout`).
@@ -49,6 +51,8 @@ impl Settings {
             document_bytes: 1 << 20,
             // Filters of garbage-collected languages bring their runtime: some 10 MiB.
             module_bytes: 32 << 20,
+            // Four plugins of the largest kind, or a document for half of all connections.
+            api_body_bytes: 128 << 20,
             // Operators, dashboards and scrapers, not traffic.
             api_connections: 256,
             api_header_timeout: Duration::from_secs(10),

@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use sqlx::{Connection, SqliteConnection};
 use std::{collections::HashSet, sync::Arc};
 use tidegate_policy::{Mistake, Name, Publication, Snapshot, plugin::Digest, publication::Module, route::FilterUse};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// A write that was asked for.
 #[derive(Debug)]
@@ -23,6 +24,9 @@ pub(crate) struct Write {
     pub(crate) precondition: Precondition,
     pub(crate) effect: Effect,
     pub(crate) caller: Caller,
+    /// What the request's body takes of the memory for all of them, until the write has ended.
+    #[expect(dead_code, reason = "counts as long as it is there")]
+    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]

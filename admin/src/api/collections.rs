@@ -1,6 +1,6 @@
 //! The seven collections, all alike: list, read, put, delete. A plugin differs in what is sent: its module's bytes.
 
-use super::{Limit, json, page_limit, parameters, read_body, read_json, switch};
+use super::{Limit, Room, Whole, json, page_limit, parameters, read_body, read_json, switch};
 use crate::{
     auth::Caller,
     clock,
@@ -18,7 +18,6 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
 use std::sync::Arc;
 use tidegate_policy::{
     Mistake, Name,
@@ -102,12 +101,15 @@ pub(crate) async fn put(
     let (noun, name) = named(path)?;
     let effect = effect(&uri)?;
     let precondition = precondition(&headers)?;
-    let entry = match noun {
+    let (entry, room) = match noun {
         Noun::Plugins => read_module(&control, &headers, body).await?,
-        _ => noun.read(&read_json(&control, &headers, body).await?).map_err(Problem::mistakes)?,
+        _ => {
+            let Whole { bytes, room } = read_json(&control, &headers, body).await?;
+            (noun.read(&bytes).map_err(Problem::mistakes)?, room)
+        }
     };
     let action = Action::Put(entry);
-    answer(effect, write::write(control, Write { noun, name, action, precondition, effect, caller }).await?)
+    answer(effect, write::write(control, Write { noun, name, action, precondition, effect, caller, room }).await?)
 }
 
 /// `POST /v1/plugins/{name}`: the same as PUT, for those who think of an upload.
@@ -136,7 +138,7 @@ pub(crate) async fn delete(
     let (noun, name) = named(path)?;
     let effect = effect(&uri)?;
     let precondition = precondition(&headers)?;
-    let write = Write { noun, name, action: Action::Delete, precondition, effect, caller };
+    let write = Write { noun, name, action: Action::Delete, precondition, effect, caller, room: None };
     answer(effect, write::write(control, write).await?)
 }
 
@@ -183,7 +185,7 @@ fn tags(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
 }
 
 /// Reads and inspects a module. Any content type but JSON is taken: the bytes themselves say what they are.
-async fn read_module(control: &Arc<Control>, headers: &HeaderMap, body: Body) -> Result<Entry, Problem> {
+async fn read_module(control: &Arc<Control>, headers: &HeaderMap, body: Body) -> Result<(Entry, Room), Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     if kind.starts_with("multipart/") || kind.starts_with("application/json") {
         let detail = format!(
@@ -192,7 +194,7 @@ async fn read_module(control: &Arc<Control>, headers: &HeaderMap, body: Body) ->
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     let limit = Limit { bytes: control.settings.module_bytes, setting: "filter_module_bytes" };
-    let bytes: Bytes = read_body(control, body, limit).await?;
+    let Whole { bytes, room } = read_body(control, body, limit).await?;
     if bytes.is_empty() {
         return Err(Problem::mistakes(vec![Mistake::at("", "the body is empty: send the bytes of a WebAssembly module")]));
     }
@@ -203,7 +205,7 @@ async fn read_module(control: &Arc<Control>, headers: &HeaderMap, body: Body) ->
         inspected.map_err(|reasons| Problem::mistakes(reasons.into_iter().map(|reason| Mistake::at("", reason)).collect()))?;
     let size_bytes = bytes.len() as u64;
     let plugin = Plugin { digest, size_bytes, world: inspection.world, imports: inspection.imports };
-    Ok(Entry::Plugin(Arc::new(plugin), Module::here(digest, &*bytes)))
+    Ok((Entry::Plugin(Arc::new(plugin), Module::here(digest, &*bytes)), room))
 }
 
 fn answer(effect: Effect, written: Written) -> Result<Response, Problem> {

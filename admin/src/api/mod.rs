@@ -15,7 +15,8 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What a body may be, and how large.
 struct Limit {
@@ -27,11 +28,31 @@ struct Limit {
 /// broken connection and not the reason, so an upload that is only somewhat too large is heard out.
 const DISCARDED_BYTES: usize = 128 << 20;
 
+/// A body that was read.
+struct Whole {
+    bytes: Bytes,
+    /// Its part of what all of them may take together.
+    room: Room,
+}
+
+/// Why a body was not kept.
+enum Refused {
+    TooLarge,
+    NoRoom,
+}
+
 /// Reads a whole body within its limits of size and time.
-async fn read_body(control: &Control, body: Body, limit: Limit) -> Result<Bytes, Problem> {
-    match tokio::time::timeout(control.settings.api_body_timeout, collect(body, limit.bytes)).await {
-        Ok(Ok(Some(whole))) => Ok(whole),
-        Ok(Ok(None)) => {
+async fn read_body(control: &Control, body: Body, limit: Limit) -> Result<Whole, Problem> {
+    let collecting = collect(body, limit.bytes, &control.bodies);
+    match tokio::time::timeout(control.settings.api_body_timeout, collecting).await {
+        Ok(Ok(Ok(whole))) => Ok(whole),
+        Ok(Ok(Err(Refused::NoRoom))) => {
+            control.metrics.bodies_refused.add(1);
+            let most = control.settings.api_body_bytes;
+            let detail = format!("the bodies of requests take {most} bytes, the limit (setting api_body_bytes); try again");
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+        }
+        Ok(Ok(Err(Refused::TooLarge))) => {
             let detail = format!("the body is larger than {} bytes; the setting {} allows more", limit.bytes, limit.setting);
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
         }
@@ -43,26 +64,46 @@ async fn read_body(control: &Control, body: Body, limit: Limit) -> Result<Bytes,
     }
 }
 
-/// The body's bytes; none where there are more than `most`.
-async fn collect(mut body: Body, most: usize) -> Result<Option<Bytes>, axum::Error> {
-    let (mut whole, mut discarded) = (BytesMut::new(), 0);
+/// The body's bytes, at most so many, where there is room for them.
+async fn collect(mut body: Body, most: usize, bodies: &Arc<Semaphore>) -> Result<Result<Whole, Refused>, axum::Error> {
+    let (mut kept, mut discarded) = (Ok((BytesMut::new(), None)), 0);
     while let Some(frame) = body.frame().await.transpose()? {
         let Ok(data) = frame.into_data() else { continue };
-        if discarded == 0 && data.len() <= most - whole.len() {
-            whole.extend_from_slice(&data);
-            continue;
+        kept = kept.and_then(|(whole, room)| add(whole, room, &data, most, bodies));
+        if kept.is_err() {
+            discarded += data.len();
         }
-        whole = BytesMut::new();
-        discarded += data.len();
         if discarded > DISCARDED_BYTES {
             break;
         }
     }
-    Ok((discarded == 0).then(|| whole.freeze()))
+    Ok(kept.map(|(whole, room)| Whole { bytes: whole.freeze(), room }))
+}
+
+type Room = Option<OwnedSemaphorePermit>;
+
+fn add(
+    mut whole: BytesMut,
+    mut room: Room,
+    data: &[u8],
+    most: usize,
+    bodies: &Arc<Semaphore>,
+) -> Result<(BytesMut, Room), Refused> {
+    if data.len() > most - whole.len() {
+        return Err(Refused::TooLarge);
+    }
+    let more = u32::try_from(data.len()).map_err(|_| Refused::TooLarge)?;
+    let more = Arc::clone(bodies).try_acquire_many_owned(more).map_err(|_| Refused::NoRoom)?;
+    match &mut room {
+        Some(room) => room.merge(more),
+        None => room = Some(more),
+    }
+    whole.extend_from_slice(data);
+    Ok((whole, room))
 }
 
 /// Reads a JSON body. One without a content type is taken for JSON.
-async fn read_json(control: &Control, headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn read_json(control: &Control, headers: &HeaderMap, body: Body) -> Result<Whole, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).map_or("application/json", |kind| kind.to_str().unwrap_or("?"));
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if essence != "application/json" && !(essence.starts_with("application/") && essence.ends_with("+json")) {

@@ -4,8 +4,13 @@ use crate::harness::{Gate, service};
 use serde_json::json;
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use std::{sync::Arc, time::Duration};
+use tempfile::TempDir;
 use tidegate_admin::{Role, mint_token};
 use tidegate_policy::publication::{Content, Module, Unread};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 #[tokio::test]
 async fn a_document_is_created_shown_replaced_listed_and_deleted() {
@@ -127,7 +132,7 @@ async fn what_a_filter_is_granted_exists_and_cannot_be_deleted() {
 
 #[tokio::test]
 async fn plugins_are_inspected_and_routes_tried_with_them() {
-    let gate = Gate::start_in(tempfile::TempDir::new().expect("a directory"), |settings| settings.module_bytes = 1000).await;
+    let gate = Gate::start_in(TempDir::new().expect("a directory"), |settings| settings.module_bytes = 1000).await;
     let wasm = [("content-type", "application/wasm")];
     let refused = gate.send("PUT", "/v1/plugins/audit", &wasm, b"not wasm").await.is(422).json();
     assert_eq!(refused["mistakes"].as_array().map(Vec::len), Some(2), "every reason is listed");
@@ -219,7 +224,7 @@ async fn roles_permit_what_the_description_says() {
         assert_eq!(answer.status, expected, "{role:?} {method} {path}: {}", answer.text);
     }
     let forged = {
-        let other = tempfile::TempDir::new().expect("a directory");
+        let other = TempDir::new().expect("a directory");
         format!("Bearer {}", mint_token(other.path(), Role::Admin, hour).expect("a token is minted"))
     };
     let good = token(Role::Admin, hour);
@@ -237,7 +242,7 @@ type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], &'a [u8], u16);
 
 #[tokio::test]
 async fn whatever_is_asked_wrongly_is_answered_as_a_problem() {
-    let gate = Gate::start_in(tempfile::TempDir::new().expect("a directory"), |settings| settings.document_bytes = 100).await;
+    let gate = Gate::start_in(TempDir::new().expect("a directory"), |settings| settings.document_bytes = 100).await;
     let form = [("content-type", "application/x-www-form-urlencoded")];
     let json = [("content-type", "application/json")];
     let cases: &[Case<'_>] = &[
@@ -314,4 +319,38 @@ async fn the_open_resources_need_no_token() {
         let answer = gate.send("GET", path, &none, b"").await.is(200);
         assert!(answer.text.contains(text), "{path}");
     }
+}
+
+#[tokio::test]
+async fn the_bodies_of_all_requests_have_a_limit_together() {
+    let gate = Gate::start_in(TempDir::new().expect("a directory"), |settings| settings.api_body_bytes = 64 << 10).await;
+    let large = format!("{}{}", service("api.example"), " ".repeat(40 << 10));
+    let (most, last) = large.split_at(large.len() - 1);
+    let mut slow = TcpStream::connect(gate.address).await.expect("it listens");
+    let head = format!(
+        "PUT /v1/services/slow HTTP/1.1\r\nhost: gate\r\nconnection: close\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n",
+        gate.token,
+        large.len()
+    );
+    slow.write_all(format!("{head}{most}").as_bytes()).await.expect("it is taken");
+    let json = [("content-type", "application/json")];
+    let put = || gate.send("PUT", "/v1/services/quick", &json, large.as_bytes());
+    // Until the slow one's body is there the other has room.
+    let refused = tokio::time::timeout(Duration::from_secs(20), async {
+        loop {
+            let answer = put().await;
+            if answer.status == 503 {
+                return answer;
+            }
+        }
+    });
+    let refused = refused.await.expect("there is no room beside the slow one");
+    assert!(refused.text.contains("api_body_bytes"), "{}", refused.text);
+    assert!(gate.metrics.bodies_refused.value() > 0);
+    gate.get("/v1/services").await.is(200);
+    slow.write_all(last.as_bytes()).await.expect("it is taken");
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.expect("it is answered");
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    put().await.is(422).text.contains("api.example").then_some(()).expect("there is room again, and what it says is read");
 }

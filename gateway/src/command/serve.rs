@@ -168,7 +168,7 @@ async fn drain(plane: &Arc<Plane>, running: Running, limit: Duration) -> anyhow:
 }
 
 fn control_settings(settings: &Settings) -> tidegate_admin::Settings {
-    let Control { document_bytes, connections, header_timeout, body_timeout, drain_timeout, .. } = settings.control;
+    let Control { document_bytes, body_bytes, connections, header_timeout, body_timeout, drain_timeout, .. } = settings.control;
     let Control { queue_bytes, max_age, max_bytes, followers, .. } = settings.control;
     tidegate_admin::Settings {
         data_dir: settings.data_dir.clone(),
@@ -177,6 +177,7 @@ fn control_settings(settings: &Settings) -> tidegate_admin::Settings {
         key: std::env::var("TIDEGATE_KEY").ok().map(Secret::from),
         document_bytes,
         module_bytes: settings.filter.module_bytes,
+        api_body_bytes: body_bytes,
         api_connections: connections,
         api_header_timeout: header_timeout,
         api_body_timeout: body_timeout,

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Control {
     /// Largest JSON document accepted, in bytes.
     pub document_bytes: usize,
+    /// Bytes of requests' bodies in memory at once, all connections together.
+    pub body_bytes: usize,
     /// API connections open at once.
     pub connections: usize,
     /// Time for a request's head.
@@ -30,6 +32,7 @@ impl Default for Control {
     fn default() -> Self {
         Self {
             document_bytes: 1 << 20,
+            body_bytes: 128 << 20,
             connections: 256,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),

@@ -24,6 +24,7 @@ const NEVER_ZERO: &[&str] = &[
     "http2_ping_interval",
     "http2_ping_timeout",
     "document_bytes",
+    "api_body_bytes",
     "api_connections",
     "api_header_timeout",
     "api_body_timeout",

@@ -87,6 +87,7 @@ settings! {
     "token_cache" => identity.tokens, "Verified tokens each worker remembers.";
     "token_cache_time" => identity.remembered, "The longest a verified token is remembered, whatever its expiry.";
     "document_bytes" => control.document_bytes, "Largest JSON document the REST API takes.";
+    "api_body_bytes" => control.body_bytes, "Bytes of bodies of REST API requests in memory at once; what comes beyond is answered 503.";
     "api_connections" => control.connections, "REST API connections open at once; more are closed.";
     "api_header_timeout" => control.header_timeout, "How long a caller of the REST API may take over a request's head.";
     "api_body_timeout" => control.body_timeout, "How long it may take over the body, and over taking a part of its answer.";
