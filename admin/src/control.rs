@@ -75,8 +75,8 @@ pub async fn open(settings: Settings, plane: Arc<dyn DataPlane>) -> Result<Contr
     if let Some(sealed) = &check {
         sealer.check(sealed)?;
     }
-    let store = Store::open(&data_dir).await?;
-    let exchanges = ExchangeStore::open(&data_dir).await?;
+    let store = Store::open(&data_dir, settings.give_way).await?;
+    let exchanges = ExchangeStore::open(&data_dir, settings.give_way).await?;
     if check.is_none() {
         store.put_seal_check(&sealer.make_check()?).await?;
     }

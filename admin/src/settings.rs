@@ -14,6 +14,8 @@ pub struct Settings {
     pub mode: Mode,
     /// The key that credentials are sealed with, base64 of 32 bytes (`TIDEGATE_KEY`); absent, `DIR/tidegate.key`.
     pub key: Option<Secret>,
+    /// Called on threads whose work nobody waits for, before they begin it.
+    pub give_way: fn(),
     /// Largest JSON document accepted, in bytes (`document_bytes`).
     pub document_bytes: usize,
     /// Largest plugin accepted, in bytes (`filter_module_bytes`).
@@ -47,6 +49,7 @@ impl Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             mode: Mode::default(),
             key: None,
+            give_way: || {},
             // A rule with thousands of entries fits; a body that costs noticeable memory does not.
             document_bytes: 1 << 20,
             // Filters of garbage-collected languages bring their runtime: some 10 MiB.

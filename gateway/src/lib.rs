@@ -3,6 +3,7 @@
 //! One OS thread per core does all of it for its own connections and shares nothing mutable with the others. This crate
 //! never reads the database and never writes policy; it is handed publications and hands back records.
 
+pub mod background;
 pub mod credentials;
 mod descriptors;
 pub mod fault;

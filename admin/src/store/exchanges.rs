@@ -28,8 +28,8 @@ pub(crate) struct StoredBatch {
 
 impl ExchangeStore {
     /// Opens `DIR/exchanges.db` for writing, after [`super::look`].
-    pub(crate) async fn open(data_dir: &Path) -> Result<Self, StartError> {
-        let (writer, readers) = super::open(&data_dir.join("exchanges.db"), &EXCHANGES, Purpose::Exchanges).await?;
+    pub(crate) async fn open(data_dir: &Path, give_way: fn()) -> Result<Self, StartError> {
+        let (writer, readers) = super::open(data_dir.join("exchanges.db"), &EXCHANGES, Purpose::Exchanges, give_way).await?;
         Ok(Self { writer, readers })
     }
 

@@ -175,6 +175,7 @@ fn control_settings(settings: &Settings) -> tidegate_admin::Settings {
         listen: settings.admin_listen,
         mode: settings.mode,
         key: std::env::var("TIDEGATE_KEY").ok().map(Secret::from),
+        give_way: tidegate_gateway::background::give_way,
         document_bytes,
         module_bytes: settings.filter.module_bytes,
         api_body_bytes: body_bytes,

@@ -88,7 +88,10 @@ impl Recorder {
         let flag = Arc::clone(&reopen);
         let thread = Builder::new()
             .name("recorder".to_owned())
-            .spawn(move || record(parts, sink, &flag))
+            .spawn(move || {
+                crate::background::give_way();
+                record(parts, sink, &flag);
+            })
             .map_err(|error| format!("the recorder's thread could not be started: {error}"))?;
         Ok(Self { thread, reopen })
     }
