@@ -75,7 +75,7 @@ pub async fn open(settings: Settings, plane: Arc<dyn DataPlane>) -> Result<Contr
     if let Some(sealed) = &check {
         sealer.check(sealed)?;
     }
-    let store = Store::open(&data_dir, settings.give_way).await?;
+    let store = Store::open(&data_dir).await?;
     let exchanges = ExchangeStore::open(&data_dir, settings.give_way).await?;
     if check.is_none() {
         store.put_seal_check(&sealer.make_check()?).await?;
@@ -95,7 +95,7 @@ pub async fn open(settings: Settings, plane: Arc<dyn DataPlane>) -> Result<Contr
     let records = Records::new(exchanges, &settings, Arc::clone(&metrics));
     let current = RwLock::new(current);
     let stopping = watch::Sender::new(false);
-    let bodies = Arc::new(Semaphore::new(settings.api_body_bytes.min(Semaphore::MAX_PERMITS)));
+    let bodies = Arc::new(Semaphore::new(settings.largest_bodies().min(Semaphore::MAX_PERMITS)));
     let control =
         Control { settings, store, sealer, verifier, plane, records, metrics, bodies, stopping, current, publications };
     Ok(ControlPlane { control: Arc::new(control), listener, address, _lock: lock })

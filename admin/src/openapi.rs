@@ -96,6 +96,7 @@ fn entry(noun: Noun) -> Value {
             ("412", "It is not in the state that the request names", None),
             ("413", "The body is larger than the limit", None),
             ("422", "The document has mistakes; all are listed", None),
+            NO_ROOM,
         ]),
     });
     let mut methods = json!({
@@ -126,6 +127,10 @@ fn entry(noun: Noun) -> Value {
     methods
 }
 
+/// Of requests with bodies.
+const NO_ROOM: (&str, &str, Option<Value>) =
+    ("503", "The bodies of other requests take all the memory there is for them", None);
+
 fn explain() -> Value {
     json!({"post": {
         "summary": "Says what would be decided, by the code that decides",
@@ -133,6 +138,7 @@ fn explain() -> Value {
         "responses": responses(&[
             ("200", "The decision", Some(reference("Explanation"))),
             ("422", "The question has mistakes; all are listed", None),
+            NO_ROOM,
         ]),
     }})
 }

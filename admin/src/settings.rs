@@ -20,7 +20,7 @@ pub struct Settings {
     pub document_bytes: usize,
     /// Largest plugin accepted, in bytes (`filter_module_bytes`).
     pub module_bytes: usize,
-    /// Bytes of requests' bodies in memory at once, all connections together (`api_body_bytes`).
+    /// Bytes of requests' bodies in memory at once, all connections together, but always one of the largest (`api_body_bytes`).
     pub api_body_bytes: usize,
     /// API connections open at once (`api_connections`).
     pub api_connections: usize,
@@ -41,6 +41,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Bytes that bodies may take together.
+    pub(crate) fn largest_bodies(&self) -> usize {
+        self.api_body_bytes.max(self.module_bytes).max(self.document_bytes)
+    }
+
     /// The defaults, with data in `data_dir`.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {

@@ -3,9 +3,9 @@
 
 use rustix::process::{getpriority_process, setpriority_process};
 
-/// How much nicer than the workers they are (sched(7)): on a core that is never idle they still get a tenth of it, and records need a
-/// twentieth.
-const NICER: i32 = 10;
+/// How much nicer than the workers they are (sched(7)): of cores that are never idle they still get a quarter of one, and records need a
+/// twentieth of one for each worker.
+const NICER: i32 = 5;
 /// There is nothing nicer.
 const NICEST: i32 = 19;
 

@@ -2,7 +2,10 @@
 
 use crate::{credentials::Credentials, filter, identity, upstream};
 use arc_swap::ArcSwap;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tidegate_policy::{Publication, Snapshot, publication::Unread};
 use tokio::sync::watch;
 
@@ -58,7 +61,7 @@ impl Live {
 
     /// Whether a module of it is not stored any more.
     fn lacks_a_module(&self) -> bool {
-        self.chains.unread.iter().any(|(_, unread)| *unread == Unread::Gone)
+        self.chains.unread.values().any(|unread| *unread == Unread::Gone)
     }
 }
 
@@ -84,17 +87,19 @@ async fn follow_with(
     told: watch::Sender<u64>,
     prepare: impl Fn(&Publication, &Live) -> Live + Send + Sync + 'static,
 ) {
-    let prepare = Arc::new(prepare);
+    let (prepare, mut passed_over) = (Arc::new(prepare), None::<Instant>);
     publications.mark_changed();
     while publications.changed().await.is_ok() {
         let publication = Arc::clone(&publications.borrow_and_update());
         let (before, prepare) = (live.load_full(), Arc::clone(&prepare));
         let prepared = tokio::task::spawn_blocking(move || prepare(&publication, &before)).await;
         match prepared {
-            Ok(prepared) if prepared.lacks_a_module() && is_replaced(&mut publications).await => {
+            Ok(prepared) if prepared.lacks_a_module() && is_replaced(&mut publications, passed_over).await => {
+                passed_over.get_or_insert_with(Instant::now);
                 tracing::info!(revision = prepared.revision, "a revision was replaced before it was ready");
             }
             Ok(prepared) => {
+                passed_over = None;
                 tracing::info!(revision = prepared.revision, "a revision is in force");
                 let revision = prepared.revision;
                 live.store(Arc::new(prepared));
@@ -105,9 +110,13 @@ async fn follow_with(
     }
 }
 
-/// Whether another publication is there, or comes within moments.
-async fn is_replaced(publications: &mut watch::Receiver<Arc<Publication>>) -> bool {
-    let comes = tokio::time::timeout(REPLACED_WITHIN, publications.changed()).await.is_ok_and(|changed| changed.is_ok());
+/// Whether another publication is there, or comes within moments of the first that was passed over for another.
+async fn is_replaced(publications: &mut watch::Receiver<Arc<Publication>>, passed_over: Option<Instant>) -> bool {
+    let left = REPLACED_WITHIN.saturating_sub(passed_over.map_or(Duration::ZERO, |since| since.elapsed()));
+    if left.is_zero() {
+        return false;
+    }
+    let comes = tokio::time::timeout(left, publications.changed()).await.is_ok_and(|changed| changed.is_ok());
     if comes {
         publications.mark_changed();
     }
@@ -118,10 +127,7 @@ async fn is_replaced(publications: &mut watch::Receiver<Arc<Publication>>) -> bo
 mod tests {
     use super::*;
     use serde_json::json;
-    use std::{
-        collections::BTreeMap,
-        time::{Duration, Instant},
-    };
+    use std::collections::BTreeMap;
     use tidegate_policy::{Name, Rows, credential::Credential};
 
     type Published = BTreeMap<Name, Arc<Credential>>;
@@ -222,16 +228,19 @@ mod tests {
         let live = Arc::new(ArcSwap::from_pointee(Live::default()));
         let (publish, publications) = watch::channel(publication(1, 1));
         let (told, mut hears) = watch::channel(0);
-        let lacking = |publication: &Publication, before: &Live| {
+        let (seen, mut prepared) = tokio::sync::mpsc::unbounded_channel();
+        let lacking = move |publication: &Publication, before: &Live| {
             let mut prepared = prepare(publication, before);
             if publication.revision.is_multiple_of(2) {
-                prepared.chains.unread.push(("audit".parse().expect("a name"), Unread::Gone));
+                prepared.chains.unread.insert("audit".parse().expect("a name"), Unread::Gone);
             }
+            seen.send(publication.revision).expect("it is waited for");
             prepared
         };
         let following = tokio::spawn(follow_with(publications, Arc::clone(&live), told, lacking));
         hears.wait_for(|revision| *revision == 1).await.expect("it follows");
         publish.send_replace(publication(2, 1));
+        while prepared.recv().await.expect("it follows") != 2 {}
         publish.send_replace(publication(3, 1));
         hears.changed().await.expect("it follows");
         assert_eq!(*hears.borrow_and_update(), 3, "the one before it was never in force");

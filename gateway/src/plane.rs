@@ -167,15 +167,10 @@ impl Plane {
         // Compiling takes its time, and the API shares this thread.
         let put = move || {
             filters.keep_in(&data_dir);
-            let ready = Live::prepare(&first, &Live::default(), &filters);
-            if let Some((plugin, reason)) = ready.chains.unread.first() {
-                return Err(format!("the module of the plugin {plugin} cannot be read: {reason}"));
-            }
-            live.store(Arc::new(ready));
-            Ok(())
+            live.store(Arc::new(Live::prepare(&first, &Live::default(), &filters)));
         };
         let done = tokio::task::spawn_blocking(put).await;
-        done.map_err(|error| format!("what is registered could not be put in force: {error}"))??;
+        done.map_err(|error| format!("what is registered could not be put in force: {error}"))?;
         let (live, told, filters) = (Arc::clone(&self.live), self.in_force.clone(), Arc::clone(&self.filters));
         tokio::spawn(live::follow(publications, live, told, filters));
         Ok(())

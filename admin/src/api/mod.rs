@@ -28,10 +28,19 @@ struct Limit {
 /// broken connection and not the reason, so an upload that is only somewhat too large is heard out.
 const DISCARDED_BYTES: usize = 128 << 20;
 
+/// A part of what the bodies of all requests may take together, held as long as this is there.
+type Room = Option<OwnedSemaphorePermit>;
+
 /// A body that was read.
 struct Whole {
     bytes: Bytes,
-    /// Its part of what all of them may take together.
+    room: Room,
+}
+
+/// A body as far as it is read.
+#[derive(Default)]
+struct Kept {
+    bytes: BytesMut,
     room: Room,
 }
 
@@ -39,24 +48,25 @@ struct Whole {
 enum Refused {
     TooLarge,
     NoRoom,
+    Broken,
 }
 
 /// Reads a whole body within its limits of size and time.
 async fn read_body(control: &Control, body: Body, limit: Limit) -> Result<Whole, Problem> {
     let collecting = collect(body, limit.bytes, &control.bodies);
     match tokio::time::timeout(control.settings.api_body_timeout, collecting).await {
-        Ok(Ok(Ok(whole))) => Ok(whole),
-        Ok(Ok(Err(Refused::NoRoom))) => {
-            control.metrics.bodies_refused.add(1);
-            let most = control.settings.api_body_bytes;
-            let detail = format!("the bodies of requests take {most} bytes, the limit (setting api_body_bytes); try again");
-            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
-        }
-        Ok(Ok(Err(Refused::TooLarge))) => {
+        Ok(Ok(whole)) => Ok(whole),
+        Ok(Err(Refused::TooLarge)) => {
             let detail = format!("the body is larger than {} bytes; the setting {} allows more", limit.bytes, limit.setting);
             Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail))
         }
-        Ok(Err(_)) => Err(Problem::new(StatusCode::BAD_REQUEST, "the body ended before its announced length")),
+        Ok(Err(Refused::NoRoom)) => {
+            control.metrics.bodies_refused.add(1);
+            let detail =
+                "the bodies of other requests take all the memory there is for them (setting api_body_bytes); try again";
+            Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
+        }
+        Ok(Err(Refused::Broken)) => Err(Problem::new(StatusCode::BAD_REQUEST, "the body ended before its announced length")),
         Err(_) => {
             let detail = "the body did not arrive in time; the setting api_body_timeout allows more";
             Err(Problem::new(StatusCode::REQUEST_TIMEOUT, detail))
@@ -65,41 +75,41 @@ async fn read_body(control: &Control, body: Body, limit: Limit) -> Result<Whole,
 }
 
 /// The body's bytes, at most so many, where there is room for them.
-async fn collect(mut body: Body, most: usize, bodies: &Arc<Semaphore>) -> Result<Result<Whole, Refused>, axum::Error> {
-    let (mut kept, mut discarded) = (Ok((BytesMut::new(), None)), 0);
-    while let Some(frame) = body.frame().await.transpose()? {
-        let Ok(data) = frame.into_data() else { continue };
-        kept = kept.and_then(|(whole, room)| add(whole, room, &data, most, bodies));
-        if kept.is_err() {
+async fn collect(mut body: Body, most: usize, bodies: &Arc<Semaphore>) -> Result<Whole, Refused> {
+    let (mut kept, mut refused, mut discarded) = (Kept::default(), None, 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Refused::Broken)?.into_data() else { continue };
+        if refused.is_none() {
+            refused = kept.add(&data, most, bodies).err();
+        }
+        if refused.is_some() {
+            kept = Kept::default();
             discarded += data.len();
         }
         if discarded > DISCARDED_BYTES {
             break;
         }
     }
-    Ok(kept.map(|(whole, room)| Whole { bytes: whole.freeze(), room }))
+    match refused {
+        Some(refused) => Err(refused),
+        None => Ok(Whole { bytes: kept.bytes.freeze(), room: kept.room }),
+    }
 }
 
-type Room = Option<OwnedSemaphorePermit>;
-
-fn add(
-    mut whole: BytesMut,
-    mut room: Room,
-    data: &[u8],
-    most: usize,
-    bodies: &Arc<Semaphore>,
-) -> Result<(BytesMut, Room), Refused> {
-    if data.len() > most - whole.len() {
-        return Err(Refused::TooLarge);
+impl Kept {
+    fn add(&mut self, data: &[u8], most: usize, bodies: &Arc<Semaphore>) -> Result<(), Refused> {
+        if data.len() > most - self.bytes.len() {
+            return Err(Refused::TooLarge);
+        }
+        let more = u32::try_from(data.len()).map_err(|_| Refused::TooLarge)?;
+        let more = Arc::clone(bodies).try_acquire_many_owned(more).map_err(|_| Refused::NoRoom)?;
+        match &mut self.room {
+            Some(room) => room.merge(more),
+            None => self.room = Some(more),
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(())
     }
-    let more = u32::try_from(data.len()).map_err(|_| Refused::TooLarge)?;
-    let more = Arc::clone(bodies).try_acquire_many_owned(more).map_err(|_| Refused::NoRoom)?;
-    match &mut room {
-        Some(room) => room.merge(more),
-        None => room = Some(more),
-    }
-    whole.extend_from_slice(data);
-    Ok((whole, room))
 }
 
 /// Reads a JSON body. One without a content type is taken for JSON.

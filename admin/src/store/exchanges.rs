@@ -3,8 +3,9 @@
 use super::{EXCHANGES, Purpose};
 use crate::{StartError, clock};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, thread, time::Duration};
 use tidegate_policy::exchange::Batch;
+use tokio::{runtime::Handle, sync::oneshot};
 
 /// The record database.
 pub(crate) struct ExchangeStore {
@@ -27,9 +28,21 @@ pub(crate) struct StoredBatch {
 }
 
 impl ExchangeStore {
-    /// Opens `DIR/exchanges.db` for writing, after [`super::look`].
+    /// Opens `DIR/exchanges.db` for writing, after [`super::look`]. That is done from a thread that gives way: a connection works on a
+    /// thread of its own, which inherits it.
     pub(crate) async fn open(data_dir: &Path, give_way: fn()) -> Result<Self, StartError> {
-        let (writer, readers) = super::open(data_dir.join("exchanges.db"), &EXCHANGES, Purpose::Exchanges, give_way).await?;
+        let path = data_dir.join("exchanges.db");
+        let (runtime, at) = (Handle::current(), path.clone());
+        let opening = move || {
+            give_way();
+            runtime.block_on(super::open(&at, &EXCHANGES, Purpose::Exchanges))
+        };
+        let unreadable = |detail: String| StartError::DatabaseUnreadable { path: path.clone(), detail };
+        let (done, opened) = oneshot::channel();
+        let thread = thread::Builder::new().name("store-opener".to_owned()).spawn(move || drop(done.send(opening())));
+        thread.map_err(|error| unreadable(format!("no thread could be started for it: {error}")))?;
+        let (writer, readers) =
+            opened.await.unwrap_or_else(|_| Err(unreadable("the thread that opened it failed".to_owned())))?;
         Ok(Self { writer, readers })
     }
 

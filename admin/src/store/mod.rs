@@ -19,11 +19,9 @@ use sqlx::{
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    thread,
     time::Duration,
 };
 use tidegate_policy::publication::ModuleStore;
-use tokio::{runtime::Handle, sync::oneshot};
 
 /// Readers: lists and single reads of an operator's tools.
 const READERS: u32 = 4;
@@ -87,9 +85,9 @@ fn primary_code(error: &sqlx::Error) -> Option<u32> {
 
 impl Store {
     /// Opens `DIR/tidegate.db` for writing; [`look`] comes first, so that a database that cannot be used is left as it was.
-    pub(crate) async fn open(data_dir: &Path, give_way: fn()) -> Result<Self, StartError> {
+    pub(crate) async fn open(data_dir: &Path) -> Result<Self, StartError> {
         let path = data_dir.join("tidegate.db");
-        let (writer, readers) = open(path.clone(), &CONFIGURATION, Purpose::Configuration, give_way).await?;
+        let (writer, readers) = open(&path, &CONFIGURATION, Purpose::Configuration).await?;
         let modules = Arc::new(modules::Modules::new(readers.clone()));
         Ok(Self { path, writer, readers, modules })
     }
@@ -126,26 +124,7 @@ impl Purpose {
     }
 }
 
-/// Opens a database from a thread that gives way: a connection works on a thread of its own, which inherits that.
-async fn open(
-    path: PathBuf,
-    migrations: &'static Migrator,
-    purpose: Purpose,
-    give_way: fn(),
-) -> Result<(SqlitePool, SqlitePool), StartError> {
-    let (runtime, at) = (Handle::current(), path.clone());
-    let opening = move || {
-        give_way();
-        runtime.block_on(opened(&at, migrations, purpose))
-    };
-    let unreadable = |detail: String| StartError::DatabaseUnreadable { path: path.clone(), detail };
-    let (done, opened) = oneshot::channel();
-    let thread = thread::Builder::new().name("store-opener".to_owned()).spawn(move || drop(done.send(opening())));
-    thread.map_err(|error| unreadable(format!("no thread could be started for it: {error}")))?;
-    opened.await.unwrap_or_else(|_| Err(unreadable("the thread that opened it failed".to_owned())))
-}
-
-async fn opened(path: &Path, migrations: &Migrator, purpose: Purpose) -> Result<(SqlitePool, SqlitePool), StartError> {
+async fn open(path: &Path, migrations: &Migrator, purpose: Purpose) -> Result<(SqlitePool, SqlitePool), StartError> {
     // KiB of pages that each connection keeps. What is read again is in the system's own cache, and the modules of filters would
     // fill the usual two MiB of each.
     let options = SqliteConnectOptions::new().filename(path).busy_timeout(BUSY).foreign_keys(true).pragma("cache_size", "-256");

@@ -5,7 +5,7 @@ use serde_json::json;
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use std::{sync::Arc, time::Duration};
 use tempfile::TempDir;
-use tidegate_admin::{Role, mint_token};
+use tidegate_admin::{Role, Settings, mint_token};
 use tidegate_policy::publication::{Content, Module, Unread};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -200,6 +200,9 @@ async fn a_module_that_is_lost_is_there_again_when_it_is_uploaded() {
         gate.send("PUT", "/v1/plugins/audit", &wasm, b"\0asm one").await.is(200);
         assert_eq!(published_module(&gate).await, Ok(b"\0asm one".as_slice().into()));
         assert!(gate.publications.has_changed().expect("it runs"), "what failed for want of it is made ready again");
+        gate.publications.mark_unchanged();
+        gate.send("PUT", "/v1/plugins/audit", &wasm, b"\0asm one").await.is(200);
+        assert!(!gate.publications.has_changed().expect("it runs"), "and what is whole is left alone");
     }
 }
 
@@ -323,7 +326,10 @@ async fn the_open_resources_need_no_token() {
 
 #[tokio::test]
 async fn the_bodies_of_all_requests_have_a_limit_together() {
-    let gate = Gate::start_in(TempDir::new().expect("a directory"), |settings| settings.api_body_bytes = 64 << 10).await;
+    let change = |settings: &mut Settings| {
+        (settings.api_body_bytes, settings.document_bytes, settings.module_bytes) = (1 << 10, 64 << 10, 1 << 10);
+    };
+    let gate = Gate::start_in(TempDir::new().expect("a directory"), change).await;
     let large = format!("{}{}", service("api.example"), " ".repeat(40 << 10));
     let (most, last) = large.split_at(large.len() - 1);
     let mut slow = TcpStream::connect(gate.address).await.expect("it listens");
@@ -334,7 +340,7 @@ async fn the_bodies_of_all_requests_have_a_limit_together() {
     );
     slow.write_all(format!("{head}{most}").as_bytes()).await.expect("it is taken");
     let json = [("content-type", "application/json")];
-    let put = || gate.send("PUT", "/v1/services/quick", &json, large.as_bytes());
+    let put = || gate.send("PUT", "/v1/services/quick?dry_run=true", &json, large.as_bytes());
     // Until the slow one's body is there the other has room.
     let refused = tokio::time::timeout(Duration::from_secs(20), async {
         loop {

@@ -38,7 +38,7 @@ pub struct Chains {
     /// What came of trying each module with each configuration, so that routes that agree in both try them once.
     tried: HashMap<Made, Result<(), Arc<str>>>,
     /// The modules that could not be read, by the plugin.
-    pub(crate) unread: Vec<(Name, Unread)>,
+    pub(crate) unread: BTreeMap<Name, Unread>,
 }
 
 /// The filters of one route, in the order in which they see the request.
@@ -155,10 +155,10 @@ impl Chains {
         chains
     }
 
-    /// Why there is no compiled module, as a sentence.
-    fn not_compiled(&mut self, plugin: &Name, reason: NotCompiled) -> Arc<str> {
+    /// Notes why there is no compiled module; the same as a sentence.
+    fn note(&mut self, plugin: &Name, reason: NotCompiled) -> Arc<str> {
         if let NotCompiled::Unread(unread) = &reason {
-            self.unread.push((plugin.clone(), unread.clone()));
+            self.unread.insert(plugin.clone(), unread.clone());
         }
         reason.reasons().join("; ").into()
     }
@@ -194,7 +194,7 @@ impl Chains {
             Some(compiled) => compiled.clone(),
             None => host.compiled(module, Turn::Wait),
         };
-        let compiled = compiled.map_err(|reason| self.not_compiled(&used.plugin, reason))?;
+        let compiled = compiled.map_err(|reason| self.note(&used.plugin, reason))?;
         // What was not tried now was tried before, or there was no time, and its first exchange will show.
         let started = before.rehearsal.tried.get(&made).cloned().unwrap_or(Ok(()));
         self.tried.insert(made.clone(), started.clone());

@@ -33,8 +33,6 @@ use tokio::sync::Notify;
 
 /// The wait after the first failure; it doubles with each that follows.
 const FIRST_BACK_OFF: Duration = Duration::from_millis(5);
-/// How often room is made for one instance, which may ask for its memory bit by bit.
-const GROWS: u32 = 4;
 /// After this long without a failure the last one is forgiven.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 
@@ -260,12 +258,14 @@ impl Slot {
         }
         self.own.set(self.own.get() + 1);
         let start = || Instance::start(filter, Serves::One(self.errands.clone()));
-        let mut started = start().await;
-        for _ in 0..GROWS {
-            match started {
-                Err(NotStarted::NoMemory { lacking }) if self.idle.make_room(lacking) => started = start().await,
-                _ => break,
+        let (mut started, mut wanted) = (start().await, 0);
+        while let Err(NotStarted::NoMemory { lacking }) = started {
+            // One that asks for its memory bit by bit has soon asked for all of it.
+            wanted = lacking.max(wanted * 2);
+            if !self.idle.make_room(lacking, wanted) {
+                break;
             }
+            started = start().await;
         }
         started.inspect_err(|not_started| {
             self.own.set(self.own.get().saturating_sub(1));
@@ -286,9 +286,9 @@ impl Slot {
 
     /// Drops the instance that has waited longest; how many bytes it had.
     fn drop_waiting(&self) -> i64 {
-        let dropped = self.idle.drop_first();
-        self.own.set(self.own.get().saturating_sub(dropped.is_some().into()));
-        dropped.unwrap_or_default()
+        let Some(bytes) = self.idle.drop_first() else { return 0 };
+        self.own.set(self.own.get().saturating_sub(1));
+        bytes
     }
 }
 

@@ -222,6 +222,34 @@ fn one_that_never_fits_leaves_those_that_wait_alone() {
 }
 
 #[test]
+fn one_that_asks_bit_by_bit_is_made_room_for() {
+    let courier = || json!([{"plugin": "courier", "config": {"at": "log", "calls": []}}]);
+    let waits = of_one(courier());
+    // Beyond what is free and what one of those that wait leaves.
+    let pages = (waits * 3).div_ceil(64 << 10) + 1;
+    let configure = format!(
+        "(loop $again (if (i32.lt_u (memory.size) (i32.const {pages})) (then
+            (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))
+            (br $again))))
+        i32.const 0"
+    );
+    let parts = Parts { configure: &configure, ..Parts::default() };
+    let modules = [("courier", filter("courier")), ("slow", written(&parts).into())];
+    let modules = modules.map(|(plugin, bytes)| (plugin.parse().unwrap(), module(bytes)));
+    let slow = json!([{"plugin": "slow", "isolation": "exchange"}]);
+    let mut stage = Stage::empty(Limits { own_memory_bytes: waits * 4, ..unhurried() });
+    stage.publish_modules(&[("api", courier()), ("other", slow)], &modules.into());
+    let two = [begun(&stage).unwrap(), begun(&stage).unwrap()];
+    two.into_iter().for_each(|run| drop(run.close()));
+    let metrics = stage.host.metrics();
+    assert_eq!(usize::try_from(metrics.own_memory_idle_bytes.value()).unwrap(), waits * 2);
+    let mut run = stage.begin_on("other").unwrap();
+    assert!(matches!(run.on_request(&mut request(&[])), Ok(Flow::Continue)));
+    drop(run.close());
+    assert_eq!((metrics.own_memory_idle_bytes.value(), metrics.failures.value()), (0, 0));
+}
+
+#[test]
 fn one_may_wait_while_others_are_at_work() {
     let courier = || json!([{"plugin": "courier", "config": {"at": "log", "calls": []}}]);
     let each = of_one(courier());

@@ -51,16 +51,17 @@ impl Idle {
         kept
     }
 
-    /// Drops what has waited longest on this worker, whosesoever it is, until there are so many bytes more; whether there are. Where all
-    /// that waits is not enough nothing is dropped.
-    pub(super) fn make_room(&self, bytes: i64) -> bool {
+    /// Drops what has waited longest on this worker, whosesoever it is, until there are as many bytes more as are wanted, or all that
+    /// waits is gone; whether there are as many as are lacking. Where there would not be nothing is dropped.
+    pub(super) fn make_room(&self, lacking: i64, wanted: i64) -> bool {
         let Some(slots) = self.slots.upgrade() else { return false };
         let slots = slots.borrow();
-        if slots.values().map(|slot| slot.idle.bytes()).sum::<i64>() < bytes {
+        let all: i64 = slots.values().map(|slot| slot.idle.bytes()).sum();
+        if all < lacking {
             return false;
         }
         let mut room = 0;
-        while room < bytes {
+        while room < wanted.min(all) {
             let waiting = slots.values().filter_map(|slot| Some((slot.idle.since()?, slot)));
             let Some((_, slot)) = waiting.min_by_key(|(since, _)| *since) else { return false };
             room += slot.drop_waiting();
