@@ -16,7 +16,10 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use setting::{Run, Stage, request, response};
 use std::{collections::BTreeMap, hint::black_box, io::Write, path::PathBuf, sync::Arc, time::Instant};
-use tidegate_gateway::http::body::Body;
+use tidegate_gateway::{
+    filter::{Asked, Facts},
+    http::body::Body,
+};
 
 /// The gateway's own.
 #[global_allocator]
@@ -162,8 +165,9 @@ impl UnaryCall {
     }
 
     fn run(&self) {
-        let run = self.stage.begin().unwrap();
         let mut sent = self.asked();
+        let facts = Facts { asked: Some(Asked::of(&sent)), ..self.stage.facts("api") };
+        let run = Run(self.stage.instances.begin(&self.stage.chains, facts).unwrap().unwrap());
         assert!(at_once(run.0.request(&mut sent)).unwrap().is_none(), "it is converted");
         assert_eq!(at_once(sent.into_body().collect()).unwrap().to_bytes(), self.frame);
         let mut got = self.answer();
