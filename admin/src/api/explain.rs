@@ -99,8 +99,8 @@ pub(crate) struct Explanation {
 
 /// `POST /v1/explain`
 pub(crate) async fn explain(State(control): State<Arc<Control>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
-    let body = read_json(&control, &headers, body).await?.bytes;
-    let question: Question = document::read(&body).map_err(Problem::mistakes)?;
+    let body = read_json(&control, &headers, body).await?;
+    let question: Question = document::read(&body.bytes).map_err(Problem::mistakes)?;
     let current = control.current();
     let snapshot = &current.publication.snapshot;
     let identity = identity(snapshot, question.from);

@@ -358,5 +358,6 @@ async fn the_bodies_of_all_requests_have_a_limit_together() {
     let mut answer = String::new();
     slow.read_to_string(&mut answer).await.expect("it is answered");
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
-    put().await.is(422).text.contains("api.example").then_some(()).expect("there is room again, and what it says is read");
+    let read = put().await.is(422);
+    assert!(read.text.contains("api.example"), "there is room again, and its mistake is found: {}", read.text);
 }
