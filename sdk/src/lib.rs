@@ -78,6 +78,8 @@ pub mod clock;
 mod config;
 mod filter;
 mod flow;
+#[cfg(any(test, all(target_arch = "wasm32", feature = "allocator")))]
+mod free_lists;
 mod headers;
 mod host;
 pub mod kv;

@@ -120,6 +120,30 @@ async fn a_filter_that_calls_at_the_end_is_waited_for_when_the_caller_has_left()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_filters_take_counts_neither_as_the_apis_time_nor_after_the_end() {
+    const SLOW: Duration = Duration::from_millis(300);
+    let slow_us = u64::try_from(SLOW.as_micros()).expect("it is not long");
+    let api = Api::start(Speaks::Http1).await;
+    for (at, part) in [("response", "first_byte_us"), ("log", "total_us")] {
+        let (calls, calls_address) = listen().await;
+        let world = courier(at, api.address, calls_address, json!({})).await;
+        let mut pod = world.pod().await;
+        pod.send(ASKS.replace("/left", "/echo")).await;
+        let mut call = heard(&calls).await;
+        tokio::time::sleep(SLOW).await;
+        call.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.expect("the call is answered");
+        assert_eq!(pod.reply().await.status, 200, "{at}");
+        let record = world.rest.record_to("api.example.com:80/echo").await;
+        let durations = &record["durations"];
+        let without = durations[part].as_u64().unwrap_or_else(|| panic!("{record}"));
+        assert!(without < slow_us, "{at}: {part} is {without}: {record}");
+        if at == "response" {
+            assert!(durations["total_us"].as_u64().is_some_and(|total| total >= slow_us), "the caller waited for it: {record}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exchange_that_a_filter_keeps_waiting_is_not_held_against_the_api() {
     let api = Api::start(Speaks::Http1).await;
     let (calls, calls_address) = listen().await;

@@ -10,7 +10,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU16, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tidegate_policy::{Identity, Name, Permit, Snapshot, exchange::Verdict, identity::Proof, target::Form};
 
@@ -22,6 +22,7 @@ const STATE: &str = "state.";
 #[derive(Debug)]
 pub(super) struct Known {
     id: u64,
+    began: Instant,
     identity: Identity,
     ends: (SocketAddr, SocketAddr),
     permit: Arc<Permit>,
@@ -82,9 +83,11 @@ pub struct Closing {
 }
 
 impl Known {
-    pub(super) fn new(facts: Facts<'_>) -> Self {
+    /// Of an exchange whose way through its filters begins now.
+    pub(super) fn new(facts: Facts<'_>, began: Instant) -> Self {
         Self {
             id: facts.id,
+            began,
             identity: facts.identity.clone(),
             ends: (facts.peer, facts.local),
             permit: Arc::clone(facts.permit),
@@ -100,6 +103,11 @@ impl Known {
 
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// When its way through its filters began.
+    pub(super) fn began(&self) -> Instant {
+        self.began
     }
 
     /// The decision.

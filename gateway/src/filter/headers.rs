@@ -104,11 +104,11 @@ pub(super) fn apply_one(headers: &mut HeaderMap, change: Change, room: Room) -> 
 
 impl Change {
     pub(super) fn set(names: &mut Names, name: &[u8], value: &[u8]) -> Result<Self, Refusal> {
-        Ok(Self::Set(names.writable(name)?, self::value(value)?))
+        names.field(name, value).map(|(name, value)| Self::Set(name, value))
     }
 
     pub(super) fn append(names: &mut Names, name: &[u8], value: &[u8]) -> Result<Self, Refusal> {
-        Ok(Self::Append(names.writable(name)?, self::value(value)?))
+        names.field(name, value).map(|(name, value)| Self::Append(name, value))
     }
 
     pub(super) fn remove(names: &mut Names, name: &[u8]) -> Result<Self, Refusal> {

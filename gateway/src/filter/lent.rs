@@ -5,6 +5,7 @@ use super::{bindings::tidegate::filter::types::LocalReply, message::Line};
 use crate::fault::Fault;
 use bytes::Bytes;
 use http::HeaderMap;
+use std::cell::Cell;
 use tidegate_policy::Reason;
 
 /// The host's side of a `headers` handle. Never made: the handle's number says what it was lent for.
@@ -30,6 +31,23 @@ pub(super) struct Shown {
     pub(super) line: Line,
     /// The answer that the filter wants given in the message's place.
     pub(super) reply: Option<Box<LocalReply>>,
+}
+
+/// An empty `Shown` for a worker's next message. It is large, and most heads are shown at once.
+#[derive(Default)]
+pub(super) struct Spare(Cell<Option<Box<Shown>>>);
+
+impl Spare {
+    pub(super) fn take(&self) -> Box<Shown> {
+        self.0.take().unwrap_or_default()
+    }
+
+    /// Keeps it without anything of what was shown in it.
+    pub(super) fn put(&self, mut shown: Box<Shown>) {
+        let Shown { head, trailers, body, line, reply } = &mut *shown;
+        (*head, *trailers, *body, *line, *reply) = (None, None, None, Line::default(), None);
+        self.0.set(Some(shown));
+    }
 }
 
 impl Shown {
@@ -205,6 +223,27 @@ mod tests {
         let fault = shown.take_head().unwrap_err();
         assert_eq!(fault.reason(), Reason::FilterFailed);
         assert!(fault.detail().contains("head is not there"), "{}", fault.detail());
+    }
+
+    #[test]
+    fn nothing_of_a_message_is_in_the_next() {
+        let spare = Spare::default();
+        let mut shown = spare.take();
+        let (headers, body, details, grpc_status) = (Vec::new(), Vec::new(), String::new(), None);
+        let reply = LocalReply { status: 403, headers, body, details, grpc_status };
+        let line = Line { status: Some(http::StatusCode::OK), ..Line::default() };
+        *shown = Shown {
+            head: Some(HeaderMap::new()),
+            trailers: Some(HeaderMap::new()),
+            body: Some(Bytes::from_static(b"body")),
+            line,
+            reply: Some(Box::new(reply)),
+        };
+        let place: *const Shown = &*shown;
+        spare.put(shown);
+        let Shown { head, trailers, body, line, reply } = &*spare.take();
+        assert!(head.is_none() && trailers.is_none() && body.is_none() && line.status.is_none() && reply.is_none());
+        assert!(!std::ptr::eq(place, &*spare.take()), "it was taken");
     }
 
     #[test]

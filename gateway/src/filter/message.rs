@@ -36,13 +36,14 @@ pub(super) enum Kind {
     Response,
 }
 
+fn stale() -> wasmtime::Error {
+    wasmtime::format_err!("a headers handle was used after its callback")
+}
+
 impl State {
     /// The header map that a handle of this number was lent for. The number guards against a handle of another callback.
     pub(super) fn headers(&self, handle: u32) -> Result<&HeaderMap> {
-        match self.lent.headers(handle) {
-            Some(headers) => Ok(headers),
-            None => bail!("a headers handle was used after its callback"),
-        }
+        self.lent.headers(handle).ok_or_else(stale)
     }
 
     /// Applies all of these changes or none.
@@ -65,13 +66,11 @@ impl State {
         changes: Result<C, Refusal>,
         apply: impl FnOnce(&mut HeaderMap, C, Room) -> Result<(), Refusal>,
     ) -> Result<Result<(), HeaderError>> {
-        self.headers(handle)?;
         let room = self.room();
-        let changed = changes.and_then(|changes| match self.lent.headers_mut(handle) {
-            Some(headers) => apply(headers, changes, room),
-            // Looked at above.
-            None => Ok(()),
-        });
+        let changed = match changes {
+            Ok(changes) => apply(self.lent.headers_mut(handle).ok_or_else(stale)?, changes, room),
+            Err(refusal) => self.headers(handle).map(|_| Err(refusal))?,
+        };
         Ok(changed.map_err(|refusal| {
             self.metrics.headers_refused.add(1);
             match refusal {

@@ -55,7 +55,7 @@ pub use filtered::Filtered;
 pub use inspect::Inspection;
 pub use limits::{Limits, Metrics};
 pub use outbound::{Answer, CallError, Collected, Errand, Errands, Received, Sent};
-pub use run::{Answering, Conduit, Run, Way};
+pub use run::{Answering, Conduit, Ended, Run, Way};
 pub use share::Held;
 pub use slot::Instances;
 

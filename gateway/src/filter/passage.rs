@@ -108,7 +108,7 @@ impl Piece {
 
 impl Passage {
     pub(super) fn new(steps: &Rc<Steps>, kind: Kind, head: HeaderMap) -> Self {
-        let mut shown = steps.spare.take().unwrap_or_default();
+        let mut shown = steps.spare.take();
         shown.head = Some(head);
         shown.line.kind = kind;
         let steps = Rc::clone(steps);

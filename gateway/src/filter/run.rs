@@ -18,24 +18,26 @@ use super::{
     bindings::tidegate::filter::types::LocalReply,
     chain::{Chain, Filter, Link},
     instance::{Answer, Callback, Trail, Visit},
-    lent::Shown,
+    lent::{Shown, Spare},
     message::Kind,
     passage::Halt,
     proxy_wasm::{Called, Place},
     reply,
     share::{NoRoom, Share},
-    slot::{Seat, Slot, at_once},
+    slot::{Seat, Slot, Visited},
 };
 use crate::{
     fault::Fault,
     http::{Response, reply::Dialect},
     upstream::{self, Wish},
 };
+use futures_util::future::{Either, LocalBoxFuture};
+use smallvec::SmallVec;
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
     fmt,
-    pin::pin,
+    future::{Ready, ready},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -47,6 +49,9 @@ use tidegate_policy::{
 };
 use tokio::sync::Notify;
 
+/// What the record says of each filter: known at once unless a filter's last call may suspend itself.
+pub type Ended = Either<Ready<Vec<FilterFacts<'static>>>, LocalBoxFuture<'static, Vec<FilterFacts<'static>>>>;
+
 /// One exchange on its way through a route's chain. Its record closes it.
 #[derive(Debug, Clone)]
 pub struct Run(Rc<Steps>);
@@ -56,7 +61,7 @@ pub(super) struct Steps {
     chain: Arc<Chain>,
     known: Arc<Known>,
     dialect: Dialect,
-    each: Vec<Step>,
+    each: SmallVec<[Step; 1]>,
     /// Whether a call of any of its filters may suspend.
     pub(super) suspends: bool,
     /// Whether the last call to any of them may.
@@ -71,8 +76,8 @@ pub(super) struct Steps {
     wish: RefCell<Option<Box<Wish>>>,
     /// When the last callback of a row of them ended.
     lap: Cell<Instant>,
-    /// An emptied box, for the response to be shown in.
-    pub(super) spare: Cell<Option<Box<Shown>>>,
+    /// For the next message to be shown in.
+    pub(super) spare: Rc<Spare>,
 }
 
 /// One filter's part in it.
@@ -133,6 +138,7 @@ impl Run {
     pub(super) fn begin(
         chain: &Arc<Chain>,
         (facts, traffic): (Facts<'_>, Traffic),
+        spare: &Rc<Spare>,
         slot: impl Fn(&Arc<Filter>) -> Rc<Slot>,
     ) -> Result<Self, Fault> {
         let mut here = chain.links.iter().filter(|link| link.traffic.covers(traffic));
@@ -158,11 +164,12 @@ impl Run {
             calls: Cell::new(0),
         };
         let each = chain.links.iter().map(step).collect();
-        let (known, dialect) = (Arc::new(Known::new(facts)), facts.dialect);
+        let began = Instant::now();
+        let (known, dialect) = (Arc::new(Known::new(facts, began)), facts.dialect);
         let (reply, answered) = (RefCell::default(), Cell::new(false));
-        let (wish, lap) = (RefCell::default(), Cell::new(Instant::now()));
+        let (wish, lap) = (RefCell::default(), Cell::new(began));
         let (chain, suspends_at_end, suspends) = (Arc::clone(chain), suspends, suspends || holds);
-        let spare = Cell::default();
+        let spare = Rc::clone(spare);
         let steps = Steps { chain, known, dialect, each, suspends, suspends_at_end, holds, reply, answered, wish, lap, spare };
         Ok(Self(Rc::new(steps)))
     }
@@ -182,15 +189,16 @@ impl Run {
         self.0.reply.take().map(|reply| *reply)
     }
 
-    /// Whether the last calls to its filters may suspend.
-    pub fn suspends_at_end(&self) -> bool {
-        self.0.suspends_at_end
-    }
-
-    /// Ends the filters' part, and says for the record what each did. Ready at once unless calls may suspend.
-    pub async fn close(self, closing: Closing) -> Vec<FilterFacts<'static>> {
-        self.0.close(closing).await;
-        self.0.facts()
+    /// Ends the filters' part, and says for the record what each did.
+    pub fn close(self, closing: Closing) -> Ended {
+        if !self.0.suspends_at_end {
+            self.0.close_at_once(closing);
+            return Either::Left(ready(self.0.facts()));
+        }
+        Either::Right(Box::pin(async move {
+            self.0.close(closing).await;
+            self.0.facts()
+        }))
     }
 }
 
@@ -226,16 +234,11 @@ impl Steps {
     pub(super) fn show_at_once(&self, index: usize, callback: Callback, shown: &mut Box<Shown>) -> Result<AtOnce, Halt> {
         let Some((seat, filter, undoable)) = self.to_visit(index) else { return Ok(AtOnce::Answered(None)) };
         let visit = Visit { callback, known: &self.known, shown: Some(shown), undoable };
-        let answer = match seat {
-            Seat::Shared(slot) => slot.visit(filter, &mut self.each[index].trail.borrow_mut(), visit),
-            Seat::Proxy(place, _) => match place.visit_at_once(&self.each[index].trail, visit) {
-                Called::Done(answer) => answer,
-                Called::Waits(bell) => return Ok(AtOnce::Waits(bell)),
-            },
-            Seat::Own(_) if Seat::suspends(filter) => return Ok(AtOnce::MaySuspend),
-            Seat::Own(_) => at_once(pin!(seat.visit(filter, &self.each[index].trail, visit))),
-        };
-        self.visited(index, answer).map(AtOnce::Answered)
+        match seat.visit_at_once(filter, &self.each[index].trail, visit) {
+            Some(Called::Done(answer)) => self.visited(index, answer).map(AtOnce::Answered),
+            Some(Called::Waits(bell)) => Ok(AtOnce::Waits(bell)),
+            None => Ok(AtOnce::MaySuspend),
+        }
     }
 
     /// Waits until a VM goes on with a callback that it has stopped.
@@ -374,25 +377,57 @@ impl Steps {
         self.chain.links[index].filter.as_ref().map_or(0, |filter| filter.shared.limits.body_bytes)
     }
 
-    /// The last call to every filter that has the exchange open. A failure in it is recorded; there is nothing left to
-    /// refuse. Its time is not the exchange's, which has ended.
-    async fn close(&self, closing: Closing) {
+    /// Notes how the exchange ends, where a filter is to hear of it.
+    fn note_end(&self, closing: Closing) {
         if self.each.iter().any(|step| step.seat.as_ref().is_some_and(|seat| seat.is_open(&step.trail))) {
             self.known.closes(closing);
         }
-        for (index, (link, step)) in self.chain.links.iter().zip(&self.each).enumerate() {
-            let (Some(seat), Ok(filter)) = (&step.seat, &link.filter) else { continue };
-            if !seat.is_open(&step.trail) {
-                seat.forget(&step.trail);
-                continue;
+    }
+
+    /// The last call to every filter that has the exchange open. A failure in it is recorded; there is nothing left to
+    /// refuse. Its time is not the exchange's, which has ended.
+    async fn close(&self, closing: Closing) {
+        self.note_end(closing);
+        for index in 0..self.each.len() {
+            if let Some((seat, filter, visit)) = self.last_visit(index) {
+                let visited = seat.visit(filter, &self.each[index].trail, visit).await;
+                self.after_last_visit(index, visited);
             }
-            let visit = Visit { callback: Callback::Close, known: &self.known, shown: None, undoable: false };
-            match seat.visit(filter, &step.trail, visit).await {
-                // The exchange ended while its first call was under way.
-                Ok(_) if step.fate.get() == Fate::Waiting => step.fate.set(Fate::Continued),
-                Ok(_) => {}
-                Err(error) => self.failed_at_end(index, error),
+        }
+    }
+
+    /// The same, where no call suspends itself.
+    fn close_at_once(&self, closing: Closing) {
+        self.note_end(closing);
+        for index in 0..self.each.len() {
+            let Some((seat, filter, visit)) = self.last_visit(index) else { continue };
+            match seat.visit_at_once(filter, &self.each[index].trail, visit) {
+                Some(Called::Done(visited)) => self.after_last_visit(index, visited),
+                // Nobody is there to hear of it.
+                Some(Called::Waits(_)) | None => {}
             }
+        }
+    }
+
+    /// The last call to a filter, where it has the exchange open.
+    fn last_visit(&self, index: usize) -> Option<(&Seat, &Arc<Filter>, Visit<'_>)> {
+        let (link, step) = (&self.chain.links[index], &self.each[index]);
+        let (Some(seat), Ok(filter)) = (&step.seat, &link.filter) else { return None };
+        if !seat.is_open(&step.trail) {
+            seat.forget(&step.trail);
+            return None;
+        }
+        Some((seat, filter, Visit { callback: Callback::Close, known: &self.known, shown: None, undoable: false }))
+    }
+
+    /// What came of it.
+    fn after_last_visit(&self, index: usize, visited: Visited) {
+        let step = &self.each[index];
+        match visited {
+            // The exchange ended while its first call was under way.
+            Ok(_) if step.fate.get() == Fate::Waiting => step.fate.set(Fate::Continued),
+            Ok(_) => {}
+            Err(error) => self.failed_at_end(index, error),
         }
     }
 
@@ -403,7 +438,8 @@ impl Steps {
             Fate::Waiting => link.required,
             _ => true,
         };
-        let facts = self.chain.links.iter().zip(&self.each).filter(reached).map(|(link, step)| {
+        let mut facts = Vec::with_capacity(self.each.len());
+        facts.extend(self.chain.links.iter().zip(&self.each).filter(reached).map(|(link, step)| {
             let events = std::mem::take(&mut step.trail.borrow_mut().events);
             let silent = link.required && events.is_empty();
             if silent && let Ok(filter) = &link.filter {
@@ -417,8 +453,8 @@ impl Steps {
                 silent,
                 events,
             }
-        });
-        facts.collect()
+        }));
+        facts
     }
 }
 

@@ -12,8 +12,9 @@ use super::{
     guest::Calls,
     inspect::Code,
     instance::{Answer, Bound, Instance, NotStarted, Serves, Trail, Visit},
+    lent::Spare,
     outbound::Errands,
-    proxy_wasm,
+    proxy_wasm::{self, Called},
 };
 use crate::fault::Fault;
 use futures_util::FutureExt as _;
@@ -50,6 +51,7 @@ pub struct Instances {
     errands: Option<Errands>,
     /// The VMs of Proxy-Wasm filters.
     pub(super) machines: proxy_wasm::Machines,
+    spare: Rc<Spare>,
 }
 
 /// The place of one filter on one worker.
@@ -116,7 +118,7 @@ impl Instances {
         if !chain.links.iter().any(|link| link.traffic.covers(traffic)) {
             return None;
         }
-        Some(Run::begin(chain, (facts, traffic), |filter| self.slot(filter)))
+        Some(Run::begin(chain, (facts, traffic), &self.spare, |filter| self.slot(filter)))
     }
 
     pub(super) fn slot(&self, filter: &Arc<Filter>) -> Rc<Slot> {
@@ -165,6 +167,17 @@ impl Seat {
             // What may suspend is large; in a box, exchanges without it are no larger for it.
             Self::Own(own) => Box::pin(own.visit(filter, trail, visit)).await,
             Self::Proxy(place, _) => place.visit(trail, visit).await,
+        }
+    }
+
+    /// The same without a wait; none where there may be one, and it was not made.
+    pub(super) fn visit_at_once(&self, filter: &Filter, trail: &RefCell<Trail>, visit: Visit<'_>) -> Option<Called> {
+        match self {
+            Self::Shared(slot) => Some(Called::Done(slot.visit(filter, &mut trail.borrow_mut(), visit))),
+            Self::Proxy(place, _) => Some(place.visit_at_once(trail, visit)),
+            Self::Own(_) if Self::suspends(filter) => None,
+            // It is away for good where it was lost to a panic of the host's.
+            Self::Own(own) => Box::pin(own.visit(filter, trail, visit)).now_or_never().map(Called::Done),
         }
     }
 

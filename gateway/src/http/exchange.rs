@@ -30,7 +30,7 @@ use ::http::{HeaderMap, Method, StatusCode};
 use bytes::Bytes;
 use futures_util::future::Either;
 use http_body::Body as _;
-use std::{pin::Pin, rc::Rc, sync::Arc};
+use std::{pin::Pin, rc::Rc, sync::Arc, time::Instant};
 use tidegate_policy::{Denial, Identity, Permit, Reason, Target, route::Route, service::Protocol, target::Form};
 
 /// What the caller gets.
@@ -280,7 +280,7 @@ async fn connect(
     let upstream = worker.upstreams.tunnel(live, permit).await?;
     record.connected(&upstream.facts);
     let opened = run.map(|run| {
-        record.tell(&run);
+        record.tell(&run, Instant::now());
         run.conduit().map(Box::new)
     });
     let conduit = opened.transpose()?;
@@ -418,8 +418,10 @@ impl Course {
             }
             (Err(fault), None) => return Err(fault),
         };
-        record.tell(run);
-        let answered = self.answered(downstream, run, run.response(&mut response)).await?;
+        let came = Instant::now();
+        record.head_came(came);
+        record.tell(run, came);
+        let answered = self.answered(downstream, run, run.response(&mut response, came)).await?;
         Ok(answered.map_or(response, |reply| reply::of_filter(*reply, record)))
     }
 

@@ -180,7 +180,7 @@ impl Ledger {
 
     /// Counts the exchange and writes its line.
     pub(super) fn close(&self, facts: &mut Facts) {
-        let closed = Instant::now();
+        let closed = facts.closed.unwrap_or_else(Instant::now);
         let durations = facts.durations(closed);
         self.metrics.open.add(-1);
         self.tally.count(&Counted {

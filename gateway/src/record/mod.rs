@@ -21,7 +21,7 @@ use crate::{
     telemetry::trace::{self, TraceContext},
     upstream,
 };
-use futures_util::FutureExt as _;
+use futures_util::future::Either;
 use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration, time::Instant};
 use tidegate_policy::{
     Denial, Identity, Permit, Reason, Target,
@@ -73,6 +73,7 @@ struct Facts {
     filters: Vec<FilterFacts<'static>>,
     status: Option<::http::StatusCode>,
     answered: Option<Instant>,
+    closed: Option<Instant>,
     fault: Option<Fault>,
     request_bytes: u64,
     response_bytes: u64,
@@ -148,14 +149,19 @@ impl OpenRecord {
         self.run.as_ref()?.overdue()
     }
 
-    /// Tells the filters what is known of the connection that the response came by.
-    pub fn tell(&self, run: &Run) {
+    /// That the response's head came at `came`. What filters take before it goes back is no part of how long that took.
+    pub fn head_came(&mut self, came: Instant) {
+        self.facts.answered = Some(came);
+    }
+
+    /// Tells the filters what is known of the connection that the response's head came by at `came`.
+    pub fn tell(&self, run: &Run, came: Instant) {
         if let Some((facts, sent)) = self.facts.upstream() {
-            run.connected(facts, self.facts.service(), sent.elapsed());
+            run.connected(facts, self.facts.service(), came.saturating_duration_since(*sent));
         }
     }
 
-    /// That the response's head has come, or was made here. A later call corrects the status.
+    /// That the response goes back with this status; where nothing has come, it was made here. A later call corrects the status.
     pub fn answered(&mut self, status: ::http::StatusCode) {
         self.facts.status = Some(status);
         self.facts.answered.get_or_insert_with(Instant::now);
@@ -180,26 +186,30 @@ impl OpenRecord {
 impl Drop for OpenRecord {
     fn drop(&mut self) {
         let left = |fault: &Fault| fault.reason() == Reason::DownstreamClosed;
-        if self.ledger.is_cut() && self.facts.fault.as_ref().is_none_or(left) {
+        if self.ledger.is_cut() && self.facts.closed.is_none() && self.facts.fault.as_ref().is_none_or(left) {
             let detail = "the gateway stopped before the exchange had ended (drain_timeout, or a second signal)";
             self.facts.fault = Some(Fault::new(Reason::Draining, detail));
         }
+        // The exchange has ended, whatever filters do yet.
+        let closed = *self.facts.closed.get_or_insert_with(Instant::now);
         let Some(run) = self.run.take() else { return self.ledger.close(&mut self.facts) };
-        let closing = self.facts.closing();
-        if run.suspends_at_end() {
-            let blank = Box::new(Facts::of(self.facts.id, self.facts.source, self.facts.trace));
-            let facts = std::mem::replace(&mut self.facts, blank);
-            let rest = Self { ledger: Rc::clone(&self.ledger), facts, run: None };
-            tokio::task::spawn_local(async move {
-                // All of it, so that it is written even where the worker ends before the calls do.
-                let mut record = rest;
-                record.facts.filters = run.close(closing).await;
-            });
-            return;
+        let closing = self.facts.closing(closed);
+        match run.close(closing) {
+            Either::Left(told) => {
+                self.facts.filters = told.into_inner();
+                self.ledger.close(&mut self.facts);
+            }
+            Either::Right(told) => {
+                let blank = Box::new(Facts::of(self.facts.id, self.facts.source, self.facts.trace));
+                let facts = std::mem::replace(&mut self.facts, blank);
+                let rest = Self { ledger: Rc::clone(&self.ledger), facts, run: None };
+                tokio::task::spawn_local(async move {
+                    // All of it, so that it is written even where the worker ends before the calls do.
+                    let mut record = rest;
+                    record.facts.filters = told.await;
+                });
+            }
         }
-        let filters = run.close(closing).now_or_never();
-        self.facts.filters = filters.unwrap_or_default();
-        self.ledger.close(&mut self.facts);
     }
 }
 
@@ -227,6 +237,7 @@ impl Facts {
             filters: Vec::new(),
             status: None,
             answered: None,
+            closed: None,
             fault: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -278,12 +289,12 @@ impl Facts {
     }
 
     /// What filters may know when it ends.
-    fn closing(&self) -> Closing {
+    fn closing(&self, closed: Instant) -> Closing {
         Closing {
             verdict: self.verdict(),
             reason: self.reason(),
             fault: self.fault.as_ref().map(|fault| fault.detail().to_owned()),
-            total: self.opened.elapsed(),
+            total: closed.saturating_duration_since(self.opened),
             request_bytes: self.request_bytes,
             response_bytes: self.response_bytes,
         }

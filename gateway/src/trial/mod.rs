@@ -186,8 +186,10 @@ async fn exchange(stage: &Stage, instances: &Instances, request: http::Request, 
     let answered = requested(&run, request, &mut ending).await;
     let answered = match answered {
         Ok(None) => {
-            run.connected(&stage.connection(), permit.service().map(|service| &service.name), began.elapsed());
-            responded(&run, response).await
+            let came = Instant::now();
+            let first_byte = came.saturating_duration_since(began);
+            run.connected(&stage.connection(), permit.service().map(|service| &service.name), first_byte);
+            responded(&run, response, came).await
         }
         Ok(Some(reply)) => Ok((AnsweredBy::Filter, reply)),
         Err(fault) => Err(fault),
@@ -228,8 +230,8 @@ async fn requested(run: &Run, mut request: http::Request, ending: &mut Ending) -
 }
 
 /// The response's way through the filter to the caller.
-async fn responded(run: &Run, mut response: http::Response) -> Result<(AnsweredBy, http::Response), Fault> {
-    let reply = run.response(&mut response).await?;
+async fn responded(run: &Run, mut response: http::Response, came: Instant) -> Result<(AnsweredBy, http::Response), Fault> {
+    let reply = run.response(&mut response, came).await?;
     Ok(reply.map_or((AnsweredBy::Upstream, response), |reply| (AnsweredBy::Filter, *reply)))
 }
 

@@ -6,7 +6,11 @@ use crate::setting::{Stage, closing, request, response};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
-use std::{sync::Arc, task::Waker, time::Duration};
+use std::{
+    sync::Arc,
+    task::Waker,
+    time::{Duration, Instant},
+};
 use tidegate_gateway::{
     filter::{Answer, CallError, Collected, Errand, Instances, Limits, Received, Run, Sent, Way},
     http::body::Body,
@@ -106,7 +110,7 @@ impl Course {
 
     async fn answered(self, run: &Run) {
         let mut response = Response::from_parts(response(), body(self.response));
-        match run.response(&mut response).await {
+        match run.response(&mut response, Instant::now()).await {
             Ok(None) => {
                 assert!((200..600).contains(&response.status().as_u16()), "{}", response.status());
                 drained(response.into_body()).await;

@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
     pin::pin,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use tidegate_gateway::{
     fault::Fault,
@@ -154,7 +154,7 @@ impl Run {
     /// Shows the response's head.
     pub(crate) fn on_response(&mut self, head: &mut http::response::Parts) -> Result<Flow, Fault> {
         let mut response = Response::from_parts(answered(head), Body::empty());
-        let reply = self.0.response(&mut response).now_or_never().expect("calls that never suspend")?;
+        let reply = self.0.response(&mut response, Instant::now()).now_or_never().expect("calls that never suspend")?;
         Ok(reply.map_or_else(
             || {
                 *head = response.into_parts().0;
@@ -181,7 +181,7 @@ pub(crate) async fn passed_on(run: &filter::Run, head: http::request::Parts, bod
 /// The response as its filters let it go back.
 pub(crate) async fn passed_back(run: &filter::Run, head: http::response::Parts, body: Body) -> Response<Body> {
     let mut response = Response::from_parts(head, body);
-    let reply = run.response(&mut response).await;
+    let reply = run.response(&mut response, Instant::now()).await;
     assert!(matches!(reply, Ok(None)), "the response goes back: {reply:?}");
     response
 }

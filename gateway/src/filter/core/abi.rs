@@ -2,6 +2,7 @@
 //! and what it gets is written where the guest's own allocator makes room. Every pointer, length, alignment and number of a
 //! case is checked; what is wrong ends the guest's call, as it does in components.
 
+use super::free_lists::FreeLists;
 use crate::filter::{
     bindings::tidegate::filter::types::{Attr, HeaderOp},
     state::State,
@@ -20,13 +21,16 @@ pub(super) type Span = (u32, u32);
 #[derive(Default)]
 pub(in crate::filter) struct Abi {
     memory: Option<Memory>,
-    /// Away while the guest runs and may call nothing: before its instance is there, and while it makes room or tidies up.
-    realloc: Option<Realloc>,
+    /// Away while the guest runs and may call nothing: before its instance is there, and while it makes room or tidies up. In a box,
+    /// since it is large to be taken away so often.
+    realloc: Option<Box<Realloc>>,
+    /// Where the guest's allocator keeps free blocks, if it lets the host take them.
+    pub(super) free_lists: Option<FreeLists>,
 }
 
 impl Abi {
     pub(super) fn new(memory: Memory, realloc: Realloc) -> Self {
-        Self { memory: Some(memory), realloc: Some(realloc) }
+        Self { memory: Some(memory), realloc: Some(Box::new(realloc)), free_lists: None }
     }
 }
 
@@ -59,7 +63,7 @@ pub(super) fn state<'a>(call: &'a mut Call<'_>) -> Result<&'a mut State> {
 /// The memory, unless the guest may call nothing now.
 fn memory(state: &State) -> Result<Memory> {
     match &state.abi {
-        Abi { memory: Some(memory), realloc: Some(_) } => Ok(*memory),
+        Abi { memory: Some(memory), realloc: Some(_), free_lists: _ } => Ok(*memory),
         _ => Err(Trap::CannotLeaveComponent.into()),
     }
 }
@@ -98,7 +102,7 @@ impl<'a> Lift<'a> {
             bail!("list pointer/length out of bounds of memory");
         };
         self.spend((count as usize).saturating_mul(const { copied(SIZE) }))?;
-        if !at.is_multiple_of(align) {
+        if !is_aligned(at, align) {
             bail!("list pointer is not aligned");
         }
         Ok(bytes.as_chunks().0)
@@ -106,7 +110,7 @@ impl<'a> Lift<'a> {
 
     /// A record of this size. It is no list, and counts as nothing beside what it refers to.
     pub(super) fn record<const SIZE: usize>(&mut self, at: u32, align: u32) -> Result<&'a [u8; SIZE]> {
-        if !at.is_multiple_of(align) {
+        if !is_aligned(at, align) {
             bail!("pointer not aligned");
         }
         let Some(record) = self.memory.get(at as usize..).and_then(<[u8]>::first_chunk) else {
@@ -137,6 +141,11 @@ const fn copied(size: usize) -> usize {
         24 => size_of::<(String, Attr)>(),
         _ => panic!("no list of the contract has elements of this size"),
     }
+}
+
+/// Alignments are powers of two: a division takes as long as all else that is checked.
+fn is_aligned(at: u32, align: u32) -> bool {
+    at & (align - 1) == 0
 }
 
 fn range(memory: &[u8], at: u32, length: usize) -> Option<&[u8]> {
@@ -177,14 +186,21 @@ pub(super) fn option<T>(number: u32, value: T) -> Result<Option<T>> {
     }
 }
 
-/// Has the guest make room. Meanwhile it may call nothing of the host.
+/// Makes room in the guest's memory: a free block of its allocator where there is one, else what it makes when it is called. Meanwhile it
+/// may call nothing of the host.
 fn allocate(call: &mut Call<'_>, align: u32, size: usize) -> Result<u32> {
     let size = u32::try_from(size)?;
+    if let Some(lists) = call.data().abi.free_lists
+        && let Some(block) = lists.take(memory(call.data())?.data_mut(&mut *call), align, size)
+        && is_aligned(block, align)
+    {
+        return Ok(block);
+    }
     let Some(realloc) = call.data_mut().abi.realloc.take() else { return Err(Trap::CannotLeaveComponent.into()) };
     let made = realloc.call(&mut *call, (0, 0, align, size));
     call.data_mut().abi.realloc = Some(realloc);
     let at = made?;
-    if !at.is_multiple_of(align) {
+    if !is_aligned(at, align) {
         bail!("realloc return: result not aligned");
     }
     Ok(at)
@@ -222,6 +238,8 @@ pub(super) fn give_list<T, const WORDS: usize>(
 }
 
 /// Writes a result of so many words where the guest wants it. What is shorter than a word has zeros behind it.
+// In line the words stay in registers: written one by one and read as a whole, they would have to be stored first.
+#[inline(always)]
 pub(super) fn put<const WORDS: usize>(call: &mut Call<'_>, at: u32, align: u32, words: [u32; WORDS]) -> Result<()> {
     let room = room(call, at, align, WORDS * 4)?;
     for (room, word) in room.as_chunks_mut().0.iter_mut().zip(words) {
@@ -241,7 +259,7 @@ pub(super) fn put_done(call: &mut Call<'_>, at: u32, done: std::result::Result<(
 }
 
 fn room<'a>(call: &'a mut Call<'_>, at: u32, align: u32, size: usize) -> Result<&'a mut [u8]> {
-    if !at.is_multiple_of(align) {
+    if !is_aligned(at, align) {
         bail!("pointer not aligned");
     }
     let memory = memory(call.data())?.data_mut(call);
@@ -361,6 +379,20 @@ mod tests {
 
     fn bytes(store: &Store<State>, at: u32, length: usize) -> &[u8] {
         range(memory(store.data()).unwrap().data(store), at, length).unwrap()
+    }
+
+    #[test]
+    fn what_the_guest_keeps_is_taken_before_it_is_asked() {
+        let mut store = store("unreachable");
+        store.data_mut().abi.free_lists = Some(FreeLists::at(64));
+        called(&mut store, |call| put(call, 64, 4, [3, PAGE - 2, 1001, 4096])).unwrap();
+        assert_eq!(called(&mut store, |call| give(call, b"taken")), Ok((4096, 5)));
+        assert_eq!(bytes(&store, 4096, 5), b"taken");
+        let asked = |store: &mut Store<State>| called(store, |call| allocate(call, 4, 8)).unwrap_err();
+        assert!(asked(&mut store).contains("unreachable"), "what is not aligned is left alone, and the guest is asked");
+        let outside = called(&mut store, |call| give(call, b"beyond")).unwrap_err();
+        assert!(outside.contains("beyond end of memory"), "{outside}");
+        assert!(asked(&mut store).contains("unreachable"), "none is left");
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! A core module's exports: looked up once for each instance, called with numbers alone.
 
-use super::abi::{self, Abi, case, number, span};
+use super::{
+    abi::{self, Abi, case, number, span},
+    free_lists::FreeLists,
+};
 use crate::filter::{
     bindings::tidegate::filter::types::{BodyFlow, Flow, TrailerFlow},
     guest::Handed,
@@ -42,6 +45,7 @@ pub(in crate::filter) fn start(
         initialize.typed::<(), ()>(&*store)?.call(&mut *store, ())?;
     }
     let guest = Guest::of(store, &instance)?;
+    store.data_mut().abi.free_lists = FreeLists::of(store, &instance)?;
     let configured = configure(store, &instance)?;
     Ok((guest, configured))
 }

@@ -5,6 +5,7 @@
 pub(super) mod abi;
 mod calls;
 pub(super) mod contract;
+mod free_lists;
 pub(super) mod guest;
 mod message;
 mod upstream;

@@ -6,7 +6,6 @@ use crate::{
     filter::{
         bindings::tidegate::filter::types::Flow,
         instance::{Answer, Callback},
-        lent::Shown,
         message::{Kind, Line},
         run::AtOnce,
     },
@@ -37,20 +36,16 @@ impl Passage {
 
     /// The first line and the fields, to be sent on.
     pub(in crate::filter) fn head(&mut self) -> Result<(Line, HeaderMap), Fault> {
+        let line = std::mem::take(&mut self.shown.line);
         // The body that follows is still of this kind.
-        let next = Line { kind: self.kind, ..Line::default() };
-        Ok((std::mem::replace(&mut self.shown.line, next), self.shown.take_head()?))
+        self.shown.line.kind = self.kind;
+        Ok((line, self.shown.take_head()?))
     }
 
     /// The same, where nothing behind the head is followed.
     pub(in crate::filter) fn into_head(mut self) -> Result<(Line, HeaderMap), Fault> {
         let head = self.head();
-        if self.kind == Kind::Request {
-            // The response has a use for it, which is large; nothing of the request must be found in it.
-            let Shown { head: _, trailers, body, line: _, reply } = &mut *self.shown;
-            (*trailers, *body, *reply) = (None, None, None);
-            self.steps.spare.set(Some(self.shown));
-        }
+        self.steps.spare.put(self.shown);
         head
     }
 
@@ -67,10 +62,6 @@ impl Passage {
 
     /// Shows the head to the first filters, as far as nothing has to be waited for. `end` says that nothing follows it.
     pub(in crate::filter) fn begin_at_once(&mut self, end: bool) -> Result<Begun, Halt> {
-        // A run begins with the request's head.
-        if self.kind == Kind::Response {
-            self.steps.lap();
-        }
         while let Some(callback) = self.next_head(end) {
             let answer = match self.steps.show_at_once(self.place(self.let_on), callback, &mut self.shown)? {
                 AtOnce::Answered(answer) => answer,

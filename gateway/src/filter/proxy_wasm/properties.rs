@@ -125,7 +125,7 @@ fn request(name: &str, stream: &Stream) -> Option<Value> {
         "useragent" => field_of(head()?, "user-agent"),
         "protocol" => Some(Value::Static(if known.version()? == http::Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" })),
         "time" => {
-            let began = SystemTime::now().checked_sub(stream.began.elapsed())?;
+            let began = SystemTime::now().checked_sub(known.began().elapsed())?;
             let since = began.duration_since(SystemTime::UNIX_EPOCH).ok()?;
             Some(length(since))
         }

@@ -16,7 +16,7 @@ use crate::filter::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, uri::PathAndQuery};
-use std::{rc::Rc, sync::Arc, task::Waker, time::Instant};
+use std::{rc::Rc, sync::Arc, task::Waker};
 use tidegate_policy::{exchange::AuditEvent, target::Form};
 use tokio::sync::Notify;
 
@@ -24,7 +24,6 @@ use tokio::sync::Notify;
 pub(super) struct Stream {
     pub(super) root: u32,
     pub(super) known: Arc<Known>,
-    pub(super) began: Instant,
     pub(super) phase: Phase,
     pub(super) request: Message,
     pub(super) response: Message,
@@ -115,7 +114,6 @@ impl Stream {
         Self {
             root,
             known: Arc::clone(known),
-            began: Instant::now(),
             phase: Phase::RequestHeaders,
             request: Message::of(Kind::Request),
             response: Message::of(Kind::Response),

@@ -12,6 +12,7 @@ use crate::{
 };
 use ::http::{HeaderValue, header};
 use http_body::Body as _;
+use std::time::Instant;
 
 impl Run {
     /// Shows an answer that a filter gave in the upstream's place to the Proxy-Wasm filters that have seen the request, in
@@ -30,7 +31,7 @@ impl Run {
         if steps.known.asked_for_head() {
             *answer.body_mut() = Body::empty();
         }
-        let other = self.response(&mut answer).await?;
+        let other = self.response(&mut answer, Instant::now()).await?;
         let answer = other.map_or(answer, |other| *other);
         Ok(if is_refusal { refused(answer) } else { answer })
     }

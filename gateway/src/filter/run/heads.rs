@@ -17,6 +17,7 @@ use http_body::Body as _;
 use std::{
     future::{Ready, poll_fn, ready},
     pin::pin,
+    time::Instant,
 };
 use tidegate_policy::Reason;
 
@@ -49,8 +50,9 @@ impl Run {
         }))
     }
 
-    /// Shows the response to every filter in reverse order, as `request` does.
-    pub fn response<'a>(&'a self, response: &'a mut Response) -> Answering<'a> {
+    /// Shows the response, whose head came at `came`, to every filter in reverse order, as `request` does.
+    pub fn response<'a>(&'a self, response: &'a mut Response, came: Instant) -> Answering<'a> {
+        self.0.lap.set(came);
         let status = response.status();
         self.0.known.responded(status);
         let mut passage = Passage::new(&self.0, Kind::Response, std::mem::take(response.headers_mut()));

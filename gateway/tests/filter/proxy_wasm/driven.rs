@@ -5,6 +5,7 @@ use crate::setting::{Stage, request, response};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
+use std::time::Instant;
 use tidegate_gateway::{fault::Fault, filter::Run, http::body::Body};
 
 /// What has passed of a message.
@@ -70,7 +71,7 @@ pub(super) async fn asked(run: &Run, pieces: &[&'static str], trailers: Option<H
 pub(super) async fn answered(run: &Run, pieces: &[&'static str], trailers: Option<HeaderMap>) -> Result<Came, Fault> {
     let body = Body::scripted(pieces.iter().map(|piece| Bytes::from_static(piece.as_bytes())), trailers);
     let mut response = Response::from_parts(response(), body);
-    match run.response(&mut response).await? {
+    match run.response(&mut response, Instant::now()).await? {
         None => {
             let (head, body) = response.into_parts();
             read(head.headers, body).await.map(|passed| Came::Passed(Box::new(passed)))

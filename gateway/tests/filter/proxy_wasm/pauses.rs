@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use std::time::Instant;
 use tidegate_gateway::{fault::Fault, filter::Limits, http::body::Body};
 use tidegate_policy::Reason;
 
@@ -288,7 +289,7 @@ fn what_a_lost_vm_has_of_an_exchange_that_ends_is_dropped() {
             assert!(futures_util::poll!(std::pin::pin!(body.frame())).is_pending(), "it is held");
             assert_eq!(stage.host.metrics().held_bytes.value(), 4);
             let mut answer = Response::from_parts(response(), Body::empty());
-            assert_eq!(run.response(&mut answer).await.is_ok(), on_error == "skip");
+            assert_eq!(run.response(&mut answer, Instant::now()).await.is_ok(), on_error == "skip");
             drop(body);
             run.close(closing()).await;
         });

@@ -154,11 +154,11 @@ fn write(state: &mut State, map: Map, name: &[u8], write: Write<'_>) -> Answer {
     if name.first() == Some(&b':') {
         return if is_head { pseudo(state, kind, name, write) } else { Err(Status::BadArgument) };
     }
-    let change = match (state.names.get_mut().writable(name), write) {
-        (Ok(name), Write::Add(value)) => headers::value(value).map(|value| Change::Append(name, value)),
-        (Ok(name), Write::Replace(value)) => headers::value(value).map(|value| Change::Set(name, value)),
-        (Ok(name), Write::Remove) => Ok(Change::Remove(name)),
-        (Err(refusal), _) => Err(refusal),
+    let names = state.names.get_mut();
+    let change = match write {
+        Write::Add(value) => Change::append(names, name, value),
+        Write::Replace(value) => Change::set(names, name, value),
+        Write::Remove => Change::remove(names, name),
     };
     let room = headers::Room { count: state.limits.header_count, bytes: state.limits.header_bytes };
     let message = state.stream_mut().ok_or(Status::BadArgument)?.changed(kind);
