@@ -77,6 +77,8 @@ async fn a_project_becomes_a_filter_on_a_route() {
     cargo(&project, &["module", "--quiet"]);
     let target = gateway::build_directory();
     let module: PathBuf = target.with_file_name("authors").join("wasm32-unknown-unknown/release/team_header.wasm");
+    let (bytes, name) = (std::fs::read(&module).expect("cargo made it"), b"tidegate_free_lists");
+    assert!(bytes.windows(name.len()).any(|part| part == name), "the gateway would ask it for every block");
     let module = module.to_string_lossy();
 
     let told: Value = serde_json::from_str(&tidegate(&["filter", "inspect", &module, "--json"])).expect("JSON");

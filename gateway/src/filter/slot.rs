@@ -176,8 +176,12 @@ impl Seat {
             Self::Shared(slot) => Some(Called::Done(slot.visit(filter, &mut trail.borrow_mut(), visit))),
             Self::Proxy(place, _) => Some(place.visit_at_once(trail, visit)),
             Self::Own(_) if Self::suspends(filter) => None,
-            // It is away for good where it was lost to a panic of the host's.
-            Self::Own(own) => Box::pin(own.visit(filter, trail, visit)).now_or_never().map(Called::Done),
+            Self::Own(own) => {
+                let visited = Box::pin(own.visit(filter, trail, visit)).now_or_never();
+                // A plain call has come to its end, or it never will.
+                let lost = || Err(Arc::from("its instance was lost when the gateway panicked in a call of it"));
+                Some(Called::Done(visited.unwrap_or_else(lost)))
+            }
         }
     }
 

@@ -170,10 +170,15 @@ async fn attempt(
     let permit = again.as_ref().unwrap_or(&permit);
     let (wish, filters) = (wish.as_deref(), run.as_ref());
     let delivery = Delivery { worker, live: &live, permit, wish, filters, downstream, pace: course.pace };
-    let delivered = delivery.run(request, record).await.map(|response| fit(worker, response));
+    let delivered = delivery.run(request, record).await;
+    let came = Instant::now();
+    if delivered.is_ok() {
+        record.head_came(came);
+    }
+    let delivered = delivered.map(|response| fit(worker, response));
     match run {
         None => delivered,
-        Some(run) => course.tell(downstream, &run, delivered, record).await,
+        Some(run) => course.tell(downstream, &run, (delivered, came), record).await,
     }
 }
 
@@ -401,13 +406,13 @@ impl Course {
         self.answered(downstream, run, run.request(request)).await
     }
 
-    /// What was delivered, as the filters let it go back. One may have answered in the middle of the request's body, which
+    /// What was delivered, and came at that moment, as the filters let it go back. One may have answered in the middle of the request's body, which
     /// is why its delivery failed.
     async fn tell(
         &self,
         downstream: &Downstream,
         run: &Run,
-        delivered: Result<Response, Fault>,
+        (delivered, came): (Result<Response, Fault>, Instant),
         record: &mut OpenRecord,
     ) -> Result<Response, Fault> {
         let mut response = match (delivered, run.late_reply()) {
@@ -418,8 +423,6 @@ impl Course {
             }
             (Err(fault), None) => return Err(fault),
         };
-        let came = Instant::now();
-        record.head_came(came);
         record.tell(run, came);
         let answered = self.answered(downstream, run, run.response(&mut response, came)).await?;
         Ok(answered.map_or(response, |reply| reply::of_filter(*reply, record)))

@@ -72,7 +72,7 @@ struct Facts {
     upstream: Option<(upstream::Facts, Instant)>,
     filters: Vec<FilterFacts<'static>>,
     status: Option<::http::StatusCode>,
-    answered: Option<Instant>,
+    head_came: Option<Instant>,
     closed: Option<Instant>,
     fault: Option<Fault>,
     request_bytes: u64,
@@ -151,7 +151,7 @@ impl OpenRecord {
 
     /// That the response's head came at `came`. What filters take before it goes back is no part of how long that took.
     pub fn head_came(&mut self, came: Instant) {
-        self.facts.answered = Some(came);
+        self.facts.head_came = Some(came);
     }
 
     /// Tells the filters what is known of the connection that the response's head came by at `came`.
@@ -161,10 +161,9 @@ impl OpenRecord {
         }
     }
 
-    /// That the response goes back with this status; where nothing has come, it was made here. A later call corrects the status.
+    /// The status that goes back. A later call corrects it.
     pub fn answered(&mut self, status: ::http::StatusCode) {
         self.facts.status = Some(status);
-        self.facts.answered.get_or_insert_with(Instant::now);
     }
 
     /// What went wrong. The first fault is the one that is recorded: what follows is its consequence.
@@ -236,7 +235,7 @@ impl Facts {
             upstream: None,
             filters: Vec::new(),
             status: None,
-            answered: None,
+            head_came: None,
             closed: None,
             fault: None,
             request_bytes: 0,
@@ -311,8 +310,8 @@ impl Facts {
             tls_us: upstream.map_or(reached.and_then(|way| way.handshake), |(facts, _)| facts.handshake).map(micros),
             filters_us: (!self.filters.is_empty()).then_some(filters),
             first_byte_us: upstream
-                .zip(self.answered)
-                .and_then(|((_, sent), answered)| answered.checked_duration_since(*sent))
+                .zip(self.head_came)
+                .and_then(|((_, sent), came)| came.checked_duration_since(*sent))
                 .map(micros),
         }
     }

@@ -1,7 +1,7 @@
 //! Every function of the contract, called by the witness as a core module and as a component: what it is told, what becomes of
 //! the exchange and what is counted has to be the same.
 
-use crate::setting::{FORMS, Flow, Form, Stage, passed_back, passed_on, request, response};
+use crate::setting::{self, FORMS, Flow, Form, Stage, passed_back, passed_on, request, response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue};
@@ -207,5 +207,13 @@ fn what_a_filter_answers_does_not_depend_on_its_form() {
     assert_eq!(as_module, as_component);
     for ((route, reply), (status, ..)) in replies.iter().zip(&as_module) {
         assert_eq!(u64::from(*status), reply["status"].as_u64().unwrap(), "{route}");
+    }
+}
+
+#[test]
+fn filters_on_the_sdk_say_where_their_free_blocks_are() {
+    let name = b"tidegate_free_lists";
+    for (filter, module) in setting::filters() {
+        assert!(module.windows(name.len()).any(|bytes| bytes == name), "{filter} is asked for every block");
     }
 }

@@ -34,8 +34,8 @@ impl FreeLists {
         Self(place)
     }
 
-    /// Takes a block of this size from its list; none where there is none, or no list for it. Whether it is in the memory, and where it
-    /// begins, is for whoever writes there to check.
+    /// Takes a block of this size from its list; none where there is none, or no list for it. Whether all of it is in the memory is for
+    /// whoever writes there to check.
     pub(super) fn take(self, memory: &mut [u8], align: u32, size: u32) -> Option<u32> {
         // What is nothing is no block.
         if size == 0 || size > SMALLEST << (CLASSES - 1) || align > ALIGNMENT {
@@ -44,9 +44,13 @@ impl FreeLists {
         let class = size.max(SMALLEST).next_power_of_two().trailing_zeros() - SMALLEST.trailing_zeros();
         let list = self.0.checked_add(class * LIST_BYTES)? as usize;
         let (count, blocks) = memory.get_mut(list..)?.get_mut(..LIST_BYTES as usize)?.split_first_chunk_mut::<4>()?;
-        let last = u32::from_le_bytes(*count).checked_sub(1).filter(|last| *last < KEPT)?;
+        let last = u32::from_le_bytes(*count).checked_sub(1)?;
+        let block = u32::from_le_bytes(*blocks.as_chunks().0.get(last as usize)?);
+        if block == 0 || !block.is_multiple_of(ALIGNMENT) {
+            return None;
+        }
         *count = last.to_le_bytes();
-        blocks.as_chunks().0.get(last as usize).map(|block| u32::from_le_bytes(*block))
+        Some(block)
     }
 }
 
@@ -86,6 +90,11 @@ mod tests {
             assert_eq!(FreeLists::at(8).take(&mut memory, 1, 1), None, "{count}");
         }
         memory[8..12].copy_from_slice(&KEPT.to_le_bytes());
-        assert_eq!(FreeLists::at(8).take(&mut memory, 1, 1), Some(0), "the last of a full list, which here is nothing");
+        assert_eq!(FreeLists::at(8).take(&mut memory, 1, 1), None, "the last of a full list, which here is nothing");
+        memory[136..140].copy_from_slice(&801_u32.to_le_bytes());
+        assert_eq!(FreeLists::at(8).take(&mut memory, 1, 1), None, "nor is what is not aligned a block");
+        assert_eq!(memory[8..12], KEPT.to_le_bytes());
+        memory[136..140].copy_from_slice(&800_u32.to_le_bytes());
+        assert_eq!(FreeLists::at(8).take(&mut memory, 1, 1), Some(800));
     }
 }
