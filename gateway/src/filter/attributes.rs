@@ -202,10 +202,12 @@ impl Known {
 
     /// The same, where it lies.
     pub(super) fn fact(&self, name: &str) -> Option<Fact<'_>> {
-        match name.split_once('.') {
-            Some(("caller", _)) => self.of_caller(name),
-            Some(("request" | "response" | "exchange" | "duration", _)) | None => self.of_exchange(name),
-            Some(("state", _)) => self.state.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned().map(Fact::Set),
+        // Names are short: a search that is made for long texts takes longer than to look at each byte.
+        let area = name.bytes().position(|byte| byte == b'.').and_then(|dot| name.get(..dot));
+        match area {
+            Some("caller") => self.of_caller(name),
+            Some("request" | "response" | "exchange" | "duration") | None => self.of_exchange(name),
+            Some("state") => self.state.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned().map(Fact::Set),
             Some(_) => self.of_way(name),
         }
     }

@@ -154,7 +154,7 @@ fn fits(headers: &HeaderMap, changes: &[Change], room: Room) -> Result<(), Refus
         return Err(Refusal::TooMany);
     }
     let size = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
-    let bytes: usize = headers.iter().chain(written()).map(size).sum();
+    let bytes = headers.iter().map(size).sum::<usize>() + written().map(size).sum::<usize>();
     if bytes > room.bytes { Err(Refusal::TooLarge) } else { Ok(()) }
 }
 

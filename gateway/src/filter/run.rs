@@ -32,7 +32,6 @@ use crate::{
     upstream::{self, Wish},
 };
 use futures_util::future::{Either, LocalBoxFuture};
-use smallvec::SmallVec;
 use std::{
     borrow::Cow,
     cell::{Cell, RefCell},
@@ -61,7 +60,7 @@ pub(super) struct Steps {
     chain: Arc<Chain>,
     known: Arc<Known>,
     dialect: Dialect,
-    each: SmallVec<[Step; 1]>,
+    each: Vec<Step>,
     /// Whether a call of any of its filters may suspend.
     pub(super) suspends: bool,
     /// Whether the last call to any of them may.
@@ -433,27 +432,30 @@ impl Steps {
 
     /// What the record says of each filter.
     fn facts(&self) -> Vec<FilterFacts<'static>> {
-        let reached = |(link, step): &(&Link, &Step)| match step.fate.get() {
-            Fate::Elsewhere => false,
-            Fate::Waiting => link.required,
-            _ => true,
-        };
         let mut facts = Vec::with_capacity(self.each.len());
-        facts.extend(self.chain.links.iter().zip(&self.each).filter(reached).map(|(link, step)| {
+        for (link, step) in self.chain.links.iter().zip(&self.each) {
+            let reached = match step.fate.get() {
+                Fate::Elsewhere => false,
+                Fate::Waiting => link.required,
+                _ => true,
+            };
+            if !reached {
+                continue;
+            }
             let events = std::mem::take(&mut step.trail.borrow_mut().events);
             let silent = link.required && events.is_empty();
             if silent && let Ok(filter) = &link.filter {
                 filter.shared.metrics.silent.add(1);
             }
-            FilterFacts {
+            facts.push(FilterFacts {
                 plugin: link.plugin.clone(),
                 outcome: Cow::Borrowed(step.fate.get().as_str()),
                 time_us: u64::try_from(step.time.get().as_micros()).unwrap_or(u64::MAX),
                 error: step.error.borrow().as_ref().map(|error| Cow::Owned(error.to_string())),
                 silent,
                 events,
-            }
-        }));
+            });
+        }
         facts
     }
 }
