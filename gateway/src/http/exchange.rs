@@ -406,8 +406,8 @@ impl Course {
         self.answered(downstream, run, run.request(request)).await
     }
 
-    /// What was delivered, and came at that moment, as the filters let it go back. One may have answered in the middle of the request's body, which
-    /// is why its delivery failed.
+    /// What was delivered, and came at that moment, as the filters let it go back. One may have answered in the middle of the
+    /// request's body, which is why its delivery failed.
     async fn tell(
         &self,
         downstream: &Downstream,
