@@ -34,7 +34,7 @@ pub struct Settings {
     pub exchange_queue_bytes: usize,
     /// How long records are kept (`exchange_max_age`).
     pub exchange_max_age: Duration,
-    /// How much of them is kept, in bytes (`exchange_max_bytes`).
+    /// How much of them is kept, in bytes as they are packed (`exchange_max_bytes`).
     pub exchange_max_bytes: u64,
     /// Callers that may follow the records at once (`exchange_followers`).
     pub exchange_followers: usize,

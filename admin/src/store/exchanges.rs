@@ -1,6 +1,9 @@
-//! Exchange records as they are kept: one row per batch of JSON lines, appended, read newest first, removed by age and size.
+//! Exchange records as they are kept: one row per batch of JSON lines, packed, appended, read newest first, removed by age and size.
 
-use super::{EXCHANGES, Purpose};
+use super::{
+    EXCHANGES, Purpose,
+    pack::{pack, unpack},
+};
 use crate::{StartError, clock};
 use sqlx::{Connection, SqliteConnection, SqlitePool};
 use std::{path::Path, sync::Arc, thread, time::Duration};
@@ -21,7 +24,7 @@ pub(crate) struct Retention {
 }
 
 /// A stored batch.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 pub(crate) struct StoredBatch {
     pub(crate) number: i64,
     pub(crate) lines: Vec<u8>,
@@ -59,10 +62,13 @@ impl ExchangeStore {
 
     /// The newest batch up to `number` that has records between the times (microseconds, both included).
     pub(crate) async fn newest(&self, number: i64, since_us: i64, until_us: i64) -> sqlx::Result<Option<StoredBatch>> {
-        let sql =
-            "SELECT number, lines FROM batch WHERE number <= ? AND last_us >= ? AND first_us <= ? ORDER BY number DESC LIMIT 1";
-        let query = sqlx::query_as(sql).bind(number).bind(since_us).bind(until_us);
-        query.fetch_optional(&self.readers).await
+        let sql = "SELECT number, unpacked, lines FROM batch
+                   WHERE number <= ? AND last_us >= ? AND first_us <= ? ORDER BY number DESC LIMIT 1";
+        let query = sqlx::query_as::<_, (i64, Option<i64>, Vec<u8>)>(sql).bind(number).bind(since_us).bind(until_us);
+        let Some((number, unpacked, stored)) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
+        let unpacked = unpacked.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let lines = unpack(stored, unpacked).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        Ok(Some(StoredBatch { number, lines }))
     }
 
     /// Removes what is too old, then the oldest of what is too much.
@@ -89,14 +95,15 @@ async fn append(writer: &mut SqliteConnection, batches: impl Iterator<Item = Arc
     let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let mut transaction = writer.begin().await?;
     for batch in batches {
-        // Where nobody follows the records, nobody else has the batch, and its lines need not be copied.
-        let Batch { count, first_us, last_us, lines } = Arc::unwrap_or_clone(batch);
-        sqlx::query("INSERT INTO batch (first_us, last_us, count, bytes, lines) VALUES (?, ?, ?, ?, ?)")
-            .bind(signed(first_us))
-            .bind(signed(last_us))
+        let Batch { count, first_us, last_us, lines } = &*batch;
+        let (stored, unpacked) = pack(lines);
+        sqlx::query("INSERT INTO batch (first_us, last_us, count, bytes, unpacked, lines) VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(signed(*first_us))
+            .bind(signed(*last_us))
             .bind(count)
-            .bind(signed(lines.len() as u64))
-            .bind(lines)
+            .bind(signed(stored.len() as u64))
+            .bind(unpacked.map(|bytes| signed(bytes as u64)))
+            .bind(stored.into_owned())
             .execute(&mut *transaction)
             .await?;
     }

@@ -5,6 +5,7 @@ mod check;
 pub(crate) mod exchanges;
 mod load;
 mod modules;
+mod pack;
 mod rows;
 
 pub(crate) use rows::{Change, Row, Who, delete, put, put_bytes, referrers, row};
@@ -60,11 +61,15 @@ pub(crate) struct Store {
 
 /// What to do about a database that does not work, for the log and for callers.
 pub(crate) fn advice(error: &sqlx::Error) -> &'static str {
+    const DAMAGED: &str = "it is damaged: stop the gateway and restore it from a backup, or move it away to begin anew";
+    if matches!(error, sqlx::Error::Decode(_)) {
+        return DAMAGED;
+    }
     match primary_code(error) {
         Some(FULL) => "its disk is full: free some space",
         Some(8) => "its disk is mounted for reading only: mount it for writing",
         Some(10) => "its disk fails: check it, and the system's log",
-        Some(11 | 26) => "it is damaged: stop the gateway and restore it from a backup, or move it away to begin anew",
+        Some(11 | 26) => DAMAGED,
         _ => "check the disk that holds the data directory",
     }
 }

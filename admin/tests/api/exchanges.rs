@@ -2,6 +2,7 @@
 
 use crate::harness::Gate;
 use serde_json::{Value, json};
+use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 use tidegate_policy::exchange::Batch;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -128,14 +129,43 @@ async fn queued_records_survive_a_stop_and_old_ones_are_removed() {
         let page = gate.get("/v1/exchanges").await.is(200).json();
         let kept = numbers(&page);
         assert_eq!(kept.first(), Some(&49), "all were stored, and the newest are kept");
-        if kept.len() == 20 {
+        if kept.len() < 50 {
+            // They are kept packed, which makes lines that are alone in their batch a little shorter.
+            assert!((20..30).contains(&kept.len()), "{kept:?}");
             break;
         }
-        assert_eq!(kept.len(), 50);
     }
     let directory = gate.stop().await;
     let gate = Gate::start_in(directory, |settings| settings.exchange_max_age = std::time::Duration::from_secs(1)).await;
     while !numbers(&gate.get("/v1/exchanges").await.is(200).json()).is_empty() {}
+}
+
+#[tokio::test]
+async fn records_of_before_they_were_packed_are_read_and_damaged_ones_refused() {
+    let lines: Vec<_> = (0..200).map(|number| record(number, "a", "allowed")).collect();
+    let gate = Gate::start_in(tempfile::TempDir::new().expect("a directory"), keep_for_ever).await;
+    gate.records.send(batch(&lines)).await.expect("it takes records");
+    gate.records.send(batch(&lines)).await.expect("it takes records");
+    let directory = gate.stop().await;
+    let path = directory.path().join("exchanges.db");
+    let mut connection = SqliteConnectOptions::new().filename(&path).connect().await.expect("it opens");
+    let sizes = sqlx::query_as::<_, (i64, i64, i64)>("SELECT bytes, LENGTH(lines), unpacked FROM batch WHERE number = 1");
+    let (bytes, stored, unpacked) = sizes.fetch_one(&mut connection).await.expect("it is there");
+    let plain = lines.concat();
+    assert_eq!((bytes, unpacked), (stored, i64::try_from(plain.len()).expect("few")), "what it takes, and what it was");
+    assert!(stored * 4 < unpacked, "{stored} of {unpacked}");
+    let as_before = sqlx::query("UPDATE batch SET unpacked = NULL, bytes = ?, lines = ? WHERE number = 1");
+    as_before.bind(unpacked).bind(plain.into_bytes()).execute(&mut connection).await.expect("it is changed");
+    sqlx::query("UPDATE batch SET unpacked = unpacked - 1 WHERE number = 2")
+        .execute(&mut connection)
+        .await
+        .expect("it is changed");
+    connection.close().await.expect("it closes");
+    let gate = Gate::start_in(directory, keep_for_ever).await;
+    let refused = gate.get("/v1/exchanges").await.is(500);
+    assert!(refused.text.contains("could not read the records") && refused.text.contains("it is damaged"), "{}", refused.text);
+    let page = gate.get("/v1/exchanges?limit=200&cursor=1.200").await.is(200).json();
+    assert_eq!(numbers(&page), (0..200).rev().collect::<Vec<_>>());
 }
 
 #[tokio::test]
