@@ -6,6 +6,7 @@ use super::{
     decode::Decoder,
     encode::Sending,
     head::{self, RequestHead},
+    together::together,
     wire::{Incoming, Wire},
 };
 use crate::{
@@ -204,6 +205,7 @@ impl<H: Handler> Connection<'_, H> {
 
     /// Writes an answer. Returns whether the connection could go on afterwards.
     async fn answer(&self, response: Response, method: &Method, version: Version, keep_alive: bool) -> (Written, bool) {
+        together().await;
         let (parts, mut body) = response.into_parts();
         let (mut sending, keep_alive) = plan(&parts, &body, method, version, keep_alive);
         {
