@@ -10,7 +10,11 @@ mod random;
 mod script;
 #[path = "../../tests/filter/setting.rs"]
 mod setting;
+#[path = "../../tests/filter/whole.rs"]
+mod whole;
 #[path = "../../tests/filter/written.rs"]
 mod written;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| random::drive(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    random::drive(bytes);
+});

@@ -6,7 +6,10 @@ use crate::setting::{Stage, closing, request, response};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
 use std::{
+    cell::RefCell,
+    ops::AddAssign,
     sync::Arc,
     task::Waker,
     time::{Duration, Instant},
@@ -24,12 +27,51 @@ const PATIENCE: usize = 24;
 /// A piece that is larger than what fits into most buffers, and one that is larger than what may be held.
 const LARGE: &[u8] = &[b'l'; 20_000];
 
+/// Where scripts run: with a credential of each kind. Nobody connects with them, so what is in them is of no interest.
+pub(crate) fn stage(limits: Limits) -> Stage {
+    Stage::empty(limits).holding(&[
+        ("key", json!({"kind": "secret", "value": "material"})),
+        ("ca", json!({"kind": "trust", "pem": "material"})),
+        ("client", json!({"kind": "certificate", "chain": "material", "key": "material"})),
+    ])
+}
+
+/// What their filters are granted.
+pub(crate) fn grants(loosen_tls: bool) -> Value {
+    json!({
+        "services": ["other"], "endpoints": true, "credentials": ["key", "ca", "client"], "paths": ["/v1/*"],
+        "loosen_tls": loosen_tls,
+    })
+}
+
 /// What is said by one byte each.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Course {
     pub(crate) request: u8,
     pub(crate) response: u8,
     pub(crate) calls: u8,
+}
+
+/// How often an exchange came to what is far from its beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Reached {
+    /// Calls that were answered.
+    pub(crate) calls: u32,
+    /// Streams of which a filter was told the end.
+    pub(crate) streams: u32,
+    /// Requests that a secret was to go with.
+    pub(crate) secrets: u32,
+    /// Requests that were to go to another service.
+    pub(crate) services: u32,
+}
+
+impl AddAssign for Reached {
+    fn add_assign(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.streams += other.streams;
+        self.secrets += other.secrets;
+        self.services += other.services;
+    }
 }
 
 impl Course {
@@ -39,7 +81,8 @@ impl Course {
     }
 
     /// One exchange on `stage`, to its end.
-    pub(crate) fn exchange(self, stage: &mut Stage) {
+    pub(crate) fn exchange(self, stage: &mut Stage) -> Reached {
+        let reached = RefCell::new(Reached::default());
         let (errands, asked) = mpsc::channel(4);
         stage.instances = Instances::new(errands);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
@@ -53,7 +96,7 @@ impl Course {
                 // What is given up is dropped as it is, as when a caller leaves.
                 tokio::select! {
                     biased;
-                    () = self.message(&run) => {}
+                    () = self.message(&run, &reached) => {}
                     () = self.patience() => {}
                 }
                 // In a box, so that what is given up is gone before what follows.
@@ -68,10 +111,11 @@ impl Course {
                 biased;
                 () = work => {}
                 () = stage.instances.keep() => unreachable!("it goes on for ever"),
-                () = self.answer(asked) => unreachable!("it goes on for ever"),
+                () = self.answer(asked, &reached) => unreachable!("it goes on for ever"),
             }
         });
         stage.instances = Instances::default();
+        reached.into_inner()
     }
 
     /// Lets everything else have its turn, and where it is to be so, the timers.
@@ -85,13 +129,17 @@ impl Course {
         }
     }
 
-    async fn message(self, run: &Run) {
+    async fn message(self, run: &Run, reached: &RefCell<Reached>) {
         if self.form() == Form::Tunnel {
             return self.tunnel(run).await;
         }
         let grpc: &[_] = if self.request & 0x10 != 0 { &[("content-type", "application/grpc")] } else { &[] };
         let mut request = Request::from_parts(request(grpc), body(self.request));
         let Ok(None) = run.request(&mut request).await else { return };
+        if let Some(wish) = run.wish() {
+            let (secrets, services) = (wish.has_secrets().into(), wish.service().is_some().into());
+            *reached.borrow_mut() += Reached { secrets, services, ..Reached::default() };
+        }
         // What was decided on, and what is the gateway's own, no filter changes.
         assert_eq!(request.headers()["host"], "api.example.com");
         assert_eq!(request.headers()["proxy-authorization"], "Bearer secret");
@@ -145,20 +193,19 @@ impl Course {
     }
 
     /// Answers the calls that filters make, each otherwise than the one before.
-    async fn answer(self, mut asked: mpsc::Receiver<Errand>) {
+    async fn answer(self, mut asked: mpsc::Receiver<Errand>, reached: &RefCell<Reached>) {
         let (mut kept, mut kind) = (Vec::new(), self.calls);
         while let Some(Errand { request, answer, .. }) = asked.recv().await {
             if let Sent::Streamed(pieces) = request.into_body() {
                 kept.push((Some(pieces), None));
             }
             match (kind % 4, answer) {
-                (0, Answer::Whole(to)) => drop(to.send(Ok(whole()))),
+                (0, Answer::Whole(to)) => reached.borrow_mut().calls += u32::from(to.send(Ok(whole())).is_ok()),
                 (1, Answer::Whole(to)) => drop(to.send(Err(CallError::Timeout))),
                 (0 | 1, Answer::Streamed(to)) => {
-                    for received in stream(kind) {
-                        // One that does not listen hears no more.
-                        let _ = to.try_send(received);
-                    }
+                    // One that does not listen hears no more.
+                    let told = stream(kind).into_iter().all(|received| to.try_send(received).is_ok());
+                    reached.borrow_mut().streams += u32::from(told);
                     kept.push((None, Some(Answer::Streamed(to))));
                 }
                 (2, answer) => kept.push((None, Some(answer))),

@@ -20,4 +20,5 @@ mod seeds;
 mod setting;
 mod steps;
 mod upload;
+mod whole;
 mod written;

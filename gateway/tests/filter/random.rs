@@ -2,9 +2,13 @@
 //! hands over may harm the host. The fuzz target `core_abi` in `gateway/fuzz` has the same entry.
 
 use crate::{
-    course::{self, Course},
+    course::{self, Course, Reached},
     script::{Function, KEPT, NO_ERROR, Script, fields, imports},
     setting::{Stage, module},
+    whole::{
+        Given::{Number, Text},
+        Whole, whole,
+    },
     written::embedded,
 };
 use serde_json::json;
@@ -124,6 +128,14 @@ const TEXTS: [&str; 48] = [
     "phase",
 ];
 
+/// What filters may choose for the way out.
+const WHOLES: [Whole; 4] = [
+    whole("inject-secret", &[Text("x-key"), Text("key"), Text("Bearer "), Number(0)]),
+    whole("select-service", &[Text("other"), Number(0)]),
+    whole("select-endpoint", &[Text("203.0.113.10"), Number(443), Number(0)]),
+    whole("rewrite", &[Text("POST"), Text("/v1/x?a=b"), Number(0)]),
+];
+
 fn limits() -> Limits {
     Limits { handles: 6, hostcall_bytes: 24 << 10, ..course::limits() }
 }
@@ -138,42 +150,43 @@ struct World {
 
 thread_local! {
     static WORLD: RefCell<World> = RefCell::new(World {
-        stage: Stage::empty(limits()),
+        stage: course::stage(limits()),
         module: module(embedded(&text()).into()),
         tried: 0,
     });
 }
 
-/// Makes an exchange in which a filter does what `bytes` say. The exchange may fail; the host may not.
-pub(crate) fn drive(bytes: &[u8]) {
-    WORLD.with_borrow_mut(|world| world.drive(bytes));
+/// Makes an exchange in which a filter does what `bytes` say; how far it came. The exchange may fail; the host may not.
+pub(crate) fn drive(bytes: &[u8]) -> Reached {
+    WORLD.with_borrow_mut(|world| world.drive(bytes))
 }
 
 impl World {
-    fn drive(&mut self, bytes: &[u8]) {
-        let Some(([how, request, response], bytes)) = bytes.split_first_chunk() else { return };
+    fn drive(&mut self, bytes: &[u8]) -> Reached {
+        let Some(([how, request, response], bytes)) = bytes.split_first_chunk() else { return Reached::default() };
         // Typed filters are shown no tunnels.
         let course = Course { request: request & 0x7f, response: *response, calls: 0 };
         let plugin = format!("typed-{}", self.tried % 2);
         self.tried += 1;
         // What fails in `configure` has no exchange.
-        let script = Script::of(bytes, &FUNCTIONS, &TEXTS).after(if how & 32 != 0 { 0 } else { 1 });
+        let script = Script::of(bytes, &FUNCTIONS, &TEXTS, &WHOLES).after(if how & 32 != 0 { 0 } else { 1 });
         let filter = json!({
             "plugin": plugin,
             "config": script.letters(),
             "on_error": if how & 1 != 0 { "skip" } else { "deny" },
             "isolation": if how & 2 != 0 { "exchange" } else { "shared" },
             "required": how & 4 != 0,
-            "grants": {"services": ["other"], "endpoints": true, "paths": ["/v1/*"], "loosen_tls": how & 8 != 0},
+            "grants": course::grants(how & 8 != 0),
         });
         let filters = if how & 16 != 0 { json!([filter, filter]) } else { json!([filter]) };
         let modules = BTreeMap::from([(plugin.parse().unwrap(), self.module.clone())]);
         self.stage.publish_modules(&[("api", filters), ("other", json!([]))], &modules);
-        course.exchange(&mut self.stage);
+        let reached = course.exchange(&mut self.stage);
         // Of an exchange that is over nothing is left, however it ended.
         let metrics = self.stage.host.metrics();
         assert_eq!((metrics.instances.value(), metrics.memory_bytes.value()), (0, 0), "instances and their memory");
         assert_eq!(metrics.held_bytes.value(), 0, "bytes that are held");
+        reached
     }
 }
 

@@ -1,6 +1,7 @@
 //! Bytes read as what a filter does: which of the host's functions it calls, with what, and what it answers. The filter is
 //! compiled once and finds the script in its configuration, so that a run of another one takes microseconds.
 
+use crate::whole::{self, Given, Whole};
 use std::fmt::Write as _;
 
 /// A function of the host's.
@@ -64,6 +65,7 @@ pub(crate) struct Script<'a> {
     rest: &'a [u8],
     functions: &'a [Function],
     texts: &'a [&'a str],
+    wholes: &'a [Whole],
     made: Vec<u8>,
 }
 
@@ -86,8 +88,8 @@ enum Part {
 
 impl<'a> Script<'a> {
     /// What `bytes` say that a filter does, which imports `functions` and knows `texts`.
-    pub(crate) fn of(bytes: &'a [u8], functions: &'a [Function], texts: &'a [&'a str]) -> Self {
-        Self { rest: bytes, functions, texts, made: Vec::new() }
+    pub(crate) fn of(bytes: &'a [u8], functions: &'a [Function], texts: &'a [&'a str], wholes: &'a [Whole]) -> Self {
+        Self { rest: bytes, functions, texts, wholes, made: Vec::new() }
     }
 
     /// Has the filter answer so many of its first callbacks at once, with 0.
@@ -110,6 +112,7 @@ impl<'a> Script<'a> {
                     let so = self.room();
                     self.push(MAKE_ROOM_SO, &[Argument::Is(so)]);
                 }
+                which @ 0xc0.. => self.call_whole(usize::from(which) % self.wholes.len()),
                 which => self.call(usize::from(which) % self.functions.len()),
             }
         }
@@ -121,30 +124,62 @@ impl<'a> Script<'a> {
     fn call(&mut self, which: usize) {
         let mut arguments = Vec::new();
         for kind in self.functions[which].parameters.chars() {
-            match kind {
-                'n' => arguments.push(self.number()),
-                'h' => arguments.push(self.handle()),
-                'l' => arguments.push(self.long()),
-                'o' => arguments.push(self.place()),
-                'r' => {
-                    let at = self.settings();
-                    arguments.push(Argument::Is(at.into()));
-                }
-                _ => {
-                    let (at, count) = match kind {
-                        't' => self.text(),
-                        'm' => self.map(),
-                        'p' => self.list(&[Part::Text, Part::Text]),
-                        's' => self.list(&[Part::Text]),
-                        'c' => self.list(&[Part::Case, Part::Text, Part::Text]),
-                        'f' => self.list(&[Part::Text, Part::Case, Part::Gap, Part::Text]),
-                        other => panic!("{other} is no kind of parameter"),
-                    };
-                    arguments.extend([Argument::Is(at.into()), Argument::Is(count.into())]);
-                }
-            }
+            self.draw(kind, &mut arguments);
         }
         self.push(which as u8, &arguments);
+    }
+
+    /// Makes a call as it is given, or with one parameter of it drawn.
+    fn call_whole(&mut self, which: usize) {
+        let Whole { function, given } = self.wholes[which];
+        let which = self.functions.iter().position(|known| known.name == function).expect("a function of the host's");
+        let parameters = self.functions[which].parameters;
+        assert_eq!(parameters.len(), given.len(), "{function}");
+        let drawn = usize::from(self.byte()) % (2 * given.len());
+        let mut arguments = Vec::new();
+        for (index, (kind, given)) in parameters.chars().zip(given).enumerate() {
+            let bytes = match given {
+                _ if index == drawn => {
+                    self.draw(kind, &mut arguments);
+                    continue;
+                }
+                Given::Number(number) => {
+                    arguments.push(Argument::Is(u64::from(*number)));
+                    continue;
+                }
+                Given::LiesAt(at) => {
+                    arguments.push(Argument::LiesAt(u64::from(*at)));
+                    continue;
+                }
+                Given::Text(text) => text.as_bytes().to_vec(),
+                Given::Map(fields) => whole::map(fields),
+            };
+            let at = self.data(&bytes);
+            arguments.extend([Argument::Is(at.into()), Argument::Is(bytes.len() as u64)]);
+        }
+        self.push(which as u8, &arguments);
+    }
+
+    /// Draws what a parameter of this kind is given.
+    fn draw(&mut self, kind: char, arguments: &mut Vec<Argument>) {
+        let (at, count) = match kind {
+            'n' => return arguments.push(self.number()),
+            'h' => return arguments.push(self.handle()),
+            'l' => return arguments.push(self.long()),
+            'o' => return arguments.push(self.place()),
+            'r' => {
+                let at = self.settings();
+                return arguments.push(Argument::Is(at.into()));
+            }
+            't' => self.text(),
+            'm' => self.map(),
+            'p' => self.list(&[Part::Text, Part::Text]),
+            's' => self.list(&[Part::Text]),
+            'c' => self.list(&[Part::Case, Part::Text, Part::Text]),
+            'f' => self.list(&[Part::Text, Part::Case, Part::Gap, Part::Text]),
+            other => panic!("{other} is no kind of parameter"),
+        };
+        arguments.extend([Argument::Is(at.into()), Argument::Is(count.into())]);
     }
 
     fn push(&mut self, what: u8, arguments: &[Argument]) {

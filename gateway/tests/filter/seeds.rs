@@ -1,14 +1,15 @@
 //! A bounded run of what the fuzz targets do, the same each time.
 
-use crate::{proxy_wasm, random, written::CONTRACT};
+use crate::{course::Reached, proxy_wasm, random, written::CONTRACT};
 use std::collections::BTreeSet;
 
 /// Runs of so many bytes each.
-const RUNS: u32 = 256;
+const RUNS: u32 = 512;
 const BYTES: usize = 512;
 
-/// Has `drive` make something of bytes, whose first ones say in turn how the exchange goes.
-fn seeded(drive: impl Fn(&[u8])) {
+/// Has `drive` make something of bytes, whose first ones say in turn how the exchange goes; how far they came.
+fn seeded(drive: impl Fn(&[u8]) -> Reached) -> Reached {
+    let mut reached = Reached::default();
     // A linear congruential generator (Knuth's MMIX), whose upper bits are random enough to choose by.
     let mut state = 20_261_129_u64;
     for _ in 0..RUNS {
@@ -17,18 +18,21 @@ fn seeded(drive: impl Fn(&[u8])) {
             (*state >> 56) as u8
         };
         let bytes: Vec<u8> = (0..BYTES).map(|_| byte(&mut state)).collect();
-        drive(&bytes);
+        reached += drive(&bytes);
     }
+    reached
 }
 
 #[test]
 fn random_calls_of_proxy_wasm_harm_nobody() {
-    seeded(proxy_wasm::random::drive);
+    let Reached { calls, streams, secrets, services } = seeded(proxy_wasm::random::drive);
+    assert!(calls > 0 && streams > 0 && secrets > 0 && services > 0, "{calls}, {streams}, {secrets}, {services}");
 }
 
 #[test]
 fn random_calls_of_the_typed_contract_harm_nobody() {
-    seeded(random::drive);
+    let Reached { secrets, services, .. } = seeded(random::drive);
+    assert!(secrets > 0 && services > 0, "{secrets}, {services}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use tidegate_gateway::{
+    credentials::Credentials,
     fault::Fault,
     filter::{self, Asked, Chains, Closing, Facts, Host, Instances, Limits},
     http::{body::Body, reply::Dialect},
@@ -19,6 +20,7 @@ use tidegate_gateway::{
 };
 use tidegate_policy::{
     Identity, Mistake, Name, Permit, Reason, Snapshot, Target,
+    credential::Credential,
     exchange::{FilterFacts, Verdict},
     identity::{Caller, Proof},
     plugin::{Digest, Plugin},
@@ -124,6 +126,7 @@ pub(crate) struct Stage {
     /// The line of every request.
     asked: Request<()>,
     permits: BTreeMap<String, Arc<Permit>>,
+    credentials: BTreeMap<Name, Arc<Credential>>,
 }
 
 /// An exchange without bodies, whose filters never suspend.
@@ -254,7 +257,16 @@ impl Stage {
             identity: caller(),
             asked: Request::from_parts(request(&[]), ()),
             permits: BTreeMap::new(),
+            credentials: BTreeMap::new(),
         }
+    }
+
+    /// Has these credentials in force, each as its document says it.
+    pub(crate) fn holding(mut self, credentials: &[(&str, Value)]) -> Self {
+        let credential = |document: &Value| Arc::new(serde_json::from_value(document.clone()).unwrap());
+        self.credentials = credentials.iter().map(|(name, document)| (name.parse().unwrap(), credential(document))).collect();
+        self.live.credentials = Credentials::of(&self.credentials);
+        self
     }
 
     /// Puts other filters on the route.
@@ -275,7 +287,7 @@ impl Stage {
         let asked = |module: &Module| proxy(module).then(|| self.host.inspect(&module.read().unwrap()).ok()).flatten();
         let world = |module: &Module| asked(module).map_or_else(|| TYPED.to_owned(), |found| found.world);
         let worlds = modules.iter().map(|(name, module)| (name.clone(), world(module))).collect();
-        self.live.snapshot = Arc::new(snapshot(routes, modules, &worlds));
+        self.live.snapshot = Arc::new(snapshot(routes, (modules, &worlds), &self.credentials));
         self.chains = Chains::prepare(&self.host, &self.live.snapshot, modules, &self.chains);
         self.permits = routes.iter().map(|(route, _)| ((*route).to_owned(), Arc::new(self.decide(route)))).collect();
     }
@@ -421,23 +433,25 @@ pub(crate) fn mistakes(routes: &[(&str, Value)], modules: &BTreeMap<Name, Module
     let mut modules = modules.clone();
     modules.insert("typed".parse().unwrap(), module(Arc::from(*b"typed")));
     worlds.insert("typed".parse().unwrap(), TYPED.to_owned());
-    let compiled = compile(routes, &modules, &worlds);
+    let compiled = compile(routes, (&modules, &worlds), &BTreeMap::new());
     let mistakes = compiled.err().unwrap_or_default();
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-fn snapshot(routes: &[(&str, Value)], modules: &BTreeMap<Name, Module>, worlds: &BTreeMap<Name, String>) -> Snapshot {
-    compile(routes, modules, worlds).expect("a valid policy")
+/// Modules by name, and the world of each.
+type Worlds<'a> = (&'a BTreeMap<Name, Module>, &'a BTreeMap<Name, String>);
+
+fn snapshot(routes: &[(&str, Value)], modules: Worlds<'_>, credentials: &BTreeMap<Name, Arc<Credential>>) -> Snapshot {
+    compile(routes, modules, credentials).expect("a valid policy")
 }
 
 fn compile(
     routes: &[(&str, Value)],
-    modules: &BTreeMap<Name, Module>,
-    worlds: &BTreeMap<Name, String>,
+    (modules, worlds): Worlds<'_>,
+    credentials: &BTreeMap<Name, Arc<Credential>>,
 ) -> Result<Snapshot, Vec<Mistake>> {
     let named = |name: &str| name.parse::<Name>().unwrap();
-    let service =
-        |name: &str| json!({"hosts": [format!("{name}.example.com")], "ports": [{"number": 443, "protocol": "https"}]});
+    let service = |name: &str| json!({"hosts": [format!("{name}.example.com")], "ports": [{"number": 443, "protocol": "https"}], "endpoints": [{"address": "203.0.113.10"}]});
     let services = routes.iter().map(|(name, _)| (named(name), Arc::new(serde_json::from_value(service(name)).unwrap())));
     let route = |name: &str, filters: &Value| serde_json::from_value(json!({"service": name, "filters": filters})).unwrap();
     let names: Vec<_> = routes.iter().map(|(name, _)| *name).collect();
@@ -453,6 +467,7 @@ fn compile(
         routes: routes.iter().map(|(name, filters)| (named(name), Arc::new(route(name, filters)))).collect(),
         rules: [(named("checkout"), Arc::new(serde_json::from_value(rule).unwrap()))].into(),
         plugins: modules.iter().map(|(name, module)| (name.clone(), Arc::new(plugin(name, module)))).collect(),
+        credentials: credentials.iter().map(|(name, credential)| (name.clone(), credential.kind())).collect(),
         ..Rows::default()
     };
     Snapshot::compile(&rows)

@@ -3,9 +3,13 @@
 
 use super::written::IMPORTS;
 use crate::{
-    course::{self, Course},
+    course::{self, Course, Reached},
     script::{Function, Script, fields, imports, keep},
     setting::{Stage, module},
+    whole::{
+        Given::{LiesAt, Map, Number, Text},
+        Whole, whole,
+    },
 };
 use serde_json::json;
 use std::{cell::RefCell, collections::BTreeMap, fmt::Write as _};
@@ -97,6 +101,33 @@ const TEXTS: [&str; 64] = [
     "shared",
 ];
 
+/// Calls to a service that is there, what follows them, and what filters may choose for the way out. The numbers of calls and
+/// streams are written to 8 and 16, and everything else to 24 and 32.
+const WHOLES: [Whole; 13] = [
+    whole("proxy_http_call", &[Text("other"), Map(HEAD), Text("ping"), Map(&[]), Number(1_000), Number(8)]),
+    whole("proxy_grpc_call", &[Text("other"), Text("a.B"), Text("Call"), Map(FIELDS), Text("ping"), Number(1_000), Number(8)]),
+    whole("proxy_grpc_stream", &[Text("other"), Text("a.B"), Text("Watch"), Map(FIELDS), Number(16)]),
+    whole("proxy_grpc_send", &[LiesAt(16), Text("ping"), Number(0)]),
+    whole("proxy_grpc_send", &[LiesAt(16), Text("last"), Number(1)]),
+    whole("proxy_grpc_close", &[LiesAt(16)]),
+    whole("proxy_grpc_cancel", &[LiesAt(8)]),
+    // What an answer of gRPC is read by: its message, and its head.
+    whole("proxy_get_buffer_bytes", &[Number(5), Number(0), Number(64), Number(24), Number(32)]),
+    whole("proxy_get_header_map_pairs", &[Number(4), Number(24), Number(32)]),
+    whole("proxy_call_foreign_function", &[Text("tidegate.inject_secret"), Text(SECRET), Number(24), Number(32)]),
+    whole("proxy_call_foreign_function", &[Text("tidegate.originate_tls"), Text(SIMPLE), Number(24), Number(32)]),
+    whole("proxy_call_foreign_function", &[Text("tidegate.originate_tls"), Text(MUTUAL), Number(24), Number(32)]),
+    whole(
+        "proxy_call_foreign_function",
+        &[Text("tidegate.select_service"), Text(r#"{"name": "other"}"#), Number(24), Number(32)],
+    ),
+];
+const HEAD: &[(&str, &str)] = &[(":method", "POST"), (":path", "/v1/x"), (":authority", "other.example.com"), ("x-a", "b")];
+const FIELDS: &[(&str, &str)] = &[("x-a", "b")];
+const SECRET: &str = r#"{"header": "x-key", "credential": "key", "prefix": "Bearer "}"#;
+const SIMPLE: &str = r#"{"mode": "simple", "names": ["b.example"], "trust": "ca"}"#;
+const MUTUAL: &str = r#"{"mode": "mutual", "certificate": "client"}"#;
+
 /// What the host calls: a name, its parameters, and what is made of the number that the script answers, where one is.
 const CALLED: [(&str, usize, Option<Answer>); 29] = [
     ("proxy_on_context_create", 2, None),
@@ -158,25 +189,25 @@ thread_local! {
     static WORLD: RefCell<World> = RefCell::new(World::new());
 }
 
-/// Makes an exchange in which a filter does what `bytes` say. The exchange may fail; the host may not.
-pub(crate) fn drive(bytes: &[u8]) {
-    WORLD.with_borrow_mut(|world| world.drive(bytes));
+/// Makes an exchange in which a filter does what `bytes` say; how far it came. The exchange may fail; the host may not.
+pub(crate) fn drive(bytes: &[u8]) -> Reached {
+    WORLD.with_borrow_mut(|world| world.drive(bytes))
 }
 
 impl World {
     fn new() -> Self {
         let functions = functions(VERSIONS[2]);
         let modules = VERSIONS.map(|version| module(wat::parse_str(text(version)).unwrap().into()));
-        Self { stage: Stage::empty(limits()), functions, modules, tried: 0 }
+        Self { stage: course::stage(limits()), functions, modules, tried: 0 }
     }
 
-    fn drive(&mut self, bytes: &[u8]) {
-        let Some(([how, request, response, calls], bytes)) = bytes.split_first_chunk() else { return };
+    fn drive(&mut self, bytes: &[u8]) -> Reached {
+        let Some(([how, request, response, calls], bytes)) = bytes.split_first_chunk() else { return Reached::default() };
         let course = Course { request: *request, response: *response, calls: *calls };
         let plugin = format!("wasm-{}", self.tried % 2);
         self.tried += 1;
         // What fails before its context is made has no exchange.
-        let script = Script::of(bytes, &self.functions, &TEXTS).after(if how & 128 != 0 { 0 } else { 4 });
+        let script = Script::of(bytes, &self.functions, &TEXTS, &WHOLES).after(if how & 128 != 0 { 0 } else { 4 });
         let filter = json!({
             "plugin": plugin,
             "vm_config": script.letters(),
@@ -187,18 +218,19 @@ impl World {
             "traffic": "both",
             "on_error": if how & 8 != 0 { "skip" } else { "deny" },
             "allow_on_headers_stop_iteration": how & 16 != 0,
-            "grants": {"services": ["other"], "endpoints": true, "paths": ["/v1/*"], "loosen_tls": how & 32 != 0},
+            "grants": course::grants(how & 32 != 0),
         });
         let filters = if how & 64 != 0 { json!([filter, filter]) } else { json!([filter]) };
         let module = self.modules[usize::from(how % 4) % VERSIONS.len()].clone();
         self.stage.come = course.form();
         let modules = BTreeMap::from([(plugin.parse().unwrap(), module)]);
         self.stage.publish_modules(&[("api", filters), ("other", json!([]))], &modules);
-        course.exchange(&mut self.stage);
+        let reached = course.exchange(&mut self.stage);
         // Of an exchange that is over nothing is left, however it ended.
         let metrics = self.stage.host.metrics();
         assert_eq!((metrics.instances.value(), metrics.memory_bytes.value()), (0, 0), "instances and their memory");
         assert_eq!(metrics.held_bytes.value(), 0, "bytes that are held");
+        reached
     }
 }
 
