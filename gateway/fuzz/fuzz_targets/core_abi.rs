@@ -6,6 +6,8 @@
 mod course;
 #[path = "../../tests/filter/random.rs"]
 mod random;
+#[path = "../../tests/filter/interpreter.rs"]
+mod interpreter;
 #[path = "../../tests/filter/script.rs"]
 mod script;
 #[path = "../../tests/filter/setting.rs"]

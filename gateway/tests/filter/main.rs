@@ -6,6 +6,7 @@ mod company;
 mod course;
 mod forms;
 mod hostile;
+mod interpreter;
 mod lifecycle;
 mod misuse;
 mod numbers;

@@ -3,7 +3,8 @@
 
 use crate::{
     course::{self, Course, Reached},
-    script::{Function, KEPT, NO_ERROR, Script, fields, imports},
+    interpreter::{fields, imports},
+    script::{Function, KEPT, NO_ERROR, Script},
     setting::{Stage, module},
     whole::{
         Given::{Number, Text},

@@ -4,7 +4,8 @@
 use super::written::IMPORTS;
 use crate::{
     course::{self, Course, Reached},
-    script::{Function, Script, fields, imports, keep},
+    interpreter::{fields, imports, keep},
+    script::{Function, Script},
     setting::{Stage, module},
     whole::{
         Given::{LiesAt, Map, Number, Text},

@@ -2,7 +2,7 @@
 //! does is the test's to say. Texts lie in memory one behind the other, and are used by name.
 
 use crate::{
-    script::types,
+    interpreter::types,
     setting::{Stage, module},
 };
 use serde_json::Value;
