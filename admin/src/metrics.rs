@@ -22,6 +22,8 @@ pub struct Metrics {
     pub records_dropped: Counter,
     /// Records that followers missed because they read too slowly.
     pub records_missed: Counter,
+    /// Batches of stored records that were asked for and are damaged.
+    pub batches_unreadable: Counter,
 }
 
 /// A number that only grows.
@@ -59,6 +61,11 @@ impl Metrics {
                 &self.records_dropped,
             ),
             ("tidegate_exchange_records_missed_total", "Exchange records that slow followers missed.", &self.records_missed),
+            (
+                "tidegate_exchange_batches_unreadable_total",
+                "Batches of stored exchange records that were asked for, and left out since they are damaged.",
+                &self.batches_unreadable,
+            ),
         ];
         all.iter().fold(String::new(), |mut text, (name, help, counter)| {
             // Writing to a string cannot fail.

@@ -39,7 +39,7 @@ pub enum StartError {
         path: PathBuf,
     },
     /// The database was written by a newer release.
-    #[error("{} has schema {found} and this release knows schemas up to {known}: it was written by a newer release; start that one, or restore a backup", path.display())]
+    #[error("{} has schema {found} and this release knows schemas up to {known}: it was written by a newer release; start that one, or restore a backup (of exchanges.db, which holds records alone, the gateway makes a new one where it is moved away)", path.display())]
     DatabaseNewer {
         /// The file.
         path: PathBuf,

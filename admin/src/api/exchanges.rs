@@ -6,7 +6,6 @@ use crate::{
     control::Control,
     problem::Problem,
     records::{News, Records},
-    store::exchanges::StoredBatch,
 };
 use axum::{
     body::Body,
@@ -23,8 +22,10 @@ use tokio::{
     time::Instant,
 };
 
-/// Stored bytes read for one page. A filter that matches little answers with what was found and a cursor to go on from.
+/// Bytes of records read for one page. A filter that matches little answers with what was found and a cursor to go on from.
 const SCAN_BYTES: usize = 64 << 20;
+/// What a batch counts as there that cannot be read: as much as a full one.
+const UNREADABLE_BYTES: usize = 256 << 10;
 /// Quiet for longer than this, a comment keeps proxies from ending the stream.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -96,8 +97,22 @@ async fn page(records: &Records, filter: &Filter, from: Place, limit: usize) -> 
             return Ok(Page { items, next: None });
         };
         let before = if batch.number == at.batch { at.line } else { usize::MAX };
-        scanned += batch.lines.len();
-        let rest = collect(&batch, before, filter, limit, &mut items);
+        let rest = match &batch.lines {
+            Ok(lines) => {
+                scanned += lines.len();
+                collect((batch.number, lines), before, filter, limit, &mut items)
+            }
+            Err(error) => {
+                scanned += UNREADABLE_BYTES;
+                records.metrics.batches_unreadable.add(1);
+                tracing::error!(
+                    batch = batch.number,
+                    error,
+                    "a batch of exchange records in exchanges.db is damaged and left out"
+                );
+                None
+            }
+        };
         at = rest.unwrap_or(Place { batch: batch.number - 1, line: usize::MAX });
         if rest.is_some() || items.len() == limit || scanned >= SCAN_BYTES {
             let next = (at.batch > 0).then(|| format!("{}.{}", at.batch, at.line));
@@ -107,8 +122,14 @@ async fn page(records: &Records, filter: &Filter, from: Place, limit: usize) -> 
 }
 
 /// Adds a batch's matching records before line `before`, newest first; the place to go on from if the page is full first.
-fn collect(batch: &StoredBatch, before: usize, filter: &Filter, limit: usize, items: &mut Vec<Box<RawValue>>) -> Option<Place> {
-    let lines: Vec<&[u8]> = batch.lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
+fn collect(
+    (batch, lines): (i64, &[u8]),
+    before: usize,
+    filter: &Filter,
+    limit: usize,
+    items: &mut Vec<Box<RawValue>>,
+) -> Option<Place> {
+    let lines: Vec<&[u8]> = lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).collect();
     for (index, line) in lines.iter().enumerate().take(before).rev() {
         if !filter.matches(line) {
             continue;
@@ -117,7 +138,7 @@ fn collect(batch: &StoredBatch, before: usize, filter: &Filter, limit: usize, it
             items.push(record);
         }
         if items.len() == limit {
-            return (index > 0).then_some(Place { batch: batch.number, line: index });
+            return (index > 0).then_some(Place { batch, line: index });
         }
     }
     None

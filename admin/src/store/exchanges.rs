@@ -27,8 +27,16 @@ pub(crate) struct Retention {
 #[derive(Debug)]
 pub(crate) struct StoredBatch {
     pub(crate) number: i64,
-    pub(crate) lines: Vec<u8>,
+    /// Its lines, or in a sentence why they cannot be read.
+    pub(crate) lines: Result<Vec<u8>, String>,
 }
+
+/// The newest batch up to a number that has records between two times. What is asked first is answered by the index.
+const NEWEST: &str = "SELECT number, count, unpacked, lines FROM batch WHERE number = (
+    SELECT number FROM batch WHERE number <= ? AND last_us >= ? AND first_us <= ? ORDER BY number DESC LIMIT 1)";
+const REMOVE_OLD: &str = "DELETE FROM batch WHERE number IN (SELECT number FROM batch WHERE last_us < ?)";
+const REMOVE_MORE: &str = "DELETE FROM batch WHERE number <= (
+    SELECT MAX(number) FROM (SELECT number, SUM(bytes) OVER (ORDER BY number DESC) AS kept FROM batch) WHERE kept > ?)";
 
 impl ExchangeStore {
     /// Opens `DIR/exchanges.db` for writing, after [`super::look`]. That is done from a thread that gives way: a connection works on a
@@ -62,27 +70,20 @@ impl ExchangeStore {
 
     /// The newest batch up to `number` that has records between the times (microseconds, both included).
     pub(crate) async fn newest(&self, number: i64, since_us: i64, until_us: i64) -> sqlx::Result<Option<StoredBatch>> {
-        let sql = "SELECT number, unpacked, lines FROM batch
-                   WHERE number <= ? AND last_us >= ? AND first_us <= ? ORDER BY number DESC LIMIT 1";
-        let query = sqlx::query_as::<_, (i64, Option<i64>, Vec<u8>)>(sql).bind(number).bind(since_us).bind(until_us);
-        let Some((number, unpacked, stored)) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
+        let query = sqlx::query_as::<_, (i64, u32, Option<i64>, Vec<u8>)>(NEWEST).bind(number).bind(since_us).bind(until_us);
+        let Some((number, count, unpacked, stored)) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
         let unpacked = unpacked.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        let lines = unpack(stored, unpacked).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        Ok(Some(StoredBatch { number, lines }))
+        Ok(Some(StoredBatch { number, lines: unpack(stored, unpacked, count) }))
     }
 
     /// Removes what is too old, then the oldest of what is too much.
     pub(crate) async fn retain(&self, retention: Retention) -> sqlx::Result<()> {
         let age_us = i64::try_from(retention.max_age.as_micros()).unwrap_or(i64::MAX);
         let oldest_us = (clock::now_ms() * 1000).saturating_sub(age_us);
-        sqlx::query("DELETE FROM batch WHERE last_us < ?").bind(oldest_us).execute(&self.writer).await?;
-        let sql = "DELETE FROM batch WHERE number <= (
-                       SELECT MAX(number) FROM (
-                           SELECT number, SUM(bytes) OVER (ORDER BY number DESC) AS kept FROM batch
-                       ) WHERE kept > ?)";
+        sqlx::query(REMOVE_OLD).bind(oldest_us).execute(&self.writer).await?;
         let max_bytes = i64::try_from(retention.max_bytes).unwrap_or(i64::MAX);
-        sqlx::query(sql).bind(max_bytes).execute(&self.writer).await?;
-        sqlx::query("PRAGMA incremental_vacuum(1000)").execute(&self.writer).await.map(drop)
+        sqlx::query(REMOVE_MORE).bind(max_bytes).execute(&self.writer).await?;
+        sqlx::query("PRAGMA incremental_vacuum(4000)").execute(&self.writer).await.map(drop)
     }
 
     pub(crate) async fn close(&self) {
@@ -108,4 +109,26 @@ async fn append(writer: &mut SqliteConnection, batches: impl Iterator<Item = Arc
             .await?;
     }
     transaction.commit().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sqlx::Row as _;
+
+    #[tokio::test]
+    async fn no_lines_are_read_for_what_batches_are_looked_for_by() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let store = ExchangeStore::open(directory.path(), || ()).await.unwrap();
+        for sql in [NEWEST, REMOVE_OLD, REMOVE_MORE] {
+            let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+            let steps: Vec<String> =
+                plan.fetch_all(&store.readers).await.unwrap().iter().map(|step| step.get("detail")).collect();
+            let looking = steps.iter().filter(|step| step.contains("batch") && !step.contains("INTEGER PRIMARY KEY (rowid"));
+            let looking: Vec<_> = looking.collect();
+            assert!(!looking.is_empty(), "{steps:?}");
+            assert!(looking.iter().all(|step| step.contains("COVERING INDEX batch_without_lines")), "{steps:?}");
+        }
+        store.close().await;
+    }
 }

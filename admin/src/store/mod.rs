@@ -61,15 +61,11 @@ pub(crate) struct Store {
 
 /// What to do about a database that does not work, for the log and for callers.
 pub(crate) fn advice(error: &sqlx::Error) -> &'static str {
-    const DAMAGED: &str = "it is damaged: stop the gateway and restore it from a backup, or move it away to begin anew";
-    if matches!(error, sqlx::Error::Decode(_)) {
-        return DAMAGED;
-    }
     match primary_code(error) {
         Some(FULL) => "its disk is full: free some space",
         Some(8) => "its disk is mounted for reading only: mount it for writing",
         Some(10) => "its disk fails: check it, and the system's log",
-        Some(11 | 26) => DAMAGED,
+        Some(11 | 26) => "it is damaged: stop the gateway and restore it from a backup, or move it away to begin anew",
         _ => "check the disk that holds the data directory",
     }
 }
@@ -123,8 +119,9 @@ impl Purpose {
         match self {
             // Deleted rows are overwritten: a credential that was removed is not left in a free page.
             Self::Configuration => options.synchronous(SqliteSynchronous::Full).pragma("secure_delete", "ON"),
-            // A page is a system call or two: the largest ones make a megabyte of records cost sixteen instead of 256.
-            Self::Exchanges => options.synchronous(SqliteSynchronous::Normal).page_size(65_536),
+            // A page is a system call or two, and a transaction writes the last one of the table and of its index anew: so large that
+            // a batch is two of them.
+            Self::Exchanges => options.synchronous(SqliteSynchronous::Normal).page_size(16_384),
         }
     }
 }
