@@ -4,6 +4,7 @@ use super::{
     Request, Response,
     downstream::{Downstream, Pace},
     target,
+    together::together,
 };
 use crate::{fault::Fault, filter::Run, live::Live, record::OpenRecord, upstream::Wish, worker::Worker};
 use ::http::{StatusCode, header};
@@ -55,6 +56,8 @@ pub(super) struct Delivery<'a> {
 impl Delivery<'_> {
     /// Delivers `request` and waits for the response's head, as often as the route allows.
     pub(super) async fn run(&self, request: &mut Request, record: &mut OpenRecord) -> Result<Response, Fault> {
+        // Before a connection is taken, so that none is held meanwhile or closes unnoticed.
+        together().await;
         let redirected = self.destination(request)?;
         let permit = redirected.as_ref().unwrap_or(self.permit);
         let retries = permit.route().and_then(|route| route.document.retries.as_ref());

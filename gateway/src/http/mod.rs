@@ -20,6 +20,7 @@ pub mod reply;
 pub mod settings;
 mod stall;
 pub mod target;
+mod together;
 
 pub use metrics::Metrics;
 pub use settings::{Context, Settings};

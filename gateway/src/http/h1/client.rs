@@ -6,7 +6,6 @@ use super::{
     decode::{Decoded, Decoder},
     encode::{Outgoing, Sending},
     head::{self, ResponseHead},
-    together::together,
 };
 use crate::{
     fault::Fault,
@@ -130,7 +129,6 @@ impl Exchanger {
     ///
     /// The request's body is taken. After a fault that is [retryable](Fault::retryable) the request is whole again.
     pub async fn send(mut self, request: &mut Request, recycle: Rc<dyn Recycle>) -> Result<Response, Fault> {
-        together().await;
         let upgrade = request.headers().contains_key(header::UPGRADE);
         self.wire.begin(request);
         let method = request.method();

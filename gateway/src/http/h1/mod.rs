@@ -9,7 +9,6 @@ pub(super) use head::forbidden_in_trailers;
 pub mod server;
 #[cfg(test)]
 mod tests;
-mod together;
 pub mod wire;
 
 use crate::fault::Fault;

@@ -6,7 +6,6 @@ use super::{
     decode::Decoder,
     encode::Sending,
     head::{self, RequestHead},
-    together::together,
     wire::{Incoming, Wire},
 };
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
         drain::Drain,
         exchange::{Answer, Takeover},
         metrics::Metrics,
+        together::together,
     },
     stream::Stream,
 };
@@ -106,6 +106,7 @@ impl<H: Handler> Connection<'_, H> {
             if withheld {
                 return None;
             }
+            together().await;
             let switched = takeover.is_some();
             // After a switch that was refused, bytes sent in the hope of it must not be taken for a request (RFC 9931).
             let keep_alive =
@@ -205,7 +206,6 @@ impl<H: Handler> Connection<'_, H> {
 
     /// Writes an answer. Returns whether the connection could go on afterwards.
     async fn answer(&self, response: Response, method: &Method, version: Version, keep_alive: bool) -> (Written, bool) {
-        together().await;
         let (parts, mut body) = response.into_parts();
         let (mut sending, keep_alive) = plan(&parts, &body, method, version, keep_alive);
         {
