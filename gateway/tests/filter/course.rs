@@ -45,7 +45,7 @@ pub(crate) fn grants(loosen_tls: bool) -> Value {
 }
 
 /// What is said by one byte each.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Course {
     pub(crate) request: u8,
     pub(crate) response: u8,
@@ -55,9 +55,11 @@ pub(crate) struct Course {
 /// How often an exchange came to what is far from its beginning.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Reached {
+    /// Requests that their filters let go on.
+    pub(crate) requests: u32,
     /// Calls that were answered.
     pub(crate) calls: u32,
-    /// Streams of which a filter was told the end.
+    /// Streams whose end was sent to a filter.
     pub(crate) streams: u32,
     /// Requests that a secret was to go with.
     pub(crate) secrets: u32,
@@ -67,6 +69,7 @@ pub(crate) struct Reached {
 
 impl AddAssign for Reached {
     fn add_assign(&mut self, other: Self) {
+        self.requests += other.requests;
         self.calls += other.calls;
         self.streams += other.streams;
         self.secrets += other.secrets;
@@ -136,6 +139,7 @@ impl Course {
         let grpc: &[_] = if self.request & 0x10 != 0 { &[("content-type", "application/grpc")] } else { &[] };
         let mut request = Request::from_parts(request(grpc), body(self.request));
         let Ok(None) = run.request(&mut request).await else { return };
+        reached.borrow_mut().requests += 1;
         if let Some(wish) = run.wish() {
             let (secrets, services) = (wish.has_secrets().into(), wish.service().is_some().into());
             *reached.borrow_mut() += Reached { secrets, services, ..Reached::default() };

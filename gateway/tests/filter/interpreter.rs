@@ -1,6 +1,6 @@
 //! The filter that does what a script says, as text: what it imports, and how it reads.
 
-use crate::script::{ANSWER, DATA, Function, HEAP, KEPT, LAST, MAKE_ROOM_SO, NO_ERROR, SCRIPT, TEXTS};
+use crate::script::{ANSWER, DATA, DEMAND_ZERO, Function, HEAP, KEPT, LAST, MAKE_ROOM_SO, NO_ERROR, SCRIPT, TEXTS};
 use std::fmt::Write as _;
 
 /// Where the room for what the host hands over ends.
@@ -110,6 +110,8 @@ fn running(functions: usize) -> String {
                     (br $next)))
                 (if (i32.eq (local.get $what) (i32.const {ANSWER})) (then (return (call $int))))
                 (if (i32.eq (local.get $what) (i32.const {MAKE_ROOM_SO})) (then (global.set $so (call $int)) (br $next)))
+                (if (i32.eq (local.get $what) (i32.const {DEMAND_ZERO})) (then
+                    (if (call $int) (then (unreachable))) (br $next)))
                 (if (i32.eq (local.get $what) (i32.const {DATA})) (then
                     (global.set $at (i32.add (i32.and (call $int) (i32.const 65535)) (global.get $at)))))
                 (br $next))

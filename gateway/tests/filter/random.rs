@@ -129,12 +129,12 @@ const TEXTS: [&str; 48] = [
     "phase",
 ];
 
-/// What filters may choose for the way out.
+/// What filters may choose for the way out. What comes of it is written to 40.
 const WHOLES: [Whole; 4] = [
-    whole("inject-secret", &[Text("x-key"), Text("key"), Text("Bearer "), Number(0)]),
-    whole("select-service", &[Text("other"), Number(0)]),
-    whole("select-endpoint", &[Text("203.0.113.10"), Number(443), Number(0)]),
-    whole("rewrite", &[Text("POST"), Text("/v1/x?a=b"), Number(0)]),
+    whole("inject-secret", &[Text("x-key"), Text("key"), Text("Bearer "), Number(40)]),
+    whole("select-service", &[Text("other"), Number(40)]),
+    whole("select-endpoint", &[Text("203.0.113.10"), Number(443), Number(40)]),
+    whole("rewrite", &[Text("POST"), Text("/v1/x?a=b"), Number(40)]),
 ];
 
 fn limits() -> Limits {
@@ -162,18 +162,30 @@ pub(crate) fn drive(bytes: &[u8]) -> Reached {
     WORLD.with_borrow_mut(|world| world.drive(bytes))
 }
 
+/// How far a filter comes that makes these of its whole calls about a request's head, and traps where the last is refused.
+pub(crate) fn make(calls: &[usize]) -> Reached {
+    WORLD.with_borrow_mut(|world| {
+        let script = Script::of(&[], &FUNCTIONS, &TEXTS, &WHOLES).after(1).making(calls, 40);
+        world.exchange(8, Course::default(), &script.letters())
+    })
+}
+
 impl World {
     fn drive(&mut self, bytes: &[u8]) -> Reached {
         let Some(([how, request, response], bytes)) = bytes.split_first_chunk() else { return Reached::default() };
         // Typed filters are shown no tunnels.
         let course = Course { request: request & 0x7f, response: *response, calls: 0 };
-        let plugin = format!("typed-{}", self.tried % 2);
-        self.tried += 1;
         // What fails in `configure` has no exchange.
         let script = Script::of(bytes, &FUNCTIONS, &TEXTS, &WHOLES).after(if how & 32 != 0 { 0 } else { 1 });
+        self.exchange(*how, course, &script.letters())
+    }
+
+    fn exchange(&mut self, how: u8, course: Course, script: &str) -> Reached {
+        let plugin = format!("typed-{}", self.tried % 2);
+        self.tried += 1;
         let filter = json!({
             "plugin": plugin,
-            "config": script.letters(),
+            "config": script,
             "on_error": if how & 1 != 0 { "skip" } else { "deny" },
             "isolation": if how & 2 != 0 { "exchange" } else { "shared" },
             "required": how & 4 != 0,

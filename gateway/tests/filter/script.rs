@@ -31,6 +31,7 @@ const MOST: usize = 32 << 10;
 pub(crate) const ANSWER: u8 = 255;
 pub(crate) const MAKE_ROOM_SO: u8 = 254;
 pub(crate) const DATA: u8 = 253;
+pub(crate) const DEMAND_ZERO: u8 = 252;
 
 /// Numbers that are on an edge of something: of the memory, of its pages, of a sum, of what lies in it.
 const EDGES: [u32; 20] = [
@@ -96,6 +97,17 @@ impl<'a> Script<'a> {
         self
     }
 
+    /// Has the filter make these of its whole calls as they are given, and trap where the last of them has left something else than
+    /// 0 at a place.
+    pub(crate) fn making(mut self, calls: &[usize], place: usize) -> Self {
+        for &which in calls {
+            let nothing_drawn = self.wholes[which].given.len() as u8;
+            self.call_drawn(which, nothing_drawn);
+        }
+        self.push(DEMAND_ZERO, &[Argument::LiesAt(place as u64)]);
+        self
+    }
+
     /// All of it, as the filter is given it: each byte as two letters.
     pub(crate) fn letters(mut self) -> String {
         while !self.rest.is_empty() && self.made.len() < MOST {
@@ -127,11 +139,16 @@ impl<'a> Script<'a> {
 
     /// Makes a call as it is given, or with one parameter of it drawn.
     fn call_whole(&mut self, which: usize) {
+        let drawn = self.byte();
+        self.call_drawn(which, drawn);
+    }
+
+    fn call_drawn(&mut self, which: usize, drawn: u8) {
         let Whole { function, given } = self.wholes[which];
         let which = self.functions.iter().position(|known| known.name == function).expect("a function of the host's");
         let parameters = self.functions[which].parameters;
         assert_eq!(parameters.len(), given.len(), "{function}");
-        let drawn = usize::from(self.byte()) % (2 * given.len());
+        let drawn = usize::from(drawn) % (2 * given.len());
         let mut arguments = Vec::new();
         for (index, (kind, given)) in parameters.chars().zip(given).enumerate() {
             let bytes = match given {

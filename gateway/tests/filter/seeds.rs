@@ -25,7 +25,7 @@ fn seeded(drive: impl Fn(&[u8]) -> Reached) -> Reached {
 
 #[test]
 fn random_calls_of_proxy_wasm_harm_nobody() {
-    let Reached { calls, streams, secrets, services } = seeded(proxy_wasm::random::drive);
+    let Reached { calls, streams, secrets, services, .. } = seeded(proxy_wasm::random::drive);
     assert!(calls > 0 && streams > 0 && secrets > 0 && services > 0, "{calls}, {streams}, {secrets}, {services}");
 }
 
@@ -33,6 +33,20 @@ fn random_calls_of_proxy_wasm_harm_nobody() {
 fn random_calls_of_the_typed_contract_harm_nobody() {
     let Reached { secrets, services, .. } = seeded(random::drive);
     assert!(secrets > 0 && services > 0, "{secrets}, {services}");
+}
+
+#[test]
+fn whole_calls_do_what_they_are_there_for() {
+    // By their places in the lists; what needs a stream or a call comes after it. Answers of calls are another matter.
+    for calls in [&[0][..], &[1], &[2], &[2, 3], &[2, 4], &[2, 5], &[1, 6], &[9], &[10], &[11], &[12]] {
+        assert_eq!(proxy_wasm::random::make(calls).requests, 1, "{calls:?}");
+    }
+    for call in 3..8 {
+        assert_eq!(proxy_wasm::random::make(&[call]).requests, 0, "{call} without what it is about");
+    }
+    for call in 0..4 {
+        assert_eq!(random::make(&[call]).requests, 1, "{call}");
+    }
 }
 
 #[test]

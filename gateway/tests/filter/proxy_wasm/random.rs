@@ -5,7 +5,7 @@ use super::written::IMPORTS;
 use crate::{
     course::{self, Course, Reached},
     interpreter::{fields, imports, keep},
-    script::{Function, Script},
+    script::{Function, LAST, Script},
     setting::{Stage, module},
     whole::{
         Given::{LiesAt, Map, Number, Text},
@@ -195,6 +195,16 @@ pub(crate) fn drive(bytes: &[u8]) -> Reached {
     WORLD.with_borrow_mut(|world| world.drive(bytes))
 }
 
+/// How far a filter comes that makes these of its whole calls about a request's head, and traps where the last is answered with
+/// something else than 0.
+pub(crate) fn make(calls: &[usize]) -> Reached {
+    WORLD.with_borrow_mut(|world| {
+        // The three that begin the VM and its root context come before it, and the one of its own context.
+        let script = Script::of(&[], &world.functions, &TEXTS, &WHOLES).after(4).making(calls, LAST);
+        world.exchange(34, Course::default(), &script.letters())
+    })
+}
+
 impl World {
     fn new() -> Self {
         let functions = functions(VERSIONS[2]);
@@ -205,13 +215,18 @@ impl World {
     fn drive(&mut self, bytes: &[u8]) -> Reached {
         let Some(([how, request, response, calls], bytes)) = bytes.split_first_chunk() else { return Reached::default() };
         let course = Course { request: *request, response: *response, calls: *calls };
-        let plugin = format!("wasm-{}", self.tried % 2);
-        self.tried += 1;
         // What fails before its context is made has no exchange.
         let script = Script::of(bytes, &self.functions, &TEXTS, &WHOLES).after(if how & 128 != 0 { 0 } else { 4 });
+        let script = script.letters();
+        self.exchange(*how, course, &script)
+    }
+
+    fn exchange(&mut self, how: u8, course: Course, script: &str) -> Reached {
+        let plugin = format!("wasm-{}", self.tried % 2);
+        self.tried += 1;
         let filter = json!({
             "plugin": plugin,
-            "vm_config": script.letters(),
+            "vm_config": script,
             "config": {"a": 1},
             "vm_id": if how & 4 != 0 { "vm" } else { "" },
             "environment": {"A": "1", "LONG": "value"},
