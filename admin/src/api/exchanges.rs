@@ -24,6 +24,9 @@ use tokio::{
 
 /// Bytes of records read for one page. A filter that matches little answers with what was found and a cursor to go on from.
 const SCAN_BYTES: usize = 64 << 20;
+/// Most batches that are read at once: a page that the newest one fills reads no other, and one that looks for few records among
+/// many asks less often.
+const READ_AHEAD: u32 = 16;
 /// What a batch counts as there that cannot be read: as much as a full one.
 const UNREADABLE_BYTES: usize = 256 << 10;
 /// Quiet for longer than this, a comment keeps proxies from ending the stream.
@@ -87,37 +90,39 @@ pub(crate) async fn list(State(control): State<Arc<Control>>, uri: Uri, headers:
 }
 
 async fn page(records: &Records, filter: &Filter, from: Place, limit: usize) -> Result<Page, Problem> {
-    let (since, until) = (filter.since_us.unwrap_or(i64::MIN), filter.until_us.unwrap_or(i64::MAX));
+    let between = (filter.since_us.unwrap_or(i64::MIN), filter.until_us.unwrap_or(i64::MAX));
     let mut items = Vec::new();
-    let mut at = from;
-    let mut scanned = 0;
+    let (mut at, mut scanned, mut ahead) = (from, 0, 1);
     loop {
-        let batch = records.store.newest(at.batch, since, until).await;
-        let Some(batch) = batch.map_err(|error| Problem::database("read the records", &error))? else {
+        let batches = records.store.newest(at.batch, between, ahead).await;
+        let batches = batches.map_err(|error| Problem::database("read the records", &error))?;
+        if batches.is_empty() {
             return Ok(Page { items, next: None });
-        };
-        let before = if batch.number == at.batch { at.line } else { usize::MAX };
-        let rest = match &batch.lines {
-            Ok(lines) => {
-                scanned += lines.len();
-                collect((batch.number, lines), before, filter, limit, &mut items)
-            }
-            Err(error) => {
-                scanned += UNREADABLE_BYTES;
-                records.metrics.batches_unreadable.add(1);
-                tracing::error!(
-                    batch = batch.number,
-                    error,
-                    "a batch of exchange records in exchanges.db is damaged and left out"
-                );
-                None
-            }
-        };
-        at = rest.unwrap_or(Place { batch: batch.number - 1, line: usize::MAX });
-        if rest.is_some() || items.len() == limit || scanned >= SCAN_BYTES {
-            let next = (at.batch > 0).then(|| format!("{}.{}", at.batch, at.line));
-            return Ok(Page { items, next });
         }
+        for batch in batches {
+            let number = batch.number;
+            let before = if number == at.batch { at.line } else { usize::MAX };
+            let rest = match batch.lines() {
+                Ok(lines) => {
+                    scanned += lines.len();
+                    collect((number, &lines), before, filter, limit, &mut items)
+                }
+                Err(error) => {
+                    scanned += UNREADABLE_BYTES;
+                    records.metrics.batches_unreadable.add(1);
+                    tracing::error!(number, error, "a batch of exchange records in exchanges.db is damaged and left out");
+                    None
+                }
+            };
+            at = rest.unwrap_or(Place { batch: number - 1, line: usize::MAX });
+            if rest.is_some() || items.len() == limit || scanned >= SCAN_BYTES {
+                let next = (at.batch > 0).then(|| format!("{}.{}", at.batch, at.line));
+                return Ok(Page { items, next });
+            }
+            // Unpacking and looking take a while, and others are answered by the same thread.
+            tokio::task::yield_now().await;
+        }
+        ahead = (ahead * 4).min(READ_AHEAD);
     }
 }
 

@@ -23,17 +23,27 @@ pub(crate) struct Retention {
     pub(crate) max_bytes: u64,
 }
 
-/// A stored batch.
-#[derive(Debug)]
+/// A batch as it is stored.
+#[derive(Debug, sqlx::FromRow)]
 pub(crate) struct StoredBatch {
     pub(crate) number: i64,
-    /// Its lines, or in a sentence why they cannot be read.
-    pub(crate) lines: Result<Vec<u8>, String>,
+    count: u32,
+    unpacked: Option<i64>,
+    lines: Vec<u8>,
 }
 
-/// The newest batch up to a number that has records between two times. What is asked first is answered by the index.
-const NEWEST: &str = "SELECT number, count, unpacked, lines FROM batch WHERE number = (
-    SELECT number FROM batch WHERE number <= ? AND last_us >= ? AND first_us <= ? ORDER BY number DESC LIMIT 1)";
+impl StoredBatch {
+    /// Its lines, or in a sentence why they cannot be read.
+    pub(crate) fn lines(self) -> Result<Vec<u8>, String> {
+        let unpacked = self.unpacked.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        unpack(self.lines, unpacked, self.count)
+    }
+}
+
+/// The newest batches up to a number that have records between two times. What is asked first is answered by the index.
+const NEWEST: &str = "SELECT number, count, unpacked, lines FROM batch WHERE number IN (
+    SELECT number FROM batch WHERE number <= ? AND last_us >= ? AND first_us <= ? ORDER BY number DESC LIMIT ?)
+    ORDER BY number DESC";
 const REMOVE_OLD: &str = "DELETE FROM batch WHERE number IN (SELECT number FROM batch WHERE last_us < ?)";
 const REMOVE_MORE: &str = "DELETE FROM batch WHERE number <= (
     SELECT MAX(number) FROM (SELECT number, SUM(bytes) OVER (ORDER BY number DESC) AS kept FROM batch) WHERE kept > ?)";
@@ -68,12 +78,11 @@ impl ExchangeStore {
         appended
     }
 
-    /// The newest batch up to `number` that has records between the times (microseconds, both included).
-    pub(crate) async fn newest(&self, number: i64, since_us: i64, until_us: i64) -> sqlx::Result<Option<StoredBatch>> {
-        let query = sqlx::query_as::<_, (i64, u32, Option<i64>, Vec<u8>)>(NEWEST).bind(number).bind(since_us).bind(until_us);
-        let Some((number, count, unpacked, stored)) = query.fetch_optional(&self.readers).await? else { return Ok(None) };
-        let unpacked = unpacked.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        Ok(Some(StoredBatch { number, lines: unpack(stored, unpacked, count) }))
+    /// The newest batches up to `number` that have records between the times (microseconds, both included), newest first and no
+    /// more than `most`.
+    pub(crate) async fn newest(&self, number: i64, between_us: (i64, i64), most: u32) -> sqlx::Result<Vec<StoredBatch>> {
+        let (since, until) = between_us;
+        sqlx::query_as(NEWEST).bind(number).bind(since).bind(until).bind(most).fetch_all(&self.readers).await
     }
 
     /// Removes what is too old, then the oldest of what is too much.
