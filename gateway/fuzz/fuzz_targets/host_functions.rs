@@ -4,10 +4,10 @@
 
 #[path = "../../tests/filter/course.rs"]
 mod course;
-#[path = "../../tests/filter/proxy_wasm/random.rs"]
-mod random;
 #[path = "../../tests/filter/interpreter.rs"]
 mod interpreter;
+#[path = "../../tests/filter/proxy_wasm/random.rs"]
+mod random;
 #[path = "../../tests/filter/script.rs"]
 mod script;
 #[path = "../../tests/filter/setting.rs"]

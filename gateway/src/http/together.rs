@@ -1,8 +1,8 @@
 //! Writing together: what the tasks of a worker have to write goes out in one row.
 //!
 //! A write wakes its reader unless that is at work already. Where tasks write as soon as they have something, readers on the same
-//! machine come to their end in between and are woken again, and each of the two has the other's code in the processor's cache.
-//! For readers elsewhere it makes no difference but the turn that a task gives up.
+//! machine come to their end in between and are woken again. And one row of the same has its code in the processor's cache, wherever
+//! its readers are.
 
 use std::{future::poll_fn, mem, task::Poll};
 

@@ -451,7 +451,12 @@ fn compile(
     credentials: &BTreeMap<Name, Arc<Credential>>,
 ) -> Result<Snapshot, Vec<Mistake>> {
     let named = |name: &str| name.parse::<Name>().unwrap();
-    let service = |name: &str| json!({"hosts": [format!("{name}.example.com")], "ports": [{"number": 443, "protocol": "https"}], "endpoints": [{"address": "203.0.113.10"}]});
+    let service = |name: &str| {
+        json!({
+            "hosts": [format!("{name}.example.com")], "ports": [{"number": 443, "protocol": "https"}],
+            "endpoints": [{"address": "203.0.113.10"}],
+        })
+    };
     let services = routes.iter().map(|(name, _)| (named(name), Arc::new(serde_json::from_value(service(name)).unwrap())));
     let route = |name: &str, filters: &Value| serde_json::from_value(json!({"service": name, "filters": filters})).unwrap();
     let names: Vec<_> = routes.iter().map(|(name, _)| *name).collect();
