@@ -112,22 +112,21 @@ pub fn request<B>(
     bodiless: bool,
     pseudonym: &Pseudonym,
 ) -> Result<(), Fault> {
-    if pseudonym.named_in(request.headers()) {
+    let there = There::of(request.headers());
+    if there.any(There::VIA) && pseudonym.named_in(request.headers()) {
         let detail = "the request's Via says that it has passed through this gateway already";
         return Err(Fault::new(Reason::LoopDetected, detail));
     }
     max_forwards(request)?;
     let version = request.version();
     let headers = request.headers_mut();
-    let trailers = headers.get(header::TE).is_some_and(|value| {
-        value.as_bytes().split(|&byte| byte == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    });
-    let offer = if bodiless && version == Version::HTTP_11 && nominates(headers, "upgrade") {
-        offered_protocol(headers).cloned()
-    } else {
-        None
-    };
-    strip(headers);
+    let trailers = there.any(There::TE)
+        && headers.get(header::TE).is_some_and(|value| {
+            value.as_bytes().split(|&byte| byte == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        });
+    let offered = there.any(There::UPGRADE) && bodiless && version == Version::HTTP_11 && nominates(headers, "upgrade");
+    let offer = if offered { offered_protocol(headers).cloned() } else { None };
+    strip(headers, there, 0);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -135,7 +134,7 @@ pub fn request<B>(
         headers.insert(header::UPGRADE, offer);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     }
-    if version == Version::HTTP_2 {
+    if version == Version::HTTP_2 && there.any(There::COOKIE) {
         join_cookies(headers);
     }
     pseudonym.append(headers, version);
@@ -149,10 +148,10 @@ pub fn request<B>(
 pub fn response<B>(response: &mut ::http::Response<B>, pseudonym: &Pseudonym) {
     let (status, version) = (response.status(), response.version());
     let headers = response.headers_mut();
-    let offer = headers.get(header::UPGRADE).filter(|_| status == ::http::StatusCode::SWITCHING_PROTOCOLS).cloned();
-    strip(headers);
-    // Callers take this header for the gateway's own word.
-    headers.remove(&reply::REASON);
+    let switches = status == ::http::StatusCode::SWITCHING_PROTOCOLS;
+    let offer = if switches { headers.get(header::UPGRADE).cloned() } else { None };
+    // Callers take the reason for the gateway's own word.
+    strip(headers, There::of(headers), There::REASON);
     if let Some(offer) = offer {
         headers.insert(header::UPGRADE, offer);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -186,8 +185,8 @@ fn nominates(headers: &HeaderMap, option: &str) -> bool {
     })
 }
 
-/// What is for one hop alone, whether nominated or not.
-static HOP_BY_HOP: [HeaderName; 8] = [
+/// What forwarding looks for in a message. The first eight are for one hop alone, whether nominated or not.
+static LOOKED_FOR: [HeaderName; 11] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -196,30 +195,63 @@ static HOP_BY_HOP: [HeaderName; 8] = [
     header::UPGRADE,
     header::PROXY_AUTHORIZATION,
     header::PROXY_AUTHENTICATE,
+    header::VIA,
+    header::COOKIE,
+    reply::REASON,
 ];
 
-/// Which of them are there. Looking at the names that are there costs less than asking for each that might be.
-fn hop_by_hop(headers: &HeaderMap) -> [bool; HOP_BY_HOP.len()] {
-    let mut there = [false; HOP_BY_HOP.len()];
-    for name in headers.keys() {
-        if let Some(place) = HOP_BY_HOP.iter().position(|other| other == name) {
-            there[place] = true;
+/// Which of `LOOKED_FOR` a message has, a bit for each. One walk over the names that are there costs less than a look-up for each
+/// that might be.
+#[derive(Clone, Copy)]
+struct There(u16);
+
+impl There {
+    const CONNECTION: u16 = 1 << 0;
+    const TE: u16 = 1 << 3;
+    const UPGRADE: u16 = 1 << 5;
+    const HOP_BY_HOP: u16 = (1 << 8) - 1;
+    const VIA: u16 = 1 << 8;
+    const COOKIE: u16 = 1 << 9;
+    const REASON: u16 = 1 << 10;
+
+    fn of(headers: &HeaderMap) -> Self {
+        Self(headers.keys().fold(0, |there, name| there | Self::bit(name)))
+    }
+
+    fn bit(name: &HeaderName) -> u16 {
+        match name.as_str() {
+            "connection" => Self::CONNECTION,
+            "keep-alive" => 1 << 1,
+            "proxy-connection" => 1 << 2,
+            "te" => Self::TE,
+            "transfer-encoding" => 1 << 4,
+            "upgrade" => Self::UPGRADE,
+            "proxy-authorization" => 1 << 6,
+            "proxy-authenticate" => 1 << 7,
+            "via" => Self::VIA,
+            "cookie" => Self::COOKIE,
+            "x-tidegate-reason" => Self::REASON,
+            _ => 0,
         }
     }
-    there
+
+    fn any(self, bits: u16) -> bool {
+        self.0 & bits != 0
+    }
 }
 
-/// Removes what is for this hop alone.
-fn strip(headers: &mut HeaderMap) {
-    let there = hop_by_hop(headers);
-    if there[0] {
+/// Removes what is for this hop alone, and of the rest what is in `also`.
+fn strip(headers: &mut HeaderMap, there: There, also: u16) {
+    if there.any(There::CONNECTION) {
         let nominated: Vec<HeaderName> = headers.get_all(header::CONNECTION).iter().flat_map(nominated).collect();
         for name in &nominated {
             headers.remove(name);
         }
     }
-    for (name, _) in HOP_BY_HOP.iter().zip(there).filter(|(_, there)| *there) {
-        headers.remove(name);
+    for (place, name) in LOOKED_FOR.iter().enumerate() {
+        if there.any(1 << place & (There::HOP_BY_HOP | also)) {
+            headers.remove(name);
+        }
     }
 }
 
@@ -304,6 +336,14 @@ mod tests {
         let mut asked = builder.body(()).unwrap();
         request(&mut asked, &HeaderValue::from_static("a.example"), true, &Pseudonym::new("gate").unwrap())?;
         Ok(asked.into_parts().0.headers)
+    }
+
+    #[test]
+    fn what_is_looked_for_is_found_by_its_place() {
+        for (place, name) in LOOKED_FOR.iter().enumerate() {
+            assert_eq!(There::bit(name), 1 << place, "{name}");
+        }
+        assert_eq!(There::bit(&header::HOST), 0);
     }
 
     #[test]

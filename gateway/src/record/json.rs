@@ -1,6 +1,6 @@
-//! An exchange as JSON. The same bytes as `serde_json` makes of it (a test compares them), at a third of the cost: keys are
-//! written as they are, and values are looked at for characters to be escaped many bytes at a time. One is written for every
-//! request, where that was an eighth of the gateway's own work.
+//! An exchange as JSON. The same bytes as `serde_json` makes of it (a test compares them), at a quarter of the cost: keys and the
+//! gateway's own words are written as they are, and what comes from elsewhere is looked at for characters to be escaped many bytes
+//! at a time. One is written for every request, where that was an eighth of the gateway's own work.
 
 use serde::Serialize;
 use std::borrow::Cow;
@@ -9,24 +9,24 @@ use tidegate_policy::exchange::{Durations, EndpointFacts, Exchange, FilterFacts,
 /// Appends `exchange`.
 pub(super) fn write(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
     let mut line = Line { out };
-    line.text(b"{\"id\":", &exchange.id);
-    line.text(b",\"time\":", &exchange.time);
+    line.own(b"{\"id\":\"", &exchange.id);
+    line.own(b",\"time\":\"", &exchange.time);
     if !exchange.trace_id.is_empty() {
-        line.text(b",\"trace_id\":", &exchange.trace_id);
+        line.own(b",\"trace_id\":\"", &exchange.trace_id);
     }
-    line.text_if(b",\"workload\":", exchange.workload.as_ref());
-    line.text(b",\"source\":", &exchange.source);
-    line.text(b",\"method\":", &exchange.method);
-    line.text(b",\"target\":", &exchange.target);
-    line.text(b",\"protocol\":", &exchange.protocol);
-    line.word(b",\"verdict\":", exchange.verdict.map(verdict));
-    line.text_if(b",\"rule\":", exchange.rule.as_ref());
-    line.word(b",\"reason\":", exchange.reason.map(|reason| reason.as_str()));
+    line.text_if(b",\"workload\":\"", exchange.workload.as_ref());
+    line.own(b",\"source\":\"", &exchange.source);
+    line.text(b",\"method\":\"", &exchange.method);
+    line.text(b",\"target\":\"", &exchange.target);
+    line.own(b",\"protocol\":\"", &exchange.protocol);
+    line.word(b",\"verdict\":\"", exchange.verdict.map(verdict));
+    line.text_if(b",\"rule\":\"", exchange.rule.as_ref());
+    line.word(b",\"reason\":\"", exchange.reason.map(|reason| reason.as_str()));
     if !exchange.reports.is_empty() {
         line.value(b",\"reports\":", &exchange.reports);
     }
-    line.text_if(b",\"route\":", exchange.route.as_ref());
-    line.text_if(b",\"service\":", exchange.service.as_ref());
+    line.text_if(b",\"route\":\"", exchange.route.as_ref());
+    line.text_if(b",\"service\":\"", exchange.service.as_ref());
     if let Some(endpoint) = &exchange.endpoint {
         line.endpoint(endpoint);
     }
@@ -35,7 +35,7 @@ pub(super) fn write(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
     line.number(b",\"request_bytes\":", exchange.request_bytes);
     line.number(b",\"response_bytes\":", exchange.response_bytes);
     line.durations(exchange.durations);
-    line.text_if(b",\"fault\":", exchange.fault.as_ref());
+    line.text_if(b",\"fault\":\"", exchange.fault.as_ref());
     line.out.push(b'}');
 }
 
@@ -47,22 +47,33 @@ fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
+/// Whether `text` is its own JSON.
+fn plain(text: &str) -> bool {
+    // Without a way out, so that the loop is made of wide instructions.
+    text.bytes().fold(true, |plain, byte| plain & (byte >= 0x20) & (byte != b'"') & (byte != b'\\'))
+}
+
 struct Line<'a> {
     out: &'a mut Vec<u8>,
 }
 
 impl Line<'_> {
+    /// Text from elsewhere. The key ends in the quotation mark that begins it.
     fn text(&mut self, key: &[u8], text: &str) {
-        self.out.extend_from_slice(key);
-        // Without a way out, so that the loop is made of wide instructions.
-        let plain = text.bytes().fold(true, |plain, byte| plain & (byte >= 0x20) & (byte != b'"') & (byte != b'\\'));
-        if plain {
-            self.out.push(b'"');
-            self.out.extend_from_slice(text.as_bytes());
-            self.out.push(b'"');
+        if plain(text) {
+            self.own(key, text);
         } else {
+            self.out.extend_from_slice(&key[..key.len() - 1]);
             self.json(text);
         }
+    }
+
+    /// Text that the gateway has made itself, with nothing in it to be escaped. The key ends as for `text`.
+    fn own(&mut self, key: &[u8], text: &str) {
+        debug_assert!(plain(text), "{text:?} is to be escaped");
+        self.out.extend_from_slice(key);
+        self.out.extend_from_slice(text.as_bytes());
+        self.out.push(b'"');
     }
 
     fn text_if(&mut self, key: &[u8], text: Option<&Cow<'_, str>>) {
@@ -71,11 +82,11 @@ impl Line<'_> {
         }
     }
 
-    /// A word of the gateway's own, or `null`.
+    /// A word of the gateway's own, or `null`. The key ends as for `text`.
     fn word(&mut self, key: &[u8], word: Option<&'static str>) {
         match word {
-            Some(word) => self.text(key, word),
-            None => self.value(key, &()),
+            Some(word) => self.own(key, word),
+            None => self.value(&key[..key.len() - 1], &()),
         }
     }
 
@@ -96,20 +107,22 @@ impl Line<'_> {
     }
 
     fn endpoint(&mut self, endpoint: &EndpointFacts<'_>) {
-        self.text(b",\"endpoint\":{\"address\":", &endpoint.address);
+        self.own(b",\"endpoint\":{\"address\":\"", &endpoint.address);
         self.flag(b",\"reused\":", endpoint.reused);
-        self.text_if(b",\"tls_version\":", endpoint.tls_version.as_ref());
-        self.text_if(b",\"tls_peer\":", endpoint.tls_peer.as_ref());
-        self.text(b",\"protocol\":", &endpoint.protocol);
+        if let Some(version) = &endpoint.tls_version {
+            self.own(b",\"tls_version\":\"", version);
+        }
+        self.text_if(b",\"tls_peer\":\"", endpoint.tls_peer.as_ref());
+        self.own(b",\"protocol\":\"", &endpoint.protocol);
         self.out.push(b'}');
     }
 
     fn filters(&mut self, filters: &[FilterFacts<'_>]) {
         for (place, filter) in filters.iter().enumerate() {
-            self.text(if place == 0 { b",\"filters\":[{\"plugin\":" } else { b",{\"plugin\":" }, filter.plugin.as_str());
-            self.text(b",\"outcome\":", &filter.outcome);
+            self.text(if place == 0 { b",\"filters\":[{\"plugin\":\"" } else { b",{\"plugin\":\"" }, filter.plugin.as_str());
+            self.own(b",\"outcome\":\"", &filter.outcome);
             self.number(b",\"time_us\":", filter.time_us);
-            self.text_if(b",\"error\":", filter.error.as_ref());
+            self.text_if(b",\"error\":\"", filter.error.as_ref());
             if filter.silent {
                 self.flag(b",\"silent\":", true);
             }
@@ -163,21 +176,21 @@ mod tests {
     }
 
     fn full(text: &str) -> Exchange<'_> {
-        let text = || Cow::Borrowed(text);
+        let (text, own) = (|| Cow::Borrowed(text), || Cow::Borrowed("its-own"));
         let event = AuditEvent { kind: "seen".to_owned(), outcome: "allowed".to_owned(), fields: serde_json::Map::new() };
         let plugin = || "watch".parse().expect("a name");
         let quiet =
-            FilterFacts { plugin: plugin(), outcome: text(), time_us: 0, error: None, silent: false, events: Vec::new() };
+            FilterFacts { plugin: plugin(), outcome: own(), time_us: 0, error: None, silent: false, events: Vec::new() };
         let whole = FilterFacts { error: Some(text()), silent: true, events: vec![event], time_us: 7, ..quiet.clone() };
         Exchange {
-            id: text(),
-            time: text(),
-            trace_id: text(),
+            id: own(),
+            time: own(),
+            trace_id: own(),
             workload: Some(text()),
-            source: text(),
+            source: own(),
             method: text(),
             target: text(),
-            protocol: text(),
+            protocol: own(),
             verdict: Some(Verdict::Denied),
             rule: Some(text()),
             reason: Some(Reason::Timeout),
@@ -185,11 +198,11 @@ mod tests {
             route: Some(text()),
             service: Some(text()),
             endpoint: Some(EndpointFacts {
-                address: text(),
+                address: own(),
                 reused: true,
-                tls_version: Some(text()),
+                tls_version: Some(own()),
                 tls_peer: Some(text()),
-                protocol: text(),
+                protocol: own(),
             }),
             filters: vec![whole, quiet],
             status: Some(599),

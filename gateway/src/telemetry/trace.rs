@@ -55,10 +55,10 @@ pub fn sample(ratio: f64) {
 /// Where a request with these headers stands: in the trace that they name, or in one begun here. What is not valid counts
 /// as absent.
 pub fn context(headers: &HeaderMap) -> TraceContext {
-    let (has_b3, has_b3_fields) = forms(headers);
-    let incoming = traceparent(headers)
-        .or_else(|| if has_b3 { b3_single(headers) } else { None })
-        .or_else(|| if has_b3_fields { b3_fields(headers) } else { None });
+    let forms = Forms::of(headers);
+    let incoming = (if forms.traceparent { traceparent(headers) } else { None })
+        .or_else(|| if forms.b3 { b3_single(headers) } else { None })
+        .or_else(|| if forms.b3_fields { b3_fields(headers) } else { None });
     match incoming {
         Some(incoming) => TraceContext {
             trace_id: incoming.trace_id,
@@ -66,29 +66,45 @@ pub fn context(headers: &HeaderMap) -> TraceContext {
             parent: Some(incoming.span_id),
             sampled: incoming.sampled.unwrap_or_else(|| chosen(&incoming.trace_id)),
         },
-        None => begin(b3_decision(headers, has_b3, has_b3_fields)),
+        None => begin(b3_decision(headers, forms)),
     }
 }
 
 /// Passes `context` on: the exchange's own span becomes the new parent, in W3C's form and in those that came. `tracestate`
 /// without a valid `traceparent` is removed (W3C Trace Context, section 3.3).
 pub fn pass_on(headers: &mut HeaderMap, context: &TraceContext) {
-    if headers.contains_key(&TRACESTATE) && traceparent(headers).is_none() {
+    let forms = Forms::of(headers);
+    if forms.tracestate && traceparent(headers).is_none() {
         headers.remove(&TRACESTATE);
     }
-    let (has_b3, has_b3_fields) = forms(headers);
-    write(headers, context, has_b3, has_b3_fields);
+    write(headers, context, forms);
 }
 
-/// Whether B3 came in its one header, and whether in its several. Looking at the names that are there costs less than asking
-/// for each that might be.
-fn forms(headers: &HeaderMap) -> (bool, bool) {
-    let (mut one, mut several) = (false, false);
-    for name in headers.keys() {
-        one |= *name == B3;
-        several |= [&B3_TRACE, &B3_SAMPLED, &B3_FLAGS].contains(&name);
+/// The forms in which trace context came. Looking at the names that are there costs less than asking for each that might be.
+#[derive(Debug, Clone, Copy, Default)]
+struct Forms {
+    traceparent: bool,
+    tracestate: bool,
+    /// B3's one header.
+    b3: bool,
+    /// Any of B3's several that means something by itself.
+    b3_fields: bool,
+}
+
+impl Forms {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut forms = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "traceparent" => forms.traceparent = true,
+                "tracestate" => forms.tracestate = true,
+                "b3" => forms.b3 = true,
+                "x-b3-traceid" | "x-b3-sampled" | "x-b3-flags" => forms.b3_fields = true,
+                _ => {}
+            }
+        }
+        forms
     }
-    (one, several)
 }
 
 fn begin(decision: Option<bool>) -> TraceContext {
@@ -176,11 +192,12 @@ fn b3_sampled(headers: &HeaderMap) -> Option<bool> {
 }
 
 /// B3 lets a caller decide on sampling without beginning a trace.
-fn b3_decision(headers: &HeaderMap, has_b3: bool, has_b3_fields: bool) -> Option<bool> {
-    match single(headers, &B3) {
-        Some(b"0") if has_b3 => Some(false),
-        Some(b"1" | b"d") if has_b3 => Some(true),
-        _ if has_b3_fields => b3_sampled(headers),
+fn b3_decision(headers: &HeaderMap, forms: Forms) -> Option<bool> {
+    let one = if forms.b3 { single(headers, &B3) } else { None };
+    match one {
+        Some(b"0") => Some(false),
+        Some(b"1" | b"d") => Some(true),
+        _ if forms.b3_fields => b3_sampled(headers),
         _ => None,
     }
 }
@@ -224,21 +241,21 @@ pub(crate) fn write_hex(bytes: &[u8], text: &mut [u8]) {
     }
 }
 
-fn write(headers: &mut HeaderMap, context: &TraceContext, has_b3: bool, has_b3_fields: bool) {
+fn write(headers: &mut HeaderMap, context: &TraceContext, forms: Forms) {
     let mut text = *b"00-................................-................-00";
     write_hex(&context.trace_id, &mut text[3..35]);
     write_hex(&context.span_id, &mut text[36..52]);
     text[54] = if context.sampled { b'1' } else { b'0' };
     put(headers, TRACEPARENT, &text);
     let sampled: &[u8] = if context.sampled { b"1" } else { b"0" };
-    if has_b3 {
+    if forms.b3 {
         let mut single = [b'-'; 51];
         single[..32].copy_from_slice(&text[3..35]);
         single[33..49].copy_from_slice(&text[36..52]);
         single[50] = sampled[0];
         put(headers, B3, &single);
     }
-    if has_b3_fields {
+    if forms.b3_fields {
         put(headers, B3_TRACE, &text[3..35]);
         put(headers, B3_SPAN, &text[36..52]);
         match context.parent {
