@@ -101,7 +101,7 @@ pub struct EndpointFacts<'a> {
 pub struct FilterFacts<'a> {
     /// The plugin.
     pub plugin: Name,
-    /// `continued`, `replied`, `failed` or `skipped`.
+    /// `continued`, `replied`, `reset`, `failed`, `skipped`, or `not_reached`.
     pub outcome: Cow<'a, str>,
     /// Time that the exchange spent in it, in microseconds.
     pub time_us: u64,

@@ -150,6 +150,17 @@ async fn a_trial_shows_what_a_filter_chooses_and_calls() {
 }
 
 #[tokio::test]
+async fn a_trial_says_what_a_gateway_would_of_the_connection() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let witness = module(&folder, "witness");
+    let config = json!({"log": [{"attribute": "tls.version"}, {"attribute": "tls.peer"}]}).to_string();
+    let request = file(&folder, "request.json", r#"{"url": "https://api.example.com/"}"#);
+    let report = tried(&[&witness, "--request", &request, "--config", &config]);
+    let told = report["filter"]["events"][0]["fields"]["seen"].as_str().unwrap_or_default();
+    assert!(told.contains("tls.version: TLSv1.3") && told.contains("tls.peer: api.example.com"), "{told}");
+}
+
+#[tokio::test]
 async fn a_trial_of_a_filter_that_fails_fails() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let request = file(&folder, "request.json", r#"{"url": "https://api.example.com/"}"#);

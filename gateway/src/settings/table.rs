@@ -94,7 +94,7 @@ settings! {
     "api_drain_timeout" => control.drain_timeout, "How long open API requests, and then queued records, may take to finish at a stop.";
     "exchange_queue_bytes" => control.queue_bytes, "Records waiting for the database, in bytes; more are dropped there and counted.";
     "exchange_max_age" => control.max_age, "How long the database keeps records.";
-    "exchange_max_bytes" => control.max_bytes, "How many bytes of records, packed as they are, the database keeps; the oldest go first.";
+    "exchange_max_bytes" => control.max_bytes, "How many bytes of records, packed as they are, the database keeps; the oldest go first. A file from before they were packed may become twice as large.";
     "exchange_followers" => control.followers, "Callers that may follow the records live at once.";
     "connect_timeout" => upstream.connect_timeout, "Limit on one TCP connection attempt, where a route says nothing.";
     "attempt_delay" => upstream.attempt_delay, "How long one address is tried before the next is tried beside it.";

@@ -91,7 +91,7 @@ impl Stage {
             // Of the addresses for documentation (RFC 5737).
             address: SocketAddr::from(([192, 0, 2, 1], self.permit.port().number)),
             reused: false,
-            tls_version: tls.then_some("1.3"),
+            tls_version: tls.then_some("TLSv1.3"),
             tls_peer: tls.then(|| self.permit.target().host.to_string().into()),
             protocol: "HTTP/1.1",
             resolve: None,
