@@ -124,8 +124,8 @@ pub fn request<B>(
         && headers.get(header::TE).is_some_and(|value| {
             value.as_bytes().split(|&byte| byte == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
         });
-    let offered = there.any(There::UPGRADE) && bodiless && version == Version::HTTP_11 && nominates(headers, "upgrade");
-    let offer = if offered { offered_protocol(headers).cloned() } else { None };
+    let may_upgrade = there.any(There::UPGRADE) && bodiless && version == Version::HTTP_11 && nominates(headers, "upgrade");
+    let offer = if may_upgrade { offered_protocol(headers).cloned() } else { None };
     strip(headers, there, 0);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -150,7 +150,7 @@ pub fn response<B>(response: &mut ::http::Response<B>, pseudonym: &Pseudonym) {
     let headers = response.headers_mut();
     let switches = status == ::http::StatusCode::SWITCHING_PROTOCOLS;
     let offer = if switches { headers.get(header::UPGRADE).cloned() } else { None };
-    // Callers take the reason for the gateway's own word.
+    // An upstream's reason goes, too: callers take it for the gateway's own word.
     strip(headers, There::of(headers), There::REASON);
     if let Some(offer) = offer {
         headers.insert(header::UPGRADE, offer);

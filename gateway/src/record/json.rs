@@ -9,16 +9,16 @@ use tidegate_policy::exchange::{Durations, EndpointFacts, Exchange, FilterFacts,
 /// Appends `exchange`.
 pub(super) fn write(exchange: &Exchange<'_>, out: &mut Vec<u8>) {
     let mut line = Line { out };
-    line.own(b"{\"id\":\"", &exchange.id);
-    line.own(b",\"time\":\"", &exchange.time);
+    line.as_is(b"{\"id\":\"", &exchange.id);
+    line.as_is(b",\"time\":\"", &exchange.time);
     if !exchange.trace_id.is_empty() {
-        line.own(b",\"trace_id\":\"", &exchange.trace_id);
+        line.as_is(b",\"trace_id\":\"", &exchange.trace_id);
     }
     line.text_if(b",\"workload\":\"", exchange.workload.as_ref());
-    line.own(b",\"source\":\"", &exchange.source);
+    line.as_is(b",\"source\":\"", &exchange.source);
     line.text(b",\"method\":\"", &exchange.method);
     line.text(b",\"target\":\"", &exchange.target);
-    line.own(b",\"protocol\":\"", &exchange.protocol);
+    line.as_is(b",\"protocol\":\"", &exchange.protocol);
     line.word(b",\"verdict\":\"", exchange.verdict.map(verdict));
     line.text_if(b",\"rule\":\"", exchange.rule.as_ref());
     line.word(b",\"reason\":\"", exchange.reason.map(|reason| reason.as_str()));
@@ -61,15 +61,15 @@ impl Line<'_> {
     /// Text from elsewhere. The key ends in the quotation mark that begins it.
     fn text(&mut self, key: &[u8], text: &str) {
         if plain(text) {
-            self.own(key, text);
+            self.as_is(key, text);
         } else {
             self.out.extend_from_slice(&key[..key.len() - 1]);
             self.json(text);
         }
     }
 
-    /// Text that the gateway has made itself, with nothing in it to be escaped. The key ends as for `text`.
-    fn own(&mut self, key: &[u8], text: &str) {
+    /// Text with nothing in it to be escaped, as what the gateway makes itself. The key ends as for `text`.
+    fn as_is(&mut self, key: &[u8], text: &str) {
         debug_assert!(plain(text), "{text:?} is to be escaped");
         self.out.extend_from_slice(key);
         self.out.extend_from_slice(text.as_bytes());
@@ -85,7 +85,7 @@ impl Line<'_> {
     /// A word of the gateway's own, or `null`. The key ends as for `text`.
     fn word(&mut self, key: &[u8], word: Option<&'static str>) {
         match word {
-            Some(word) => self.own(key, word),
+            Some(word) => self.as_is(key, word),
             None => self.value(&key[..key.len() - 1], &()),
         }
     }
@@ -107,20 +107,20 @@ impl Line<'_> {
     }
 
     fn endpoint(&mut self, endpoint: &EndpointFacts<'_>) {
-        self.own(b",\"endpoint\":{\"address\":\"", &endpoint.address);
+        self.as_is(b",\"endpoint\":{\"address\":\"", &endpoint.address);
         self.flag(b",\"reused\":", endpoint.reused);
         if let Some(version) = &endpoint.tls_version {
-            self.own(b",\"tls_version\":\"", version);
+            self.as_is(b",\"tls_version\":\"", version);
         }
         self.text_if(b",\"tls_peer\":\"", endpoint.tls_peer.as_ref());
-        self.own(b",\"protocol\":\"", &endpoint.protocol);
+        self.as_is(b",\"protocol\":\"", &endpoint.protocol);
         self.out.push(b'}');
     }
 
     fn filters(&mut self, filters: &[FilterFacts<'_>]) {
         for (place, filter) in filters.iter().enumerate() {
             self.text(if place == 0 { b",\"filters\":[{\"plugin\":\"" } else { b",{\"plugin\":\"" }, filter.plugin.as_str());
-            self.own(b",\"outcome\":\"", &filter.outcome);
+            self.as_is(b",\"outcome\":\"", &filter.outcome);
             self.number(b",\"time_us\":", filter.time_us);
             self.text_if(b",\"error\":\"", filter.error.as_ref());
             if filter.silent {

@@ -74,13 +74,13 @@ pub fn context(headers: &HeaderMap) -> TraceContext {
 /// without a valid `traceparent` is removed (W3C Trace Context, section 3.3).
 pub fn pass_on(headers: &mut HeaderMap, context: &TraceContext) {
     let forms = Forms::of(headers);
-    if forms.tracestate && traceparent(headers).is_none() {
+    if forms.tracestate && (!forms.traceparent || traceparent(headers).is_none()) {
         headers.remove(&TRACESTATE);
     }
     write(headers, context, forms);
 }
 
-/// The forms in which trace context came. Looking at the names that are there costs less than asking for each that might be.
+/// What of trace context came, and in which forms. Looking at the names that are there costs less than asking for each that might be.
 #[derive(Debug, Clone, Copy, Default)]
 struct Forms {
     traceparent: bool,
