@@ -5,8 +5,8 @@
     tests/bench/beside.py [CASE]… [--rounds 5] [--seconds 4] [--connections 32] [--json FILE] [--svg FILE]
 
 What is compared is CPU time per request (user and kernel, of all threads, from /proc): throughput on a shared machine swings, CPU per
-request hardly does. The proxies take turns in every round, and medians are printed. The gateway does everything it always does: identity,
-decision, metrics, records to the database and to a file; the peers only forward.
+request hardly does. The proxies take turns in every round, new ones in each where requests are measured, and medians are printed. The
+gateway does everything it always does: identity, decision, metrics, records to the database and to a file; the peers only forward.
 
 Needs nginx, wrk, h2load and openssl. HAProxy, Envoy (ENVOY=/path/to/envoy, else the one of `make envoy`), nginx's stream module and
 nghttpd take part where they are found; what is not is said. TIDEGATE names another gateway than target/release/tidegate.
@@ -51,10 +51,12 @@ class Stage:
         return peers.start(self.rig, self.upstream, kind, **more)
 
     def clear(self):
-        """Ends what a case started, once its records are counted; the upstream stays."""
+        """Ends what was started, once its records are counted, which go with it; the upstream stays."""
         self.dropped += sum(gateway.dropped() for gateway in self.gateways if gateway.program in self.rig.programs)
-        self.gateways.clear()
+        gateways, self.gateways = self.gateways, []
         self.rig.stop(*(program for program in self.rig.programs if not program.name.startswith(("upstream", "nghttpd"))))
+        for gateway in gateways:
+            shutil.rmtree(gateway.data)
 
 
 def arguments():

@@ -12,8 +12,7 @@ CALL = ["-d", "grpc-call", "-H", "content-type: application/grpc", "-H", "te: tr
 
 def h2(stage):
     """By prior knowledge, 100 streams a connection."""
-    targets = [stage.gateway().target(), *stage.peers("h2")]
-    rows = measured(stage, targets)
+    rows = measured(stage, lambda: [stage.gateway().target(), *stage.peers("h2")])
     return [report.per_request("h2", f"HTTP/2 in the clear, {CONNECTIONS} connections of {STREAMS} streams, to HTTP/1.1", rows)]
 
 
@@ -22,10 +21,12 @@ def grpc(stage):
     if stage.upstream.grpc is None:
         print("skipped: grpc needs nghttpd (Debian: nghttp2-server)", flush=True)
         return []
-    targets = [stage.gateway().target(host=GRPC), *stage.peers("grpc")]
-    for target in targets:
-        check(stage, target)
-    rows = measured(stage, targets, *CALL, path=GRPC_PATH)
+    def start():
+        targets = [stage.gateway().target(host=GRPC), *stage.peers("grpc")]
+        for target in targets:
+            check(stage, target)
+        return targets
+    rows = measured(stage, start, *CALL, path=GRPC_PATH)
     return [report.per_request("grpc", f"unary gRPC, HTTP/2 on both sides, {CONNECTIONS} connections of {STREAMS} streams", rows)]
 
 
@@ -37,8 +38,9 @@ def check(stage, target):
         raise SystemExit(f"{target.name} did not hand over the trailers of a gRPC call:\n{seen}")
 
 
-def measured(stage, targets, *more, path="/"):
+def measured(stage, start, *more, path="/"):
     def once(target):
-        run = lambda: load.h2load(stage.rig, target, stage.seconds, CONNECTIONS, *more, streams=STREAMS, path=path)
-        return load.spent(target, stage.seconds, run)
-    return load.rounds(stage.rounds, targets, once)
+        run = lambda seconds: load.h2load(stage.rig, target, seconds, CONNECTIONS, *more, streams=STREAMS, path=path)
+        run(load.WARM_UP_S)
+        return load.spent(target, stage.seconds, lambda: run(stage.seconds))
+    return load.rounds_anew(stage.rounds, start, once, stage.clear)

@@ -2,6 +2,8 @@
 
 import re, statistics, subprocess
 
+# Of load before what is measured: connections are made, code is compiled, and memory finds its level.
+WARM_UP_S = 1
 # What a run may take beyond the seconds it was asked for, before it is given up.
 PATIENCE_S = 30
 
@@ -48,8 +50,15 @@ def spent(target, seconds, load):
 
 def rounds(count, targets, measure):
     """Medians by the target's name. The targets take turns in every round, so that what else the machine does meets all alike."""
-    all_ = {target.name: [] for target in targets}
+    return rounds_anew(count, lambda: targets, measure, lambda: None)
+
+
+def rounds_anew(count, start, measure, end):
+    """The same with targets that `start()` starts for each round and `end()` ends: where a process's memory happens to lie in the
+    processor's caches makes a tenth of what it takes, for as long as it runs."""
+    all_ = {}
     for _ in range(count):
-        for target in targets:
-            all_[target.name].append(measure(target))
+        for target in start():
+            all_.setdefault(target.name, []).append(measure(target))
+        end()
     return {name: {key: statistics.median(one[key] for one in found) for key in found[0]} for name, found in all_.items()}

@@ -68,11 +68,17 @@ def start(rig, upstream, kind, workers=1, only=("nginx", "haproxy", "envoy")):
     """Every peer that is installed and can do `kind`, running. Who is not there is said aloud."""
     cores = [rig.proxy_core] if workers == 1 else [rig.proxy_core, rig.second_core]
     if kind == "grpc" and upstream.grpc is None:
-        print("skipped: grpc needs nghttpd (Debian: nghttp2-server)", flush=True)
+        skipped("grpc needs nghttpd (Debian: nghttp2-server)")
         return []
     asked = {"nginx": nginx, "haproxy": haproxy, "envoy": envoys}
     found = [asked[name](rig, upstream, kind, workers, cores) for name in only]
     return [target for target in found if target]
+
+
+@functools.cache
+def skipped(why):
+    """Says once who is not there."""
+    print(f"skipped: {why}", flush=True)
 
 
 def port_of(upstream, kind):
@@ -87,7 +93,7 @@ def nginx(rig, upstream, kind, workers, cores):
     if kind == "tunnel":
         stream = stream_module()
         if not stream:
-            print("skipped: nginx has no stream module (Debian: libnginx-mod-stream)", flush=True)
+            skipped("nginx has no stream module (Debian: libnginx-mod-stream)")
             return None
         modules = f"load_module {stream};"
         body = f"server {{ listen 127.0.0.1:{port} backlog=4096; proxy_pass 127.0.0.1:{upstream.plain}; }}"
@@ -120,7 +126,7 @@ def haproxy(rig, upstream, kind, workers, cores):
     if kind in ("filter", "connect"):
         return None
     if not shutil.which("haproxy"):
-        print("skipped: haproxy is not installed", flush=True)
+        skipped("haproxy is not installed")
         return None
     port = rig.port()
     verify = "ssl verify required ca-file ca.pem sni str(api.example.com) verifyhost api.example.com"
@@ -141,7 +147,7 @@ def haproxy(rig, upstream, kind, workers, cores):
 def envoys(rig, upstream, kind, workers, cores):
     binary = envoy_binary()
     if not binary:
-        print("skipped: envoy is not installed (make envoy)", flush=True)
+        skipped("envoy is not installed (make envoy)")
         return None
     port = rig.port()
     (rig.work / f"envoy-{kind}.json").write_text(json.dumps(envoy.config(kind, port, upstream, FILTER)))
