@@ -54,8 +54,8 @@ def rounds(count, targets, measure):
 
 
 def rounds_anew(count, start, measure, end):
-    """The same with targets that `start()` starts for each round and `end()` ends: where a process's memory happens to lie in the
-    processor's caches makes a tenth of what it takes, for as long as it runs."""
+    """The same with targets that `start()` starts for each round and `end()` ends: processes of one program differ by up to a tenth, for
+    as long as they run."""
     all_ = {}
     for _ in range(count):
         for target in start():
