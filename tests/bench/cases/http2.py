@@ -2,7 +2,7 @@
 
 import subprocess
 
-from rig import load, report
+from rig import load, peers, report
 from rig.gateway import GRPC
 from rig.upstream import GRPC_PATH
 
@@ -19,7 +19,7 @@ def h2(stage):
 def grpc(stage):
     """The same with a message of 64 bytes each way, and the status in trailers."""
     if stage.upstream.grpc is None:
-        print("skipped: grpc needs nghttpd (Debian: nghttp2-server)", flush=True)
+        peers.skipped("grpc needs nghttpd (Debian: nghttp2-server)")
         return []
     def start():
         targets = [stage.gateway().target(host=GRPC), *stage.peers("grpc")]

@@ -67,9 +67,6 @@ listen it
 def start(rig, upstream, kind, workers=1, only=("nginx", "haproxy", "envoy")):
     """Every peer that is installed and can do `kind`, running. Who is not there is said aloud."""
     cores = [rig.proxy_core] if workers == 1 else [rig.proxy_core, rig.second_core]
-    if kind == "grpc" and upstream.grpc is None:
-        skipped("grpc needs nghttpd (Debian: nghttp2-server)")
-        return []
     asked = {"nginx": nginx, "haproxy": haproxy, "envoy": envoys}
     found = [asked[name](rig, upstream, kind, workers, cores) for name in only]
     return [target for target in found if target]
