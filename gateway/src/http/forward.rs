@@ -126,7 +126,7 @@ pub fn request<B>(
         });
     let may_upgrade = there.any(There::UPGRADE) && bodiless && version == Version::HTTP_11 && nominates(headers, "upgrade");
     let offer = if may_upgrade { offered_protocol(headers).cloned() } else { None };
-    strip(headers, there, 0);
+    strip(headers, there, There::HOP_BY_HOP);
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -151,7 +151,7 @@ pub fn response<B>(response: &mut ::http::Response<B>, pseudonym: &Pseudonym) {
     let switches = status == ::http::StatusCode::SWITCHING_PROTOCOLS;
     let offer = if switches { headers.get(header::UPGRADE).cloned() } else { None };
     // An upstream's reason goes, too: callers take it for the gateway's own word.
-    strip(headers, There::of(headers), There::REASON);
+    strip(headers, There::of(headers), There::HOP_BY_HOP | There::REASON);
     if let Some(offer) = offer {
         headers.insert(header::UPGRADE, offer);
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -185,8 +185,8 @@ fn nominates(headers: &HeaderMap, option: &str) -> bool {
     })
 }
 
-/// What forwarding looks for in a message. The first eight are for one hop alone, whether nominated or not.
-static LOOKED_FOR: [HeaderName; 11] = [
+/// What goes: the first eight are for one hop alone, whether nominated or not, and the last is the gateway's own word.
+static GOING: [HeaderName; 9] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
@@ -195,13 +195,11 @@ static LOOKED_FOR: [HeaderName; 11] = [
     header::UPGRADE,
     header::PROXY_AUTHORIZATION,
     header::PROXY_AUTHENTICATE,
-    header::VIA,
-    header::COOKIE,
     reply::REASON,
 ];
 
-/// Which of `LOOKED_FOR` a message has, a bit for each. One walk over the names that are there costs less than a look-up for each
-/// that might be.
+/// Which of the fields that forwarding looks for a message has: a bit for each of `GOING` by its place, and more behind them. One
+/// walk over the names that are there costs less than a look-up for each that might be.
 #[derive(Clone, Copy)]
 struct There(u16);
 
@@ -210,9 +208,9 @@ impl There {
     const TE: u16 = 1 << 3;
     const UPGRADE: u16 = 1 << 5;
     const HOP_BY_HOP: u16 = (1 << 8) - 1;
-    const VIA: u16 = 1 << 8;
-    const COOKIE: u16 = 1 << 9;
-    const REASON: u16 = 1 << 10;
+    const REASON: u16 = 1 << 8;
+    const VIA: u16 = 1 << 9;
+    const COOKIE: u16 = 1 << 10;
 
     fn of(headers: &HeaderMap) -> Self {
         Self(headers.keys().fold(0, |there, name| there | Self::bit(name)))
@@ -228,9 +226,9 @@ impl There {
             "upgrade" => Self::UPGRADE,
             "proxy-authorization" => 1 << 6,
             "proxy-authenticate" => 1 << 7,
+            "x-tidegate-reason" => Self::REASON,
             "via" => Self::VIA,
             "cookie" => Self::COOKIE,
-            "x-tidegate-reason" => Self::REASON,
             _ => 0,
         }
     }
@@ -240,16 +238,16 @@ impl There {
     }
 }
 
-/// Removes what is for this hop alone, and of the rest what is in `also`.
-fn strip(headers: &mut HeaderMap, there: There, also: u16) {
+/// Removes what was nominated, and which of `GOING` is there.
+fn strip(headers: &mut HeaderMap, there: There, which: u16) {
     if there.any(There::CONNECTION) {
         let nominated: Vec<HeaderName> = headers.get_all(header::CONNECTION).iter().flat_map(nominated).collect();
         for name in &nominated {
             headers.remove(name);
         }
     }
-    for (place, name) in LOOKED_FOR.iter().enumerate() {
-        if there.any(1 << place & (There::HOP_BY_HOP | also)) {
+    for (place, name) in GOING.iter().enumerate() {
+        if there.any(1 << place & which) {
             headers.remove(name);
         }
     }
@@ -339,11 +337,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_looked_for_is_found_by_its_place() {
-        for (place, name) in LOOKED_FOR.iter().enumerate() {
+    fn what_is_looked_for_is_found() {
+        for (place, name) in GOING.iter().enumerate() {
             assert_eq!(There::bit(name), 1 << place, "{name}");
         }
-        assert_eq!(There::bit(&header::HOST), 0);
+        let others = [&header::VIA, &header::COOKIE, &header::HOST].map(There::bit);
+        assert_eq!(others, [There::VIA, There::COOKIE, 0]);
     }
 
     #[test]
